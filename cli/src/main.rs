@@ -1,0 +1,2 @@
+//! aileron.
+fn main() {}

@@ -1,0 +1,6 @@
+;; Leaves with exit code 3, without a word.
+;; Must come of it: a failed task that names the code.
+(module
+  (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
+  (memory (export "memory") 1)
+  (func (export "_start") (call $proc_exit (i32.const 3))))

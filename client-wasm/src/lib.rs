@@ -1,0 +1,32 @@
+//! The training step of a federated client: read the device's rows, descend, report what came of it.
+//!
+//! The same code runs as a WASI command on a proplet (see `main.rs`) and natively, where a test or a
+//! central baseline calls [`train`] and [`evaluate`] directly.
+//!
+//! ```text
+//! HYPERPARAMS -> Hyperparams --\
+//! DATA_DIR/*.csv -> Dataset ----> train(&mut Model) -> Report --> one JSON object on stdout
+//! MODEL_PATH -> Model ---------/
+//! ```
+//!
+//! To add a model: write `network/<name>.rs`, add one variant to [`Kind`]; the compiler names the rest.
+
+mod data;
+mod error;
+mod guest;
+mod hyperparams;
+mod kernel;
+mod model;
+mod network;
+mod random;
+mod tensor;
+mod train;
+
+pub use data::Dataset;
+pub use error::TrainError;
+pub use guest::{Assignment, run};
+pub use hyperparams::{HIDDEN_DEFAULT, Hyperparams};
+pub use model::{Model, initial_model};
+pub use network::{Examples, Kind, Network, Score};
+pub use tensor::Tensor;
+pub use train::{Report, evaluate, train};

@@ -1,0 +1,179 @@
+//! A model: a network with its parameters, read from and written to the platform's JSON.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use crate::{Kind, Network, Tensor, TrainError};
+
+/// A network and its parameters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model {
+    pub(crate) network: Network,
+    pub(crate) parameters: Vec<f64>,
+}
+
+/// A model to start from: zeros for `linear` and `softmax`, seeded weights for `mlp`.
+///
+/// This is how model 0 is made, once, by whoever starts the federation: every client must begin
+/// with the same weights, so a guest never makes up its own.
+pub fn initial_model(
+    kind: Kind,
+    features: usize,
+    classes: usize,
+    seed: u64,
+) -> Result<Model, TrainError> {
+    let network = Network::new(kind, features, classes)?;
+    Ok(Model { network, parameters: network.initial(seed) })
+}
+
+impl Model {
+    /// Reads a base model: tensors at the top level, beside `version` and whatever is no tensor.
+    ///
+    /// Its tensors must be exactly those that `kind` has on data with this many features, since an
+    /// update has the names and shapes of its base.
+    pub fn from_json(text: &str, kind: Kind, features: usize) -> Result<Self, TrainError> {
+        let tensors = tensors(text)?;
+        let misfit = || TrainError::BaseMisfit { kind, features, found: described(&tensors) };
+        let network = Network::new(kind, features, classes(kind, &tensors).ok_or_else(misfit)?)?;
+        let slots = network.slots();
+        if tensors.len() != slots.len() {
+            return Err(misfit());
+        }
+        let mut parameters = Vec::with_capacity(network.len());
+        for slot in slots {
+            let tensor = tensors.get(slot.name).filter(|tensor| tensor.shape == slot.shape);
+            parameters.extend_from_slice(&tensor.ok_or_else(misfit)?.values);
+        }
+        Ok(Self { network, parameters })
+    }
+
+    /// The model as the platform stores it; `version` stands beside the tensors.
+    pub fn to_json(&self, version: u64) -> Result<String, TrainError> {
+        #[derive(serde::Serialize)]
+        struct Stored {
+            #[serde(flatten)]
+            tensors: BTreeMap<&'static str, Tensor>,
+            version: u64,
+        }
+        let stored = Stored { tensors: self.tensors(), version };
+        serde_json::to_string(&stored).map_err(|source| TrainError::Encode { source })
+    }
+
+    /// The parameters by name and shape.
+    pub fn tensors(&self) -> BTreeMap<&'static str, Tensor> {
+        let mut rest = &*self.parameters;
+        let mut tensors = BTreeMap::new();
+        for slot in self.network.slots() {
+            let (values, after) = rest.split_at(slot.len());
+            rest = after;
+            tensors.insert(slot.name, Tensor { shape: slot.shape, values: values.to_vec() });
+        }
+        tensors
+    }
+
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// All parameters, tensor after tensor.
+    pub fn parameters(&self) -> &[f64] {
+        &self.parameters
+    }
+}
+
+fn tensors(text: &str) -> Result<BTreeMap<String, Tensor>, TrainError> {
+    let fields: Map<String, Value> = serde_json::from_str(text)
+        .map_err(|error| TrainError::BaseModel { why: error.to_string() })?;
+    Ok(fields
+        .iter()
+        .filter(|(name, _)| *name != "version")
+        .filter_map(|(name, value)| Some((name.clone(), Tensor::from_json(value)?)))
+        .collect())
+}
+
+/// The last bias tells how many classes there are.
+fn classes(kind: Kind, tensors: &BTreeMap<String, Tensor>) -> Option<usize> {
+    let bias = match kind {
+        Kind::Linear => return Some(1),
+        Kind::Softmax => "b",
+        Kind::Mlp { .. } => "b2",
+    };
+    match tensors.get(bias)?.shape[..] {
+        [classes] => Some(classes),
+        _ => None,
+    }
+}
+
+fn described(tensors: &BTreeMap<String, Tensor>) -> String {
+    if tensors.is_empty() {
+        return "no tensors".to_owned();
+    }
+    let mut shown: Vec<String> =
+        tensors.iter().take(8).map(|(name, tensor)| format!("{name} {:?}", tensor.shape)).collect();
+    if tensors.len() > shown.len() {
+        shown.push(format!("and {} more", tensors.len() - shown.len()));
+    }
+    shown.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOTE: &str = r#"{"w":[0.0,0.0,0.0],"b":0.0,"version":0}"#;
+
+    #[test]
+    fn the_default_model_0_is_a_linear_one() {
+        let model = Model::from_json(NOTE, Kind::Linear, 3).unwrap();
+        assert_eq!(model, initial_model(Kind::Linear, 3, 1, 0).unwrap());
+    }
+
+    #[test]
+    fn each_kind_survives_its_json() {
+        for (kind, classes) in [(Kind::Linear, 1), (Kind::Softmax, 4), (Kind::Mlp { hidden: 5 }, 4)]
+        {
+            let model = initial_model(kind, 3, classes, 9).unwrap();
+            let read = Model::from_json(&model.to_json(7).unwrap(), kind, 3).unwrap();
+            assert_eq!(read, model);
+        }
+    }
+
+    #[test]
+    fn a_misfit_names_both_shapes() {
+        let said = Model::from_json(NOTE, Kind::Softmax, 64).unwrap_err().to_string();
+        assert_eq!(
+            said,
+            "the base model has b [], w [3], but model \"softmax\" on data with 64 features needs \
+             w [features, classes], b [classes]"
+        );
+        let said = Model::from_json("{}", Kind::Mlp { hidden: 32 }, 64).unwrap_err().to_string();
+        assert!(said.contains("no tensors") && said.contains("w1 [features, 32]"), "{said}");
+        let extra = r#"{"w":[0.0,0.0,0.0],"b":0.0,"c":1,"version":0}"#;
+        let said = Model::from_json(extra, Kind::Linear, 3).unwrap_err().to_string();
+        assert!(said.contains("c []"), "{said}");
+    }
+
+    #[test]
+    fn what_is_no_tensor_is_passed_over() {
+        let text = r#"{"w":[1,2],"b":3,"version":0,"format":"json","notes":{"a":1}}"#;
+        assert_eq!(Model::from_json(text, Kind::Linear, 2).unwrap().parameters(), [1.0, 2.0, 3.0]);
+    }
+
+    #[test]
+    fn text_that_is_no_model_is_refused() {
+        for text in ["", "[]", "{\"w\":", "{\"w\":[1e999],\"b\":0}"] {
+            let said = Model::from_json(text, Kind::Linear, 1).unwrap_err().to_string();
+            assert!(said.starts_with("the base model is not usable"), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn seeded_weights_repeat_and_differ_by_seed() {
+        let make = |seed| initial_model(Kind::Mlp { hidden: 8 }, 4, 3, seed).unwrap();
+        assert_eq!(make(1), make(1));
+        assert_ne!(make(1), make(2));
+        assert!(initial_model(Kind::Softmax, 0, 3, 0).is_err());
+        assert!(initial_model(Kind::Softmax, 3, 1, 0).is_err());
+    }
+}

@@ -1,0 +1,292 @@
+//! The models that can be trained, as functions of one flat vector of parameters.
+//!
+//! A network holds shapes only. Parameters and gradients are flat, so that a step of descent and a
+//! gradient check need to know nothing of layers.
+
+mod linear;
+mod mlp;
+mod softmax;
+
+use std::fmt;
+
+use crate::{Dataset, TrainError, kernel, random::Random};
+
+/// Which model, with what the data cannot tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Least squares: tensors `w [features]`, `b` a scalar; the label is any number.
+    Linear,
+    /// Softmax regression: tensors `w [features, classes]`, `b [classes]`; the label is a class.
+    Softmax,
+    /// One hidden layer of rectified linear units before a softmax.
+    Mlp { hidden: usize },
+}
+
+/// A model's shapes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    pub(crate) kind: Kind,
+    pub(crate) features: usize,
+    /// 1 for a linear model.
+    pub(crate) classes: usize,
+}
+
+/// Rows made ready for a network: features scaled, labels checked.
+#[derive(Clone, Debug)]
+pub struct Examples {
+    features: usize,
+    values: Vec<f64>,
+    labels: Vec<f64>,
+}
+
+/// How well a model does on some rows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Score {
+    /// Mean cross entropy (natural logarithm); for a linear model half the mean squared error.
+    pub loss: f64,
+    /// The part of the rows whose class is right; a linear model has no classes.
+    pub accuracy: Option<f64>,
+}
+
+/// A tensor's place in the flat vector of parameters.
+#[derive(Clone, Debug)]
+pub(crate) struct Slot {
+    pub(crate) name: &'static str,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) role: Role,
+}
+
+/// Biases start at zero and are never decayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Weight,
+    Bias,
+}
+
+/// What one example says: its loss, and whether the model named its class.
+pub(crate) struct Verdict {
+    pub(crate) loss: f64,
+    pub(crate) hit: bool,
+}
+
+impl Kind {
+    /// The tensors of this kind, in words.
+    pub fn shapes(self) -> String {
+        match self {
+            Self::Linear => "w [features], b []".to_owned(),
+            Self::Softmax => "w [features, classes], b [classes]".to_owned(),
+            Self::Mlp { hidden } => format!(
+                "w1 [features, {hidden}], b1 [{hidden}], w2 [{hidden}, classes], b2 [classes]"
+            ),
+        }
+    }
+
+    pub(crate) fn classes_taken(self) -> &'static str {
+        match self {
+            Self::Linear => "exactly 1 output",
+            Self::Softmax | Self::Mlp { .. } => "at least 2 classes",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Linear => f.write_str("model \"linear\""),
+            Self::Softmax => f.write_str("model \"softmax\""),
+            Self::Mlp { hidden } => write!(f, "model \"mlp\" with {hidden} hidden units"),
+        }
+    }
+}
+
+impl Network {
+    /// `classes` is 1 for a linear model, at least 2 for the others.
+    pub fn new(kind: Kind, features: usize, classes: usize) -> Result<Self, TrainError> {
+        let classes_fit = match kind {
+            Kind::Linear => classes == 1,
+            Kind::Softmax | Kind::Mlp { .. } => classes >= 2,
+        };
+        if features == 0 || !classes_fit {
+            return Err(TrainError::Size { kind, features, classes });
+        }
+        Ok(Self { kind, features, classes })
+    }
+
+    /// How many numbers the network has.
+    pub fn len(&self) -> usize {
+        self.slots().iter().map(Slot::len).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(crate) fn slots(&self) -> Vec<Slot> {
+        let (features, classes) = (self.features, self.classes);
+        let slot = |name, shape, role| Slot { name, shape, role };
+        match self.kind {
+            Kind::Linear => {
+                vec![slot("w", vec![features], Role::Weight), slot("b", vec![], Role::Bias)]
+            }
+            Kind::Softmax => vec![
+                slot("w", vec![features, classes], Role::Weight),
+                slot("b", vec![classes], Role::Bias),
+            ],
+            Kind::Mlp { hidden } => vec![
+                slot("w1", vec![features, hidden], Role::Weight),
+                slot("b1", vec![hidden], Role::Bias),
+                slot("w2", vec![hidden, classes], Role::Weight),
+                slot("b2", vec![classes], Role::Bias),
+            ],
+        }
+    }
+
+    /// Parameters to start from: zeros where the loss is convex; for the MLP uniform in
+    /// `+-sqrt(6 / inputs)`, which keeps the variance of rectified units (He et al., "Delving deep
+    /// into rectifiers", 2015, section 2.2), and zero biases.
+    pub(crate) fn initial(&self, seed: u64) -> Vec<f64> {
+        let mut random = Random::new(seed);
+        let mut parameters = vec![];
+        for slot in self.slots() {
+            match (self.kind, slot.role) {
+                (Kind::Mlp { .. }, Role::Weight) => {
+                    let bound = (6.0 / slot.shape[0] as f64).sqrt();
+                    parameters.extend((0..slot.len()).map(|_| random.symmetric(bound)));
+                }
+                (Kind::Linear | Kind::Softmax | Kind::Mlp { .. }, _) => {
+                    parameters.resize(parameters.len() + slot.len(), 0.0);
+                }
+            }
+        }
+        parameters
+    }
+
+    /// Adds the gradient of the summed loss of some examples; gives that loss.
+    #[cfg_attr(target_arch = "wasm32", target_feature(enable = "simd128"))]
+    pub(crate) fn add_gradient(
+        &self,
+        parameters: &[f64],
+        examples: &Examples,
+        rows: &[usize],
+        gradient: &mut [f64],
+    ) -> f64 {
+        let mut scratch = vec![0.0; self.scratch_len()];
+        let mut loss = 0.0;
+        for row in rows {
+            let (x, label) = examples.row(*row);
+            loss += match self.kind {
+                Kind::Linear => linear::learn(parameters, x, label, gradient),
+                Kind::Softmax => softmax::learn(parameters, x, label, gradient, &mut scratch),
+                Kind::Mlp { hidden } => {
+                    mlp::learn(hidden, parameters, (x, label), gradient, &mut scratch)
+                }
+            };
+        }
+        loss
+    }
+
+    /// Scores examples; at least one.
+    #[cfg_attr(target_arch = "wasm32", target_feature(enable = "simd128"))]
+    pub(crate) fn score(&self, parameters: &[f64], examples: &Examples) -> Score {
+        assert!(!examples.is_empty(), "a score needs at least one example");
+        let mut scratch = vec![0.0; self.scratch_len()];
+        let (mut loss, mut hits) = (0.0, 0_usize);
+        for row in 0..examples.len() {
+            let (x, label) = examples.row(row);
+            let verdict = match self.kind {
+                Kind::Linear => linear::judge(parameters, x, label),
+                Kind::Softmax => softmax::judge(parameters, x, label, &mut scratch),
+                Kind::Mlp { hidden } => mlp::judge(hidden, parameters, (x, label), &mut scratch),
+            };
+            loss += verdict.loss;
+            hits += usize::from(verdict.hit);
+        }
+        let rows = examples.len() as f64;
+        let accuracy = match self.kind {
+            Kind::Linear => None,
+            Kind::Softmax | Kind::Mlp { .. } => Some(hits as f64 / rows),
+        };
+        Score { loss: loss / rows, accuracy }
+    }
+
+    /// One step of descent from the summed gradient of `batch` examples.
+    pub(crate) fn descend(
+        &self,
+        parameters: &mut [f64],
+        gradient: &[f64],
+        batch: usize,
+        (lr, l2): (f64, f64),
+    ) {
+        let mut start = 0;
+        for slot in self.slots() {
+            let range = start..start + slot.len();
+            let shrink = match slot.role {
+                Role::Weight => lr * l2,
+                Role::Bias => 0.0,
+            };
+            let gradient = &gradient[range.clone()];
+            start = range.end;
+            kernel::descend(&mut parameters[range], gradient, lr / batch as f64, shrink);
+        }
+    }
+
+    fn scratch_len(&self) -> usize {
+        match self.kind {
+            Kind::Linear => 0,
+            Kind::Softmax => self.classes,
+            Kind::Mlp { hidden } => self.classes + 2 * hidden,
+        }
+    }
+}
+
+impl Slot {
+    pub(crate) fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+impl Examples {
+    /// Takes the named rows of a data set; a label that is no class of the network is refused with
+    /// its file and line.
+    pub fn prepare(
+        network: &Network,
+        data: &Dataset,
+        rows: &[usize],
+        scale: f64,
+    ) -> Result<Self, TrainError> {
+        let features = data.features();
+        let mut values = Vec::with_capacity(rows.len().saturating_mul(features));
+        let mut labels = Vec::with_capacity(rows.len());
+        for row in rows {
+            let (x, label) = data.row(*row);
+            let is_class = label >= 0.0 && label < network.classes as f64 && label.fract() == 0.0;
+            match network.kind {
+                Kind::Linear => {}
+                Kind::Softmax | Kind::Mlp { .. } if is_class => {}
+                Kind::Softmax | Kind::Mlp { .. } => {
+                    let last = network.classes - 1;
+                    let why = format!("label {label} is not a class; the model has 0 to {last}");
+                    return Err(data.complaint(*row, why));
+                }
+            }
+            values.extend(x.iter().map(|value| value / scale));
+            labels.push(label);
+        }
+        Ok(Self { features, values, labels })
+    }
+
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    fn row(&self, row: usize) -> (&[f64], f64) {
+        (&self.values[row * self.features..(row + 1) * self.features], self.labels[row])
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+//! The guest as a command: environment in, one JSON object or a complaint out.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::{
+    fs,
+    process::{Command, Output},
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const NOTE_MODEL: &str = r#"{"w":[0.0,0.0,0.0],"b":0.0,"version":0}"#;
+const ROWS: &str = "1,0,0,1\n0,1,0,2\n0,0,1,3\n1,1,1,6\n1,1,0,3\n";
+
+/// A device: its data directory, its base model, and the environment its proplet gives.
+struct Device {
+    dir: TempDir,
+    vars: Vec<(&'static str, String)>,
+}
+
+impl Device {
+    fn new(model: &str, files: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        fs::create_dir(&data).unwrap();
+        for (name, text) in files {
+            fs::write(data.join(name), text).unwrap();
+        }
+        let base = dir.path().join("model.json");
+        fs::write(&base, model).unwrap();
+        let vars = vec![
+            ("ROUND_ID", "r-1".to_owned()),
+            ("MODEL_URI", "global_model_v0".to_owned()),
+            ("PROPLET_ID", "proplet-1".to_owned()),
+            ("MODEL_PATH", base.display().to_string()),
+            ("DATA_DIR", data.display().to_string()),
+            ("HYPERPARAMS", r#"{"model":"linear","lr":0.1,"epochs":3}"#.to_owned()),
+        ];
+        Self { dir, vars }
+    }
+
+    fn with(mut self, name: &'static str, value: &str) -> Self {
+        self.vars.retain(|(known, _)| *known != name);
+        self.vars.push((name, value.to_owned()));
+        self
+    }
+
+    fn without(mut self, name: &'static str) -> Self {
+        self.vars.retain(|(known, _)| *known != name);
+        self
+    }
+
+    fn run(&self) -> Output {
+        let vars = self.vars.iter().map(|(name, value)| (*name, value.as_str()));
+        Command::new(env!("CARGO_BIN_EXE_client-wasm")).env_clear().envs(vars).output().unwrap()
+    }
+
+    fn update(&self) -> Value {
+        let output = self.run();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    fn complaint(&self) -> String {
+        let output = self.run();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(output.stdout.is_empty(), "nothing is on stdout after a failure");
+        String::from_utf8(output.stderr).unwrap()
+    }
+}
+
+#[test]
+fn an_update_is_one_json_object_with_the_names_and_shapes_of_its_base() {
+    let update = Device::new(NOTE_MODEL, &[("rows.csv", ROWS)]).update();
+    assert_eq!(update["round_id"], "r-1");
+    assert_eq!(update["proplet_id"], "proplet-1");
+    assert_eq!(update["base_model_uri"], "global_model_v0");
+    assert_eq!(update["num_samples"], 4);
+    let keys: Vec<&String> = update["update"].as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["b", "w"]);
+    assert_eq!(update["update"]["w"].as_array().unwrap().len(), 3);
+    assert!(update["update"]["b"].as_f64().unwrap() > 0.0);
+    let metrics = update["metrics"].as_object().unwrap();
+    assert!(metrics.values().all(Value::is_number));
+    assert_eq!((&metrics["epochs"], &metrics["holdout_samples"]), (&json!(3.0), &json!(1.0)));
+    assert!(metrics["loss"].as_f64() < metrics["loss_before"].as_f64());
+}
+
+#[test]
+fn the_same_assignment_gives_the_same_bytes() {
+    let device = Device::new(NOTE_MODEL, &[("rows.csv", ROWS)]);
+    assert_eq!(device.run().stdout, device.run().stdout);
+}
+
+#[test]
+fn all_csv_files_are_read_in_the_order_of_their_names() {
+    let whole = Device::new(NOTE_MODEL, &[("a.csv", ROWS)]).update();
+    let (head, tail) = ROWS.split_at("1,0,0,1\n0,1,0,2\n".len());
+    let files = [("b.csv", tail), ("a.csv", head), ("notes.txt", "no,rows")];
+    assert_eq!(Device::new(NOTE_MODEL, &files).update(), whole);
+}
+
+#[test]
+fn the_proplet_may_fill_in_its_own_id() {
+    let device = Device::new(NOTE_MODEL, &[("rows.csv", ROWS)]).without("PROPLET_ID");
+    assert_eq!(device.update().get("proplet_id"), None);
+}
+
+#[test]
+fn each_missing_variable_is_named() {
+    for name in ["ROUND_ID", "MODEL_URI", "MODEL_PATH", "DATA_DIR"] {
+        let said = Device::new(NOTE_MODEL, &[("rows.csv", ROWS)]).without(name).complaint();
+        assert!(said.contains(&format!("no variable {name}")), "{said}");
+    }
+}
+
+#[test]
+fn no_data_is_an_error_never_a_substitute() {
+    for files in [&[][..], &[("rows.csv", "")], &[("rows.csv", "\n\n")], &[("rows.txt", ROWS)]] {
+        let said = Device::new(NOTE_MODEL, files).complaint();
+        assert!(said.contains("no rows to train on"), "{said}");
+    }
+    let device = Device::new(NOTE_MODEL, &[]);
+    let nowhere = device.dir.path().join("nowhere").display().to_string();
+    let said = device.with("DATA_DIR", &nowhere).complaint();
+    assert!(said.contains("cannot read") && said.contains("nowhere"), "{said}");
+}
+
+#[test]
+fn what_is_wrong_is_named_with_its_value() {
+    let device = || Device::new(NOTE_MODEL, &[("rows.csv", ROWS)]);
+    let said = device().with("HYPERPARAMS", r#"{"lr":"fast"}"#).complaint();
+    assert!(said.contains(r#""lr" takes a number above 0, not "fast""#), "{said}");
+    let said = device().with("HYPERPARAMS", "{}").complaint();
+    assert!(said.contains("b [], w [3]") && said.contains("w [features, classes]"), "{said}");
+    let said = device().with("MODEL_PATH", "absent.json").complaint();
+    assert!(said.contains("cannot read absent.json"), "{said}");
+    let bad_row = [("rows.csv", ROWS), ("worse.csv", "1,0,0,1\n1,2,3\n")];
+    let said = Device::new(NOTE_MODEL, &bad_row).complaint();
+    assert!(said.contains("worse.csv, line 2: 3 fields"), "{said}");
+}

@@ -1,0 +1,26 @@
+//! The wire, and what it means to take part: ids, topics, messages, tensors, and the shape of a
+//! participant. It refuses to know sockets, files, clocks and who is on the other side.
+
+mod digest;
+mod entry;
+mod envelope;
+mod id;
+mod machine;
+mod reason;
+mod time;
+mod uri;
+
+pub mod message;
+pub mod tensor;
+pub mod topic;
+
+pub use digest::Digest;
+pub use entry::{Entry, EntryError};
+pub use envelope::{Envelope, Letter, OpenError};
+pub use id::{ChannelId, DomainId, IdError, ModelVersion, PropletId, RoundId, TaskId};
+pub use machine::{Input, Machine, Output};
+pub use reason::{AbsentReason, FailReason, Rejection};
+pub use tensor::{Schema, Tensor, Tensors};
+pub use time::{Timestamp, TimestampError};
+pub use topic::{Filter, Namespace, Topic, TopicError};
+pub use uri::{ModelUri, ModelUriError};

@@ -1,0 +1,90 @@
+//! What the coordinator and the manager say about a round.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    AbsentReason, FailReason, Letter, ModelUri, ModelVersion, PropletId, Rejection, RoundId,
+    Timestamp, Topic,
+};
+
+/// The coordinator has taken the round on, durably; repeated when the same start is repeated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoundOpened {
+    pub round_id: RoundId,
+    pub model_uri: ModelUri,
+    pub participants: usize,
+    pub k_of_n: usize,
+    pub deadline: Timestamp,
+}
+
+/// The round made exactly this model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RoundComplete {
+    pub round_id: RoundId,
+    pub model_version: ModelVersion,
+    pub model_topic: ModelUri,
+    pub num_updates: usize,
+    pub total_samples: u64,
+    pub completed_at: Timestamp,
+    /// From the opening of the round to its closing.
+    #[serde(default)]
+    pub duration_ms: u64,
+    /// Whose updates were counted.
+    #[serde(default)]
+    pub participants: Vec<PropletId>,
+    /// Means of the metrics that the counted updates carried, weighted by samples.
+    #[serde(default)]
+    pub metrics: BTreeMap<String, f64>,
+    /// How many updates were rejected, by reason.
+    #[serde(default)]
+    pub rejected: BTreeMap<Rejection, u64>,
+}
+
+/// The round made no model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoundFailed {
+    pub round_id: RoundId,
+    pub reason: FailReason,
+    pub num_updates: usize,
+    pub k_of_n: usize,
+    pub failed_at: Timestamp,
+    /// What exactly was wrong, where there is more to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// A participant will not contribute.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoundAbsent {
+    pub round_id: RoundId,
+    pub proplet_id: PropletId,
+    pub reason: AbsentReason,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+impl Letter for RoundOpened {
+    fn topic(&self) -> Topic {
+        Topic::RoundOpened { round: self.round_id.clone() }
+    }
+}
+
+impl Letter for RoundComplete {
+    fn topic(&self) -> Topic {
+        Topic::RoundComplete { round: self.round_id.clone() }
+    }
+}
+
+impl Letter for RoundFailed {
+    fn topic(&self) -> Topic {
+        Topic::RoundFailed { round: self.round_id.clone() }
+    }
+}
+
+impl Letter for RoundAbsent {
+    fn topic(&self) -> Topic {
+        Topic::RoundAbsent { round: self.round_id.clone() }
+    }
+}

@@ -1,0 +1,139 @@
+//! A round's start: what an operator asks for.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
+use serde_json::value::RawValue;
+
+use crate::{Digest, Letter, ModelUri, PropletId, RoundId, Topic};
+
+/// Most participants in one round.
+pub const PARTICIPANTS_MAX: usize = 100_000;
+/// Longest timeout of a round: thirty days.
+pub const TIMEOUT_S_MAX: u64 = 30 * 24 * 3600;
+
+const K_OF_N_DEFAULT: usize = 3;
+const TIMEOUT_S_DEFAULT: u64 = 30;
+
+/// Asks for one round of training.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoundStart {
+    pub round_id: RoundId,
+    pub model_uri: ModelUri,
+    /// Where proplets get the workload; with neither this nor `file`, the built-in FL client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_wasm_image: Option<String>,
+    /// The workload itself, base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    #[serde(deserialize_with = "participants")]
+    pub participants: BTreeSet<PropletId>,
+    /// Handed to the workload as it stands.
+    #[serde(default)]
+    pub hyperparams: Hyperparams,
+    /// Updates that close the round; 3 by default.
+    #[serde(default = "k_of_n_default")]
+    pub k_of_n: usize,
+    /// Seconds after which the round closes with what it has.
+    #[serde(default = "timeout_s_default", deserialize_with = "timeout_s")]
+    pub timeout_s: u64,
+    /// Updates without which a closing round fails; the coordinator's setting by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_updates: Option<usize>,
+}
+
+/// Any JSON object, kept as text.
+#[derive(Clone, Debug)]
+pub struct Hyperparams(Box<RawValue>);
+
+impl RoundStart {
+    /// `k_of_n`, but at least one and never more than there are participants.
+    pub fn k_effective(&self) -> usize {
+        self.k_of_n.clamp(1, self.participants.len().max(1))
+    }
+
+    /// The digest of what is asked: equal for a repeated start, different for a changed one.
+    pub fn fingerprint(&self) -> Digest {
+        Digest::of(&self.seal().payload)
+    }
+}
+
+impl Letter for RoundStart {
+    fn topic(&self) -> Topic {
+        Topic::RoundStart
+    }
+}
+
+impl Hyperparams {
+    /// The JSON text.
+    pub fn as_str(&self) -> &str {
+        self.0.get()
+    }
+
+    /// Takes over the text of a JSON object.
+    pub fn parse(text: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(text)
+    }
+}
+
+impl Default for Hyperparams {
+    fn default() -> Self {
+        Self::parse("{}").expect("an empty object is an object")
+    }
+}
+
+impl PartialEq for Hyperparams {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Hyperparams {}
+
+impl Serialize for Hyperparams {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Hyperparams {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        if raw.get().starts_with('{') {
+            Ok(Self(raw))
+        } else {
+            let shown: String = raw.get().chars().take(60).collect();
+            Err(D::Error::custom(format!("hyperparams takes a JSON object, not {shown}")))
+        }
+    }
+}
+
+fn participants<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeSet<PropletId>, D::Error> {
+    let set = BTreeSet::deserialize(deserializer)?;
+    match set.len() {
+        0 => Err(D::Error::custom("participants is empty")),
+        n if n > PARTICIPANTS_MAX => {
+            Err(D::Error::custom(format!("{n} participants, at most {PARTICIPANTS_MAX} are taken")))
+        }
+        _ => Ok(set),
+    }
+}
+
+fn timeout_s<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    match u64::deserialize(deserializer)? {
+        seconds @ 1..=TIMEOUT_S_MAX => Ok(seconds),
+        other => {
+            Err(D::Error::custom(format!("timeout_s takes 1 to {TIMEOUT_S_MAX}, not {other}")))
+        }
+    }
+}
+
+const fn k_of_n_default() -> usize {
+    K_OF_N_DEFAULT
+}
+
+const fn timeout_s_default() -> u64 {
+    TIMEOUT_S_DEFAULT
+}

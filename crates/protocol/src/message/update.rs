@@ -1,0 +1,201 @@
+//! A proplet's update: what it learned, from how much data, starting from which model.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Value, value::RawValue};
+
+use crate::{Digest, Letter, ModelUri, PropletId, Rejection, RoundId, Tensors, Topic};
+
+/// Most metrics that are kept of one update.
+pub const METRICS_MAX: usize = 64;
+
+/// One proplet's contribution to a round.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Update {
+    pub round_id: RoundId,
+    pub proplet_id: PropletId,
+    pub base_model_uri: ModelUri,
+    pub num_samples: u64,
+    pub metrics: BTreeMap<String, f64>,
+    pub update: Tensors,
+}
+
+/// Why some bytes are not an update, with as much of the address as could be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}: {what}")]
+pub struct UpdateError {
+    pub reason: Rejection,
+    pub what: String,
+    pub round_id: Option<RoundId>,
+    pub proplet_id: Option<PropletId>,
+}
+
+impl Update {
+    /// The digest of what is counted: equal for a repeated update, whatever its metrics and path.
+    pub fn fingerprint(&self) -> Digest {
+        let base = self.base_model_uri.to_string();
+        let samples = self.num_samples.to_le_bytes();
+        let tensors = serde_json::to_vec(&self.update).unwrap_or_default();
+        Digest::of_parts([base.as_bytes(), &samples, &tensors])
+    }
+}
+
+impl Letter for Update {
+    fn topic(&self) -> Topic {
+        Topic::RoundUpdate { round: self.round_id.clone(), proplet: self.proplet_id.clone() }
+    }
+}
+
+/// What is read first: who speaks of what. The rest stays text until that is known.
+#[derive(Deserialize)]
+struct Wire<'a> {
+    #[serde(default)]
+    round_id: Option<Value>,
+    #[serde(default)]
+    proplet_id: Option<Value>,
+    #[serde(default)]
+    base_model_uri: Option<Value>,
+    #[serde(default, borrow)]
+    num_samples: Option<&'a RawValue>,
+    #[serde(default, deserialize_with = "metrics")]
+    metrics: BTreeMap<String, f64>,
+    #[serde(default, borrow)]
+    update: Option<&'a RawValue>,
+}
+
+/// Reads an update. `sender` is who is known to have sent it (from the topic), if anyone is; it
+/// stands in for a `proplet_id` that the payload leaves out, and a payload that names another is
+/// [`Rejection::SenderMismatch`].
+pub fn read_update(payload: &[u8], sender: Option<&PropletId>) -> Result<Update, UpdateError> {
+    let malformed = |what: String| UpdateError {
+        reason: Rejection::Malformed,
+        what,
+        round_id: None,
+        proplet_id: sender.cloned(),
+    };
+    let wire: Wire<'_> =
+        serde_json::from_slice(payload).map_err(|why| syntax(payload, &why, sender))?;
+    let round_id: RoundId = id(wire.round_id.as_ref(), "round_id").map_err(malformed)?;
+    let named = match &wire.proplet_id {
+        None | Some(Value::Null) => None,
+        given => Some(id(given.as_ref(), "proplet_id").map_err(malformed)?),
+    };
+    let fail = |reason, what: String| UpdateError {
+        reason,
+        what,
+        round_id: Some(round_id.clone()),
+        proplet_id: sender.cloned().or_else(|| named.clone()),
+    };
+    let proplet_id = match (sender, &named) {
+        (Some(sender), Some(named)) if sender != named => {
+            let what = format!("the payload names {named}, but {sender} sent it");
+            return Err(fail(Rejection::SenderMismatch, what));
+        }
+        (Some(sender), _) => sender.clone(),
+        (None, Some(named)) => named.clone(),
+        (None, None) => return Err(fail(Rejection::Malformed, "proplet_id is missing".into())),
+    };
+    let base_model_uri =
+        base(wire.base_model_uri.as_ref()).map_err(|(reason, what)| fail(reason, what))?;
+    let num_samples =
+        samples(wire.num_samples).map_err(|what| fail(Rejection::NumSamples, what))?;
+    let update = tensors(wire.update).map_err(|(reason, what)| fail(reason, what))?;
+    let metrics = wire.metrics;
+    Ok(Update { round_id, proplet_id, base_model_uri, num_samples, metrics, update })
+}
+
+fn id<T: std::str::FromStr<Err = crate::IdError>>(
+    given: Option<&Value>,
+    field: &str,
+) -> Result<T, String> {
+    match given {
+        Some(Value::String(text)) => text.parse().map_err(|why| format!("{field}: {why}")),
+        Some(other) => Err(format!("{field} takes a string, not {}", shown(&other.to_string()))),
+        None => Err(format!("{field} is missing")),
+    }
+}
+
+/// An address of something else than a model of ours is a stale base, not a syntax error.
+fn base(given: Option<&Value>) -> Result<ModelUri, (Rejection, String)> {
+    match given {
+        Some(Value::String(text)) => text
+            .parse()
+            .map_err(|why: crate::ModelUriError| (Rejection::StaleBase, why.to_string())),
+        Some(other) => {
+            let what = format!("base_model_uri takes a string, not {}", shown(&other.to_string()));
+            Err((Rejection::Malformed, what))
+        }
+        None => Err((Rejection::Malformed, "base_model_uri is missing".into())),
+    }
+}
+
+fn samples(given: Option<&RawValue>) -> Result<u64, String> {
+    let Some(raw) = given else { return Err("num_samples is missing".into()) };
+    match serde_json::from_str::<u64>(raw.get()) {
+        Ok(0) => Err("num_samples is 0".into()),
+        Ok(n) => Ok(n),
+        Err(_) => Err(format!("num_samples takes a whole number, not {}", shown(raw.get()))),
+    }
+}
+
+fn tensors(given: Option<&RawValue>) -> Result<Tensors, (Rejection, String)> {
+    let Some(raw) = given else { return Err((Rejection::Malformed, "update is missing".into())) };
+    let tensors: Tensors = serde_json::from_str(raw.get()).map_err(|why| {
+        let reason =
+            if is_out_of_range(&why) { Rejection::NotFinite } else { Rejection::Malformed };
+        (reason, format!("update: {why}"))
+    })?;
+    match tensors.not_finite() {
+        Some(name) => Err((Rejection::NotFinite, format!("tensor {name:?} is not finite"))),
+        None => Ok(tensors),
+    }
+}
+
+/// Python writes NaN and Infinity into what it calls JSON: that is a number that is not finite,
+/// and worth saying so.
+fn syntax(payload: &[u8], why: &serde_json::Error, sender: Option<&PropletId>) -> UpdateError {
+    let at = offset(payload, why);
+    let rest = payload.get(at.saturating_sub(2)..).unwrap_or_default();
+    let window = String::from_utf8_lossy(&rest[..rest.len().min(12)]).into_owned();
+    let word = ["NaN", "Infinity", "nan", "inf"].into_iter().any(|word| window.contains(word));
+    let reason =
+        if word || is_out_of_range(why) { Rejection::NotFinite } else { Rejection::Malformed };
+    let what = format!("not JSON: {why}");
+    UpdateError { reason, what, round_id: None, proplet_id: sender.cloned() }
+}
+
+fn is_out_of_range(why: &serde_json::Error) -> bool {
+    why.to_string().starts_with("number out of range")
+}
+
+/// Where in the payload serde_json stopped; it counts lines from 1, columns in bytes.
+fn offset(payload: &[u8], why: &serde_json::Error) -> usize {
+    let line = why.line().saturating_sub(1);
+    let start = match line {
+        0 => 0,
+        n => payload
+            .iter()
+            .enumerate()
+            .filter(|(_, byte)| **byte == b'\n')
+            .nth(n - 1)
+            .map_or(0, |(at, _)| at + 1),
+    };
+    start + why.column().saturating_sub(1)
+}
+
+/// Numbers stay, everything else is dropped: a poisoned metric does not cost an honest update.
+fn metrics<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, f64>, D::Error> {
+    let Value::Object(given) = Value::deserialize(deserializer)? else {
+        return Ok(BTreeMap::new());
+    };
+    let numbers = given.into_iter().filter(|(name, _)| name.len() <= 64);
+    Ok(numbers
+        .filter_map(|(name, value)| value.as_f64().map(|number| (name, number)))
+        .take(METRICS_MAX)
+        .collect())
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(40).collect()
+}

@@ -1,0 +1,60 @@
+//! What may be subscribed to: exact topics, and the wildcards that the platform needs.
+
+use crate::{PropletId, Topic};
+
+/// A subscription.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Filter {
+    /// One topic.
+    Exactly(Topic),
+    /// Updates of every round and proplet.
+    AnyUpdate,
+    /// Absences of every round.
+    AnyAbsent,
+    /// `opened` of every round.
+    AnyOpened,
+    /// Completions of every round.
+    AnyComplete,
+    /// Failures of every round.
+    AnyFailed,
+    /// Verdicts on one proplet's updates, in every round.
+    AcksOf(PropletId),
+    /// Every model version.
+    AnyModel,
+    /// Everything that concerns rounds and models, for those who watch.
+    Everything,
+}
+
+impl Filter {
+    /// The filter in MQTT's syntax, with `{B}` for the control topics' base.
+    pub(super) fn pattern(&self) -> String {
+        match self {
+            Self::Exactly(topic) => topic.to_string(),
+            Self::AnyUpdate => "fl/rounds/+/updates/+".to_owned(),
+            Self::AnyAbsent => "fl/rounds/+/absent".to_owned(),
+            Self::AnyOpened => "fl/rounds/+/opened".to_owned(),
+            Self::AnyComplete => "fl/rounds/+/complete".to_owned(),
+            Self::AnyFailed => "fl/rounds/+/failed".to_owned(),
+            Self::AcksOf(proplet) => format!("fl/rounds/+/acks/{proplet}"),
+            Self::AnyModel => "fl/models/+".to_owned(),
+            Self::Everything => "fl/#".to_owned(),
+        }
+    }
+
+    /// Whether a message on `topic` is meant by this filter.
+    pub fn matches(&self, topic: &Topic) -> bool {
+        match self {
+            Self::Exactly(one) => one == topic,
+            Self::AnyUpdate => matches!(topic, Topic::RoundUpdate { .. }),
+            Self::AnyAbsent => matches!(topic, Topic::RoundAbsent { .. }),
+            Self::AnyOpened => matches!(topic, Topic::RoundOpened { .. }),
+            Self::AnyComplete => matches!(topic, Topic::RoundComplete { .. }),
+            Self::AnyFailed => matches!(topic, Topic::RoundFailed { .. }),
+            Self::AcksOf(of) => matches!(topic, Topic::RoundAck { proplet, .. } if proplet == of),
+            Self::AnyModel => {
+                matches!(topic, Topic::Model { .. } | Topic::ModelLatest | Topic::ModelPublish)
+            }
+            Self::Everything => topic.to_string().starts_with("fl/"),
+        }
+    }
+}

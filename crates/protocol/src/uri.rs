@@ -1,0 +1,48 @@
+//! A model's address, parsed, so that it is never glued into a path or a topic.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ModelVersion, topic::model_topic};
+
+/// The address of a global model: `fl/models/global_model_v{N}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ModelUri(pub ModelVersion);
+
+/// A text that is not a model's address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a model address; it takes {expected}", expected = model_topic("{N}"))]
+pub struct ModelUriError(String);
+
+impl fmt::Display for ModelUri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&model_topic(&self.0.to_string()))
+    }
+}
+
+impl FromStr for ModelUri {
+    type Err = ModelUriError;
+
+    fn from_str(text: &str) -> Result<Self, ModelUriError> {
+        match text.parse() {
+            Ok(crate::Topic::Model { version }) => Ok(Self(version)),
+            Ok(_) | Err(_) => Err(ModelUriError(text.chars().take(200).collect())),
+        }
+    }
+}
+
+impl TryFrom<String> for ModelUri {
+    type Error = ModelUriError;
+
+    fn try_from(text: String) -> Result<Self, ModelUriError> {
+        text.parse()
+    }
+}
+
+impl From<ModelUri> for String {
+    fn from(uri: ModelUri) -> Self {
+        uri.to_string()
+    }
+}

@@ -1,0 +1,145 @@
+//! Compiled programs on disk, so that a process does not compile what an earlier one did.
+//!
+//! Each is a file `<sha256 of the program>-<engine>.cwasm`, and beside it a `.sha256` with the
+//! digest of that file, in the form that `sha256sum -c` reads. A file whose digest does not match
+//! was torn or changed, and is made anew. This guards against accidents, not against somebody who
+//! may write here: such a one could run programs anyway.
+
+use std::{
+    fs, io,
+    io::{Read as _, Write as _},
+    path::{Path, PathBuf},
+    process,
+};
+
+use protocol::Digest;
+use sha2::{Digest as _, Sha256};
+
+/// A directory of compiled programs.
+#[derive(Debug)]
+pub(super) struct Disk {
+    dir: PathBuf,
+    bytes_max: u64,
+    /// Marks what this engine can load.
+    engine: String,
+}
+
+impl Disk {
+    pub(super) fn new(dir: &Path, bytes_max: u64, engine: String) -> Self {
+        Self { dir: dir.to_owned(), bytes_max, engine }
+    }
+
+    /// The file with the compiled form of the program, if it is there and whole.
+    pub(super) fn find(&self, program: Digest) -> Option<PathBuf> {
+        let path = self.path(program);
+        match whole(&path) {
+            Ok(true) => Some(path),
+            Ok(false) => {
+                tracing::warn!(file = %path.display(), "a compiled program is damaged; compiling it again");
+                None
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                tracing::warn!(file = %path.display(), %error, "a compiled program cannot be read");
+                None
+            }
+        }
+    }
+
+    /// Keeps the compiled form, and removes the oldest if there is too much.
+    pub(super) fn keep(&self, program: Digest, compiled: &[u8]) -> io::Result<()> {
+        create_private(&self.dir)?;
+        let path = self.path(program);
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        write_whole(&path, compiled)?;
+        let sum = format!("{}  {name}\n", Digest::of(compiled));
+        write_whole(&sum_path(&path), sum.as_bytes())?;
+        fs::File::open(&self.dir)?.sync_all()?;
+        self.evict(&path)
+    }
+
+    /// Forgets a file that was whole and yet could not be loaded.
+    pub(super) fn forget(&self, path: &Path) {
+        remove(path);
+    }
+
+    fn path(&self, program: Digest) -> PathBuf {
+        self.dir.join(format!("{program}-{}.cwasm", self.engine))
+    }
+
+    fn evict(&self, newest: &Path) -> io::Result<()> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            let meta = entry.metadata()?;
+            if meta.is_file() && entry.path().extension().is_none_or(|it| it != "sha256") {
+                files.push((meta.modified()?, entry.path(), meta.len()));
+            }
+        }
+        files.sort();
+        let mut bytes: u64 = files.iter().map(|(_, _, len)| len).sum();
+        for (_, path, len) in files {
+            if bytes <= self.bytes_max {
+                break;
+            }
+            if path != newest {
+                remove(&path);
+                bytes -= len;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn sum_path(path: &Path) -> PathBuf {
+    path.with_added_extension("sha256")
+}
+
+/// Whether the file has the digest that lies beside it.
+fn whole(path: &Path) -> io::Result<bool> {
+    let mut file = fs::File::open(path)?;
+    let expected = match fs::read_to_string(sum_path(path)) {
+        Ok(text) => text,
+        // Written after the file: without it, the file was never finished.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            break;
+        }
+        hasher.update(&buffer[..read]);
+    }
+    let found: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(expected.split_whitespace().next() == Some(found.as_str()))
+}
+
+/// Writes the file so that it is there whole or not at all.
+fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let unfinished = path.with_added_extension(format!("{}.unfinished", process::id()));
+    let mut file = fs::File::create(&unfinished)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&unfinished, path)
+}
+
+fn create_private(dir: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(dir)
+}
+
+fn remove(path: &Path) {
+    for path in [path.to_owned(), sum_path(path)] {
+        if let Err(error) = fs::remove_file(&path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(file = %path.display(), %error, "an old compiled program stays");
+        }
+    }
+}
