@@ -49,8 +49,10 @@ fn ensure_target() -> Result<()> {
     if added.is_ok_and(|status| status.success()) {
         return Ok(());
     }
-    Err(format!("the built-in FL client needs the target {TARGET}; run: rustup target add {TARGET}")
-        .into())
+    Err(format!(
+        "the built-in FL client needs the target {TARGET}; run: rustup target add {TARGET}"
+    )
+    .into())
 }
 
 fn build(workspace: &Path, target_dir: &Path) -> Result<()> {
@@ -80,9 +82,10 @@ fn build(workspace: &Path, target_dir: &Path) -> Result<()> {
 fn forget_outer_build(cargo: &mut Command) {
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
-        let outer = ["CARGO_PROFILE_", "CARGO_BUILD_", "CARGO_CFG_", "CARGO_FEATURE_", "CARGO_PKG_"]
-            .iter()
-            .any(|prefix| text.starts_with(prefix));
+        let outer =
+            ["CARGO_PROFILE_", "CARGO_BUILD_", "CARGO_CFG_", "CARGO_FEATURE_", "CARGO_PKG_"]
+                .iter()
+                .any(|prefix| text.starts_with(prefix));
         let single = [
             "CARGO_ENCODED_RUSTFLAGS",
             "CARGO_MAKEFLAGS",

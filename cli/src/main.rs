@@ -1,2 +1,14 @@
-//! aileron.
-fn main() {}
+//! `aileron`: every service, the demo, and the operator's commands, in one program.
+
+mod cmd;
+mod demo;
+mod http;
+mod operator;
+mod platform;
+mod view;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cmd::run(std::env::args_os().skip(1).collect())
+}

@@ -40,7 +40,7 @@ impl Model {
         if tensors.len() != slots.len() {
             return Err(misfit());
         }
-        let mut parameters = Vec::with_capacity(network.len());
+        let mut parameters = vec![];
         for slot in slots {
             let tensor = tensors.get(slot.name).filter(|tensor| tensor.shape == slot.shape);
             parameters.extend_from_slice(&tensor.ok_or_else(misfit)?.values);

@@ -1,1 +1,46 @@
-//! model-server.
+//! The model server: the one writer of model files, and the one voice that publishes them. Its core
+//! is `lineage`; this shell gives it a broker and a directory.
+
+mod config;
+mod effects;
+mod error;
+mod shelf;
+
+use std::time::Duration;
+
+use lineage::{Lineage, TABLES};
+use service::{Driver, Reports, Store, SystemClock, Transport as _, drive, transport::mqtt::Mqtt};
+use tokio_util::sync::CancellationToken;
+
+pub use config::{InitialModel, ModelServerSettings};
+pub use error::ModelServerError;
+
+use effects::Librarian;
+use shelf::Shelf;
+
+/// How long a stopping model server goes on handing over what is queued.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Stores and publishes models until `stop` is cancelled.
+pub async fn run(
+    settings: ModelServerSettings,
+    stop: CancellationToken,
+) -> Result<(), ModelServerError> {
+    let transport = settings.transport()?;
+    let dir = &settings.state.state_dir;
+    let store = Store::open(dir, "model-server", TABLES)?;
+    let driver = Driver {
+        machine: Lineage::new(settings.rules(), settings.initial()),
+        effects: Librarian::new(Shelf::new(dir)),
+        transport: Mqtt::connect(transport),
+        store,
+        clock: SystemClock,
+        reports: Reports::new(),
+    };
+    tracing::info!(dir = %dir.display(), "model server started");
+    let driver = drive(driver, stop).await?;
+    driver.effects.finish().await;
+    driver.transport.close(GRACE).await;
+    tracing::info!("model server stopped");
+    Ok(())
+}

@@ -13,6 +13,7 @@
 //! - Cancelling the job, or dropping the future, ends the guest.
 //! - However a guest ends, the next job runs.
 
+mod cpu;
 mod failure;
 mod sandbox;
 mod stopwatch;
@@ -39,8 +40,7 @@ pub const ENV_UPDATE_PATH: &str = "UPDATE_PATH";
 pub const EXECUTORS: &[Entry] = &[Entry { name: "wasm", build: wasm::build }];
 
 /// The built-in federated learning client, a `wasm32-wasip1` module.
-pub const BUILTIN_FL_CLIENT: &[u8] =
-    include_bytes!(concat!(env!("OUT_DIR"), "/fl-client.wasm"));
+pub const BUILTIN_FL_CLIENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/fl-client.wasm"));
 
 /// An executor in the list, not yet built.
 #[derive(Clone, Copy, Debug)]
@@ -213,6 +213,8 @@ pub struct Metrics {
     pub start_us: u64,
     /// Time from the guest's start to its end.
     pub wall_ms: u64,
+    /// CPU time of the guest, where the system says.
+    pub cpu_us: u64,
     /// Fuel used, where it is counted.
     pub fuel_used: Option<u64>,
     /// The most memory it had at once.

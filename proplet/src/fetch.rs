@@ -89,10 +89,7 @@ fn checked(from: &str, bytes: Bytes, settings: &Settings) -> Result<Program, Fet
         return Err(FetchError::Empty { from: from.to_owned() });
     }
     if bytes.len() as u64 > settings.bytes_max {
-        return Err(FetchError::TooLarge {
-            from: from.to_owned(),
-            bytes_max: settings.bytes_max,
-        });
+        return Err(FetchError::TooLarge { from: from.to_owned(), bytes_max: settings.bytes_max });
     }
     Ok(Program::new(&bytes[..]))
 }

@@ -1,1 +1,1 @@
-//! xtask.
+//! Chores, in Rust. The house rules are tests: see `tests/tidy.rs`.

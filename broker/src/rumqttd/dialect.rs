@@ -62,7 +62,7 @@ fn level(stream: &[u8]) -> Result<u8, Error> {
         return Err(Error::MalformedRemainingLength);
     }
     let at = length_bytes + b"\0\x04MQTT".len();
-    rest.get(at).copied().ok_or(Error::InsufficientBytes(at + 1 - rest.len()))
+    rest.get(at).copied().ok_or_else(|| Error::InsufficientBytes(at + 1 - rest.len()))
 }
 
 /// The packet as 3.1.1 can say it: its writer panics on properties.

@@ -6,10 +6,14 @@ use crate::raw::{self, Raw};
 use crate::{anywhere, serves};
 use broker::BrokerConfig;
 
-/// A topic that begins with a letter outside ASCII.
+/// A topic that begins with a letter outside ASCII: unusual, allowed, delivered.
 pub(crate) async fn non_ascii_topic(ground: Ground) -> Result<(), Failure> {
-    let mut rude = Raw::client(ground.address, "rude").await?;
-    rude.offer(&raw::publish("ärger".as_bytes(), b"1")).await;
+    let mut reader = Dial::to(ground.address, "reader").connect().await?;
+    for filter in ["ärger/日本", "+/日本", "#"] {
+        reader.subscribe(filter).await?;
+    }
+    reader.publish("ärger/日本", b"1").await?;
+    reader.expect("ärger/日本", b"1").await?;
     ground.serves().await
 }
 
@@ -17,7 +21,7 @@ pub(crate) async fn non_ascii_topic(ground: Ground) -> Result<(), Failure> {
 pub(crate) async fn wildcard_in_topic(ground: Ground) -> Result<(), Failure> {
     let mut watcher = Dial::to(ground.address, "watcher").connect().await?;
     watcher.subscribe("#").await?;
-    for topic in ["fl/+/x", "fl/#", "+", "#"] {
+    for topic in ["a/+/x", "a/#", "+", "#"] {
         let mut rude = Raw::client(ground.address, "rude").await?;
         rude.offer(&raw::publish(topic.as_bytes(), b"1")).await;
         rude.closed().await.map_err(|why| format!("published to {topic}: {why}"))?;
@@ -91,8 +95,10 @@ pub(crate) async fn garbage_after_connect(ground: Ground) -> Result<(), Failure>
         vec![0x30, 0xff, 0xff, 0xff, 0xff, 0x7f],
     ];
     packets.extend((0..50).map(noise));
-    for packet in &packets {
-        Raw::client(ground.address, "rude").await?.offer(packet).await;
+    for (n, packet) in packets.iter().enumerate() {
+        let rude = Raw::client(ground.address, &format!("rude-{n}")).await;
+        let mut rude = rude.map_err(|why| format!("before packet {n}: {why}"))?;
+        rude.offer(packet).await;
     }
     ground.serves().await
 }

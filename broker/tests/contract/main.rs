@@ -4,6 +4,7 @@
 mod peer;
 mod abuse;
 mod life;
+mod pump;
 mod raw;
 mod retained;
 mod session;
@@ -106,7 +107,6 @@ contract! {
     wire::versions_hear_each_other,
     wire::user_properties_pass_by_four,
     wire::alias_arrives_as_topic,
-    wire::non_ascii_topic_arrives,
     wire::large_retained_arrives,
     wire::large_live_arrives,
     abuse::non_ascii_topic,
@@ -126,9 +126,29 @@ contract! {
     life::used_state_dir_is_refused,
 }
 
-/// What `rumqttd` is known to fail; docs/decisions/002-embedded-broker.md says what that means.
+/// What `rumqttd` fails every time; docs/decisions/002-embedded-broker.md says what that means.
 #[cfg(feature = "rumqttd")]
-const RUMQTTD_FAILS: &[&str] = &[];
+const RUMQTTD_FAILS: &[&str] = &[
+    "retained::reaches_every_subscribe",
+    "retained::three_hundred_reach_a_wildcard",
+    "retained::empty_unretained_leaves_it",
+    "wire::versions_hear_each_other",
+    "wire::alias_arrives_as_topic",
+    "abuse::non_ascii_topic",
+    "abuse::wildcard_in_topic",
+    "abuse::shared_member_leaves",
+    "life::state_survives_a_restart",
+    "life::used_state_dir_is_refused",
+];
+
+/// What `rumqttd` fails at times: it drops a client that is back before its old socket was
+/// noticed to be gone, so whatever reconnects at once depends on luck.
+#[cfg(feature = "rumqttd")]
+const RUMQTTD_FAILS_AT_TIMES: &[&str] = &[
+    "session::cuts_lose_nothing",
+    "session::unacknowledged_comes_again",
+    "session::same_id_takes_over",
+];
 
 #[cfg(feature = "rumqttd")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -137,13 +157,15 @@ async fn rumqttd_fails_exactly_what_is_written_down() {
         .iter()
         .map(|(name, check)| (*name, tokio::spawn(run(Kind::Rumqttd, *check))))
         .collect();
-    let mut failed = Vec::new();
+    let mut always = Vec::new();
     let mut report = String::new();
     for (name, task) in running {
         if let Err(why) = task.await.expect("the runner does not panic") {
-            failed.push(name);
             report += &format!("{name}: {why}\n");
+            if !RUMQTTD_FAILS_AT_TIMES.contains(&name) {
+                always.push(name);
+            }
         }
     }
-    assert_eq!(failed, RUMQTTD_FAILS, "what failed, and why:\n{report}");
+    assert_eq!(always, RUMQTTD_FAILS, "what failed, and why:\n{report}");
 }

@@ -1,11 +1,12 @@
 //! The independent client of the contract suite: rumqttc in both protocol versions, told apart only where they are made.
 
+use crate::pump::{Message, News, Source, pump_five, pump_four};
 use rumqttc::v5::mqttbytes as five;
-use rumqttc::{AsyncClient, Event, EventLoop, LastWill, MqttOptions, Packet, Publish, QoS};
+use rumqttc::{AsyncClient, LastWill, MqttOptions, QoS};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
 
 /// How long a peer waits for one thing to happen before the check has failed.
@@ -23,31 +24,6 @@ macro_rules! ensure {
             return Err(format!($($why)*));
         }
     };
-}
-
-/// One application message as it arrived.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Message {
-    pub(crate) topic: String,
-    pub(crate) payload: Vec<u8>,
-    pub(crate) retained: bool,
-    pub(crate) user_properties: Vec<(String, String)>,
-    source: Source,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Source {
-    Four(Publish),
-    Five(five::v5::Publish),
-}
-
-/// What a connection heard, whatever its version.
-enum News {
-    Connected { session_present: bool },
-    Message(Message),
-    Subscribed { granted: bool },
-    Acknowledged,
-    Closed(String),
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -132,7 +108,9 @@ impl Dial {
         match peer.heard().await? {
             News::Connected { session_present } => peer.session_present = session_present,
             News::Closed(why) => return Err(format!("{id} could not connect: {why}")),
-            _ => return Err(format!("{id} heard something else before its CONNACK")),
+            News::Message(_) | News::Subscribed { .. } | News::Acknowledged => {
+                return Err(format!("{id} heard something else before its CONNACK"));
+            }
         }
         Ok(peer)
     }
@@ -161,6 +139,8 @@ impl Dial {
         }
         options.set_manual_acks(self.manual_acks);
         options.set_max_packet_size(Some(PACKET_BYTES_MAX));
+        // It understands topics by alias, so the broker may send them so.
+        options.set_topic_alias_max(Some(16));
         if let Some((topic, payload)) = &self.will {
             let qos = five::QoS::AtLeastOnce;
             let will = five::v5::LastWill::new(topic, payload.clone(), qos, false, None);
@@ -179,13 +159,16 @@ impl Peer {
     pub(crate) async fn subscribe_with(&mut self, filter: &str, qos: QoS) -> Result<(), Failure> {
         match &self.client {
             Client::Four(client) => client.subscribe(filter, qos).await.map_err(text)?,
-            Client::Five(client) => client.subscribe(filter, of_five(qos)).await.map_err(text)?,
+            Client::Five(client) => client.subscribe(filter, qos_five(qos)).await.map_err(text)?,
         }
         loop {
             match self.heard().await? {
                 News::Subscribed { granted: true } => return Ok(()),
                 News::Subscribed { granted: false } => return Err(format!("{filter} not granted")),
-                other => self.keep(other)?,
+                other @ (News::Connected { .. }
+                | News::Message(_)
+                | News::Acknowledged
+                | News::Closed(_)) => self.keep(other)?,
             }
         }
     }
@@ -350,75 +333,7 @@ pub(crate) enum Retain {
     No,
 }
 
-/// Reads until the connection ends; never reconnects, since a check must see every end.
-async fn pump_four(mut events: EventLoop, told: UnboundedSender<News>) {
-    loop {
-        let news = match events.poll().await {
-            Ok(Event::Incoming(Packet::ConnAck(ack))) => {
-                News::Connected { session_present: ack.session_present }
-            }
-            Ok(Event::Incoming(Packet::Publish(publish))) => News::Message(of_four(publish)),
-            Ok(Event::Incoming(Packet::SubAck(ack))) => {
-                let failed = |code| code == &rumqttc::SubscribeReasonCode::Failure;
-                News::Subscribed { granted: !ack.return_codes.iter().any(failed) }
-            }
-            Ok(Event::Incoming(Packet::PubAck(_))) => News::Acknowledged,
-            Ok(_) => continue,
-            Err(error) => News::Closed(error.to_string()),
-        };
-        let last = matches!(news, News::Closed(_));
-        if told.send(news).is_err() || last {
-            return;
-        }
-    }
-}
-
-async fn pump_five(mut events: rumqttc::v5::EventLoop, told: UnboundedSender<News>) {
-    use five::v5::{Packet, SubscribeReasonCode};
-    use rumqttc::v5::Event;
-    loop {
-        let news = match events.poll().await {
-            Ok(Event::Incoming(Packet::ConnAck(ack))) => {
-                News::Connected { session_present: ack.session_present }
-            }
-            Ok(Event::Incoming(Packet::Publish(publish))) => News::Message(of_publish(publish)),
-            Ok(Event::Incoming(Packet::SubAck(ack))) => {
-                let good = |code: &_| matches!(code, SubscribeReasonCode::Success(_));
-                News::Subscribed { granted: ack.return_codes.iter().all(good) }
-            }
-            Ok(Event::Incoming(Packet::PubAck(_))) => News::Acknowledged,
-            Ok(_) => continue,
-            Err(error) => News::Closed(error.to_string()),
-        };
-        let last = matches!(news, News::Closed(_));
-        if told.send(news).is_err() || last {
-            return;
-        }
-    }
-}
-
-fn of_four(publish: Publish) -> Message {
-    Message {
-        topic: publish.topic.clone(),
-        payload: publish.payload.to_vec(),
-        retained: publish.retain,
-        user_properties: Vec::new(),
-        source: Source::Four(publish),
-    }
-}
-
-fn of_publish(publish: five::v5::Publish) -> Message {
-    let properties = publish.properties.clone().unwrap_or_default();
-    Message {
-        topic: String::from_utf8_lossy(&publish.topic).into_owned(),
-        payload: publish.payload.to_vec(),
-        retained: publish.retain,
-        user_properties: properties.user_properties,
-        source: Source::Five(publish),
-    }
-}
-
-fn of_five(qos: QoS) -> five::QoS {
+fn qos_five(qos: QoS) -> five::QoS {
     match qos {
         QoS::AtMostOnce => five::QoS::AtMostOnce,
         QoS::AtLeastOnce => five::QoS::AtLeastOnce,

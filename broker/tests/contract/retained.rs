@@ -1,7 +1,8 @@
 //! Retained messages: every subscribe gets them, all of them, until they are cleared.
 
 use crate::Ground;
-use crate::peer::{Dial, Failure, Message, Peer, Version};
+use crate::peer::{Dial, Failure, Peer, Version};
+use crate::pump::Message;
 use rumqttc::QoS;
 use std::collections::BTreeSet;
 

@@ -64,15 +64,6 @@ pub(crate) async fn alias_arrives_as_topic(ground: Ground) -> Result<(), Failure
     Ok(())
 }
 
-/// Given a topic that begins with a letter outside ASCII, when it is published, then it arrives.
-pub(crate) async fn non_ascii_topic_arrives(ground: Ground) -> Result<(), Failure> {
-    let mut reader = Dial::to(ground.address, "reader").connect().await?;
-    reader.subscribe("ärger/日本").await?;
-    reader.publish("ärger/日本", b"1").await?;
-    reader.expect("ärger/日本", b"1").await?;
-    Ok(())
-}
-
 /// Given a 16 MiB message, when it is retained, then subscribers of both versions get it whole.
 pub(crate) async fn large_retained_arrives(ground: Ground) -> Result<(), Failure> {
     let model = large();

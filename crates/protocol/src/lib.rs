@@ -10,6 +10,7 @@ mod reason;
 mod time;
 mod uri;
 
+pub mod ledger;
 pub mod message;
 pub mod tensor;
 pub mod topic;

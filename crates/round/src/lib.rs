@@ -1,1 +1,42 @@
-//! round.
+//! Federated rounds: the coordinator's core.
+//!
+//! ```text
+//!            k counted, or nobody left to wait for,
+//!            or deadline: with at least the minimum            newest version is known
+//! Collecting ------------------------------> Aggregating --> Ready ----------> Publishing
+//!     |                                          |                              |    ^
+//!     | fewer than the minimum,                  | not finite,       latest is  |    | another
+//!     | base model never came                    | or no result      our model  |    | took the
+//!     v                                          v                              v    | version
+//!   Failed <-------------------------------------+                           Complete +
+//! ```
+//!
+//! [`Rounds`] is told what was said on the topics and answers with what should be done. It does no
+//! IO, reads no clock and does no arithmetic on weights: it counts members, never messages, and
+//! hands the frozen set of a closed round to the shell to be averaged. Everything that it must not
+//! forget is kept in the step in which it happens: the acceptance of an update together with the
+//! update, the closing of a round together with its members, a version together with its model.
+//!
+//! It says nothing where it cannot judge yet; whoever wants a verdict asks again.
+
+mod arrival;
+mod effect;
+mod kept;
+mod making;
+mod news;
+mod opening;
+mod outcome;
+mod record;
+mod round;
+mod rounds;
+mod rules;
+mod turn;
+mod unknown;
+mod versions;
+
+pub use effect::{Effect, Job, JobMember, Note, Report};
+pub use kept::Kept;
+pub use news::{BaseModel, News};
+pub use record::TABLES;
+pub use rounds::Rounds;
+pub use rules::{LazyRounds, PAYLOAD_LEN_MAX, Rules};

@@ -2,6 +2,7 @@
 
 mod clock;
 mod drive;
+pub mod run;
 pub mod settings;
 pub mod store;
 pub mod telemetry;

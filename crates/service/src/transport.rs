@@ -55,9 +55,16 @@ pub enum Inbound {
     Lost { why: String },
 }
 
-/// What it takes to acknowledge one message.
+/// What it takes to acknowledge one message; nothing, if the broker does not wait for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Receipt(pub(crate) Option<mqtt::Unacknowledged>);
+pub struct Receipt(pub(crate) Option<Unacknowledged>);
+
+/// A packet id, and the connection on which it means this message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unacknowledged {
+    pub(crate) epoch: u64,
+    pub(crate) pkid: u16,
+}
 
 /// The transport cannot go on.
 #[derive(Debug, thiserror::Error)]

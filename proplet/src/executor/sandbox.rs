@@ -97,7 +97,10 @@ impl Sandbox {
             return Err(Failure::UpdateNotAFile);
         }
         if meta.len() > bytes_max {
-            return Err(Failure::OutputTooLarge { kind: OutputKind::Files, limit_bytes: bytes_max });
+            return Err(Failure::OutputTooLarge {
+                kind: OutputKind::Files,
+                limit_bytes: bytes_max,
+            });
         }
         let mut bytes = Vec::new();
         fs::File::open(&path)

@@ -2,19 +2,16 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use protocol::Timestamp;
+use service::{Clock as _, SystemClock};
 
 /// Runs from when it was made.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Stopwatch(Instant);
+pub(super) struct Stopwatch(Timestamp);
 
 impl Stopwatch {
     pub(super) fn start() -> Self {
-        Self(Instant::now())
-    }
-
-    pub(super) fn elapsed(self) -> Duration {
-        self.0.elapsed()
+        Self(SystemClock.now())
     }
 
     pub(super) fn elapsed_us(self) -> u64 {
@@ -23,5 +20,9 @@ impl Stopwatch {
 
     pub(super) fn elapsed_ms(self) -> u64 {
         u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn elapsed(self) -> Duration {
+        SystemClock.now().since(self.0)
     }
 }

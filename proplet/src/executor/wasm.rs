@@ -28,8 +28,8 @@ use self::{
     stdio::{Capture, Log, Shared},
 };
 use super::{
-    Executor, Failure, Job, Metrics, Outcome, Output, Run, Settings, sandbox, sandbox::Sandbox,
-    stopwatch::Stopwatch,
+    Executor, Failure, Job, Metrics, Outcome, Output, Run, Settings, cpu, sandbox,
+    sandbox::Sandbox, stopwatch::Stopwatch,
 };
 
 /// How often the guest's files are measured.
@@ -106,6 +106,7 @@ impl Inner {
         metrics.origin = Some(origin);
 
         let starting = Stopwatch::start();
+        let cpu_before = cpu::thread_us();
         let stdout = Shared::new(Capture::new(job.limits.stdout_bytes_max));
         let stdio = (stdout.clone(), log.clone());
         let mut store = guest::store(&runtime.engine, job, &sandbox, stdio)?;
@@ -116,6 +117,8 @@ impl Inner {
 
         metrics.start_us = start_us.get();
         metrics.wall_ms = starting.elapsed_ms();
+        let cpu_used = |before| Some(cpu::thread_us()?.saturating_sub(before));
+        metrics.cpu_us = cpu_before.and_then(cpu_used).unwrap_or_default();
         metrics.memory_bytes_peak = store.data().budget.bytes_peak();
         metrics.fuel_used = job.limits.fuel_max.and_then(|max| Some(max - store.get_fuel().ok()?));
         let refused = store.data().budget.refused();

@@ -76,7 +76,9 @@ pub enum FetchError {
         source: io::Error,
     },
     /// Registries cannot be asked yet.
-    #[error("{reference}: fetching from OCI registries is not supported yet; give a file, or an http(s) address")]
+    #[error(
+        "{reference}: fetching from OCI registries is not supported yet; give a file, or an http(s) address"
+    )]
     Oci {
         /// The reference.
         reference: String,

@@ -11,11 +11,11 @@ pub(super) fn get(url: &str, settings: &Settings) -> Result<Vec<u8>, FetchError>
         // One request now and then: nothing stays open, and no memory is held.
         .max_idle_connections(0)
         .build();
-    let failed = |error| match error {
-        ureq::Error::BodyExceedsLimit(_) => {
-            FetchError::TooLarge { from: shown(url), bytes_max: settings.bytes_max }
+    let failed = |error| {
+        if matches!(error, ureq::Error::BodyExceedsLimit(_)) {
+            return FetchError::TooLarge { from: shown(url), bytes_max: settings.bytes_max };
         }
-        error => FetchError::Http { url: shown(url), source: Box::new(error) },
+        FetchError::Http { url: shown(url), source: Box::new(error) }
     };
     let response = config.new_agent().get(url).call().map_err(failed)?;
     let status = response.status().as_u16();

@@ -16,8 +16,7 @@ pub(super) fn read(path: &Path, settings: &Settings) -> Result<Vec<u8>, FetchErr
     let Some(module_dir) = &settings.module_dir else {
         return Err(FetchError::FilesOff { path: path.to_owned() });
     };
-    let outside =
-        || FetchError::Outside { path: path.to_owned(), module_dir: module_dir.clone() };
+    let outside = || FetchError::Outside { path: path.to_owned(), module_dir: module_dir.clone() };
     let allowed = canonical(module_dir)?;
     // A path outside is refused before it is looked at: whether it exists is nobody's business.
     let plainly_below = path.starts_with(module_dir) || path.starts_with(&allowed);

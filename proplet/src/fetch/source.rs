@@ -38,7 +38,9 @@ pub enum Source {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
     /// It begins with something else.
-    #[error("{0:?} is not the address of a program; it takes oci://, http://, https://, file:/// or an absolute path")]
+    #[error(
+        "{0:?} is not the address of a program; it takes oci://, http://, https://, file:/// or an absolute path"
+    )]
     Scheme(String),
     /// There is a pin, but no digest in it.
     #[error("{text:?} is pinned to {pin:?}, which is not a SHA-256 digest (64 hexadecimal digits)")]

@@ -70,7 +70,9 @@ impl<'de> Visitor<'de> for Fields {
         let mut tensors: BTreeMap<String, Tensor> = BTreeMap::new();
         while let Some(name) = map.next_key::<String>()? {
             if name == "version" {
-                version = Some(map.next_value()?);
+                if version.replace(map.next_value()?).is_some() {
+                    return Err(A::Error::duplicate_field("version"));
+                }
             } else {
                 let read = map.next_value()?;
                 tensor::insert(&mut tensors, name, read)?;

@@ -57,6 +57,7 @@ pub(super) fn judge(
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the rarer ones are told in its own words")]
 fn kind(trap: Trap) -> TrapKind {
     match trap {
         Trap::UnreachableCodeReached => TrapKind::Unreachable,

@@ -87,12 +87,7 @@ fn open_directories(
     Ok(())
 }
 
-fn open(
-    wasi: &mut WasiCtxBuilder,
-    host: &Path,
-    guest: &str,
-    perms: FsPerms,
-) -> Result<(), String> {
+fn open(wasi: &mut WasiCtxBuilder, host: &Path, guest: &str, perms: FsPerms) -> Result<(), String> {
     let opened = wasi.preopened_dir(host, guest, perms);
     opened.map(|_| ()).map_err(|error| error.root_cause().to_string())
 }
@@ -110,7 +105,14 @@ pub(super) struct Budget {
 
 impl Budget {
     fn new(bytes_max: usize, table_elements_max: usize) -> Self {
-        Self { bytes_max, bytes: 0, bytes_peak: 0, table_elements_max, last_grant: 0, refused: false }
+        Self {
+            bytes_max,
+            bytes: 0,
+            bytes_peak: 0,
+            table_elements_max,
+            last_grant: 0,
+            refused: false,
+        }
     }
 
     /// The most bytes the guest had at once, over all its memories.

@@ -13,6 +13,8 @@ use super::{
 
 const START: &str = "_start";
 const RUN: &str = "run";
+/// What a module without `_start` wants called first.
+const INITIALIZE: &str = "_initialize";
 
 /// The two kinds of WebAssembly program, told apart by their first eight bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,8 +61,7 @@ impl Code {
         match kind {
             Kind::Module => unsafe { Module::deserialize_file(engine, path) }.map(Self::Module),
             Kind::Component => {
-                unsafe { component::Component::deserialize_file(engine, path) }
-                    .map(Self::Component)
+                unsafe { component::Component::deserialize_file(engine, path) }.map(Self::Component)
             }
         }
     }
@@ -132,6 +133,11 @@ impl Ready {
                 let function = instance
                     .get_func(&mut *store, entry)
                     .ok_or_else(|| wasmtime::format_err!("{entry} vanished"))?;
+                if *entry == RUN
+                    && let Ok(first) = instance.get_typed_func::<(), ()>(&mut *store, INITIALIZE)
+                {
+                    first.call_async(&mut *store, ()).await?;
+                }
                 let results = function.ty(&*store).results().len();
                 let mut results = vec![wasmtime::Val::I32(0); results];
                 started();
@@ -153,9 +159,10 @@ fn entry(module: &Module) -> Result<&'static str, Failure> {
         let export = module.get_export(name);
         export.is_some_and(|it| it.func().is_some_and(|it| it.params().len() == 0))
     };
-    [START, RUN].into_iter().find(callable).ok_or(Failure::MissingExport {
-        wanted: "function `_start` or `run` without parameters",
-    })
+    [START, RUN]
+        .into_iter()
+        .find(callable)
+        .ok_or(Failure::MissingExport { wanted: "function `_start` or `run` without parameters" })
 }
 
 fn missing(error: &wasmtime::Error) -> Failure {

@@ -1,0 +1,136 @@
+//! The commands, one file each. A service's words go to that service's own settings.
+
+mod broker;
+mod demo;
+mod model;
+mod proplet;
+mod round;
+mod service;
+mod task;
+mod up;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::{Parser, Subcommand, error::ErrorKind};
+
+use crate::view::{self, Format};
+
+/// Exit code of a command line that cannot be understood.
+const EXIT_USAGE: u8 = 64;
+
+/// Federated learning over MQTT: an edge fleet trains a shared model, and no raw data leaves a
+/// device.
+///
+/// Without a command: the demo.
+#[derive(Debug, Parser)]
+#[command(name = "aileron", version, max_term_width = 100, after_help = "\
+First steps:
+  aileron demo                    train a real model on three proplets, here and now
+  aileron up                      start a platform and keep it running
+  aileron round start --watch     train one round on it, with every proplet that is alive
+  aileron model list              see the models
+
+Every service explains its settings: aileron manager --help")]
+struct Aileron {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Train a model on proplets in this process, joined by nothing but MQTT
+    Demo(demo::Demo),
+    /// Start a whole platform in this process and keep it running
+    Up(up::Up),
+    /// Start and watch rounds
+    #[command(subcommand)]
+    Round(round::Round),
+    /// Create, start and look at tasks
+    #[command(subcommand)]
+    Task(task::Task),
+    /// Look at proplets; with settings or nothing after it: [service] run tasks on this device
+    #[command(subcommand)]
+    Proplet(proplet::Proplets),
+    /// Look at models
+    #[command(subcommand)]
+    Model(model::Models),
+    /// [service] Run tasks on proplets and forward their updates
+    Manager,
+    /// [service] Run rounds and aggregate updates
+    Coordinator,
+    /// [service] Keep and publish every version of the model
+    ModelServer,
+    /// [service] Embedded MQTT broker, for first runs and tests
+    Broker,
+}
+
+/// Runs the words of a command line.
+pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
+    if let Some(code) = service::try_run(&words) {
+        return code;
+    }
+    let words = if words.is_empty() { vec!["demo".into()] } else { words };
+    let verb = match Aileron::try_parse_from(std::iter::once("aileron".into()).chain(words)) {
+        Ok(aileron) => aileron.verb,
+        Err(error) => return usage(&error),
+    };
+    let format = verb.format();
+    match perform(verb) {
+        Ok(code) => code,
+        Err(why) => {
+            view::error(&why, format);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(verb: Verb) -> anyhow::Result<ExitCode> {
+    match verb {
+        Verb::Demo(demo) => demo.run(),
+        Verb::Up(up) => up.run(),
+        Verb::Round(round) => round.run(),
+        Verb::Task(task) => task.run(),
+        Verb::Proplet(proplets) => proplets.run(),
+        Verb::Model(models) => models.run(),
+        Verb::Manager | Verb::Coordinator | Verb::ModelServer | Verb::Broker => {
+            anyhow::bail!("a service's name comes first on the command line")
+        }
+    }
+}
+
+impl Verb {
+    const fn format(&self) -> Format {
+        match self {
+            Self::Round(round) => round.format(),
+            Self::Task(task) => task.format(),
+            Self::Proplet(proplets) => proplets.format(),
+            Self::Model(models) => models.format(),
+            Self::Demo(_)
+            | Self::Up(_)
+            | Self::Manager
+            | Self::Coordinator
+            | Self::ModelServer
+            | Self::Broker => Format::Text,
+        }
+    }
+}
+
+fn usage(error: &clap::Error) -> ExitCode {
+    let asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    match error.print() {
+        Ok(()) if asked_for => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::from(EXIT_USAGE),
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Runs a future on a small runtime until it ends, or until Ctrl-C or SIGTERM.
+fn on_runtime<T>(
+    work: impl AsyncFnOnce(tokio_util::sync::CancellationToken) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let result = runtime.block_on(async { work(::service::run::watch_signals()).await });
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    result
+}

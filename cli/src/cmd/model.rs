@@ -1,0 +1,159 @@
+//! `aileron model`: the versions that the model server has published.
+
+use std::{fs, path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use protocol::{Digest, Filter, ModelVersion, Topic, message::Model};
+use serde_json::{Value, json};
+
+use crate::{
+    operator::{LinkArgs, Operator},
+    view::{self, Format},
+};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Models {
+    /// List the versions
+    List {
+        #[command(flatten)]
+        link: LinkArgs,
+        /// text or json
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Show the tensors of a version
+    Show {
+        #[command(flatten)]
+        which: Which,
+        /// text or json
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Write a version to a file, or to stdout
+    Get {
+        #[command(flatten)]
+        which: Which,
+        /// Where to write it
+        #[arg(long, short)]
+        output: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Which {
+    /// Version; the newest if left out
+    version: Option<u64>,
+    #[command(flatten)]
+    link: LinkArgs,
+}
+
+impl Models {
+    pub(super) const fn format(&self) -> Format {
+        match self {
+            Self::List { format, .. } | Self::Show { format, .. } => *format,
+            Self::Get { .. } => Format::Text,
+        }
+    }
+
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        super::on_runtime(async |_| match self {
+            Self::List { link, format } => list(&link, format).await,
+            Self::Show { which, format } => show(&which, format).await,
+            Self::Get { which, output } => get(&which, output).await,
+        })?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Which {
+    async fn fetch(&self) -> anyhow::Result<(bytes::Bytes, Model)> {
+        let mut operator = connect(&self.link).await?;
+        let version = match self.version {
+            Some(version) => ModelVersion(version),
+            None => operator.latest().await?.version,
+        };
+        let found = operator.model(version).await?;
+        operator.close().await;
+        Ok(found)
+    }
+}
+
+async fn connect(link: &LinkArgs) -> anyhow::Result<Operator> {
+    link.connect(&[Filter::Exactly(Topic::ModelLatest)]).await
+}
+
+async fn list(link: &LinkArgs, format: Format) -> anyhow::Result<()> {
+    let mut operator = connect(link).await?;
+    let newest = operator.latest().await?.version;
+    let mut found = vec![];
+    for version in (0..=newest.0).map(ModelVersion) {
+        let (payload, model) = operator.model(version).await?;
+        found.push((version, payload.len(), model, Digest::of(&payload)));
+    }
+    operator.close().await;
+    match format {
+        Format::Json => {
+            let rows: Vec<Value> = found
+                .iter()
+                .map(|(version, len, model, digest)| {
+                    json!({
+                        "version": version, "bytes": len, "sha256": digest,
+                        "parameters": model.tensors.schema().parameters(),
+                    })
+                })
+                .collect();
+            view::json(&rows.into());
+        }
+        Format::Text => view::table(
+            &["version", "parameters", "bytes", "sha256"],
+            found.iter().map(|(version, len, model, digest)| {
+                vec![
+                    version.to_string(),
+                    model.tensors.schema().parameters().to_string(),
+                    len.to_string(),
+                    digest.to_string()[..16].to_owned(),
+                ]
+            }),
+        ),
+    }
+    Ok(())
+}
+
+async fn show(which: &Which, format: Format) -> anyhow::Result<()> {
+    let (payload, model) = which.fetch().await?;
+    if format == Format::Json {
+        view::json(&serde_json::from_slice(&payload)?);
+        return Ok(());
+    }
+    view::line(format!("version {}, {} bytes as JSON", model.version, payload.len()));
+    view::table(
+        &["tensor", "shape", "smallest", "mean", "largest"],
+        model.tensors.iter().map(|(name, tensor)| {
+            let values = tensor.values();
+            let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
+            let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+            let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            vec![
+                name.to_owned(),
+                format!("{:?}", tensor.shape()),
+                format!("{least:.4}"),
+                format!("{mean:.4}"),
+                format!("{most:.4}"),
+            ]
+        }),
+    );
+    Ok(())
+}
+
+async fn get(which: &Which, output: Option<PathBuf>) -> anyhow::Result<()> {
+    let (payload, model) = which.fetch().await?;
+    match output {
+        None => view::line(String::from_utf8_lossy(&payload)),
+        Some(path) => {
+            fs::write(&path, &payload).with_context(|| format!("write {}", path.display()))?;
+            view::aside(format!("version {} is in {}", model.version, path.display()));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! A service in the foreground: its words are its settings.
+
+use std::{ffi::OsString, process::ExitCode};
+
+use service::{
+    settings::{Environment, Resolved, Settings, SettingsError, resolve},
+    telemetry::{self, LogFormat},
+};
+
+use super::broker;
+use crate::view;
+
+/// Runs a service if the words name one.
+pub(super) fn try_run(words: &[OsString]) -> Option<ExitCode> {
+    let (name, words) = match words {
+        [help, name] if help == "help" => (name, &["--help".into()][..]),
+        [name, words @ ..] => (name, words),
+        [] => return None,
+    };
+    match name.to_str()? {
+        "manager" => Some(start::<manager::ManagerSettings>(words, |settings| {
+            telemetry::init(settings.log.log_format);
+            service::run::run(|stop| manager::run(settings, stop))
+        })),
+        "coordinator" => Some(start::<coordinator::CoordinatorSettings>(words, |settings| {
+            telemetry::init(settings.log.log_format);
+            service::run::run(|stop| coordinator::run(settings, stop))
+        })),
+        "model-server" => Some(start::<model_server::ModelServerSettings>(words, |settings| {
+            telemetry::init(settings.log.log_format);
+            service::run::run(|stop| model_server::run(settings, stop))
+        })),
+        // `aileron proplet list` asks about proplets; everything else after the word is a setting.
+        "proplet" if words.first().is_some_and(|verb| verb == "list" || verb == "show") => None,
+        "proplet" => Some(start::<proplet::PropletSettings>(words, |settings| {
+            telemetry::init(settings.log.log_format);
+            service::run::run(|stop| proplet::run(settings, stop))
+        })),
+        "broker" => Some(start::<broker::BrokerSettings>(words, |settings| {
+            telemetry::init(settings.log.log_format);
+            service::run::run(|stop| broker::run(settings, stop))
+        })),
+        _ => None,
+    }
+}
+
+fn start<S: Settings>(words: &[OsString], run: impl FnOnce(S) -> ExitCode) -> ExitCode {
+    match resolve::<S>(words, &Environment::of_process()) {
+        Ok(Resolved::Run(settings)) => run(settings),
+        Ok(Resolved::Print(text)) => {
+            view::line(text.trim_end());
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            view::aside(format!("error: {why}"));
+            ExitCode::from(SettingsError::EXIT_CODE)
+        }
+    }
+}
+
+/// Logs of services that run beside a command go to stderr, as always.
+pub(super) fn log_as_text() {
+    telemetry::init(LogFormat::Text);
+}

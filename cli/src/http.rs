@@ -1,0 +1,104 @@
+//! The manager's HTTP API, from the outside.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use serde_json::Value;
+use ureq::{
+    Agent, Body,
+    http::{Method, Request, Response},
+};
+
+const ANSWER_BYTES_MAX: u64 = 256 << 20;
+
+/// Where the manager's HTTP API is.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ApiArgs {
+    /// Address of the manager's HTTP API
+    #[arg(long, env = "AILERON_HTTP", default_value = "http://127.0.0.1:7070", global = true)]
+    http: String,
+}
+
+/// A client of the API.
+#[derive(Clone, Debug)]
+pub(crate) struct Api {
+    base: String,
+    agent: Agent,
+}
+
+impl ApiArgs {
+    pub(crate) fn api(&self) -> Api {
+        Api::new(&self.http)
+    }
+}
+
+impl Api {
+    pub(crate) fn new(base: &str) -> Self {
+        let agent = Agent::config_builder()
+            .timeout_global(Some(Duration::from_secs(60)))
+            .http_status_as_error(false)
+            .build()
+            .into();
+        Self { base: base.trim_end_matches('/').to_owned(), agent }
+    }
+
+    pub(crate) fn get(&self, path: &str) -> anyhow::Result<Value> {
+        self.call(Method::GET, path, None)
+    }
+
+    pub(crate) fn post(&self, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+        self.call(Method::POST, path, body)
+    }
+
+    /// Every item of a paged listing.
+    pub(crate) fn all(&self, path: &str, items: &str) -> anyhow::Result<Vec<Value>> {
+        let glue = if path.contains('?') { '&' } else { '?' };
+        let mut all = vec![];
+        loop {
+            let page = self.get(&format!("{path}{glue}offset={}&limit=1000", all.len()))?;
+            let got = page[items].as_array().cloned().unwrap_or_default();
+            let total = page["total"].as_u64().unwrap_or_default();
+            let none = got.is_empty();
+            all.extend(got);
+            if none || all.len() as u64 >= total {
+                return Ok(all);
+            }
+        }
+    }
+
+    fn call(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+        let url = format!("{}{path}", self.base);
+        let text = body.map(Value::to_string).unwrap_or_default();
+        let mut request = Request::builder().method(method.clone()).uri(&url);
+        if body.is_some() {
+            request = request.header("content-type", "application/json");
+        }
+        let request = request.body(text).with_context(|| format!("call {url}"))?;
+        let response =
+            self.agent.run(request).with_context(|| format!("reach the manager at {url}"))?;
+        answer(response).with_context(|| format!("{method} {path}"))
+    }
+}
+
+fn answer(mut response: Response<Body>) -> anyhow::Result<Value> {
+    let status = response.status();
+    let text = response
+        .body_mut()
+        .with_config()
+        .limit(ANSWER_BYTES_MAX)
+        .read_to_string()
+        .context("read the answer")?;
+    let value: Value = if text.is_empty() {
+        Value::Null
+    } else {
+        serde_json::from_str(&text).with_context(|| format!("the answer ({status}) is not JSON"))?
+    };
+    if status.is_success() {
+        return Ok(value);
+    }
+    match value["error"].as_str() {
+        Some(why) => bail!("{why} ({status})"),
+        None => bail!("the manager answered {status}"),
+    }
+}

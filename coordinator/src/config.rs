@@ -1,0 +1,85 @@
+//! What an operator can tell the coordinator.
+
+use std::time::Duration;
+
+use aggregate::{NUM_SAMPLES_MAX, STRATEGIES, Strategy};
+use protocol::message::FORWARD_TAIL_LEN_MAX;
+use round::{LazyRounds, PAYLOAD_LEN_MAX, Rules};
+use service::{
+    settings::{MqttArgs, Settings, SettingsError, StateArgs},
+    telemetry::LogArgs,
+    transport::mqtt::Config,
+};
+
+/// Settings of the coordinator.
+#[derive(Debug, clap::Args)]
+pub struct CoordinatorSettings {
+    #[command(flatten)]
+    pub mqtt: MqttArgs,
+    #[command(flatten)]
+    pub state: StateArgs,
+    #[command(flatten)]
+    pub log: LogArgs,
+    /// How updates become a model
+    #[arg(long, value_name = "NAME", default_value = "fedavg", value_parser = strategy)]
+    pub strategy: &'static Strategy,
+    /// Updates without which a round fails at its timeout, if its start does not say: 1 to 100000
+    #[arg(long, value_name = "COUNT", default_value = "1", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub min_updates: u64,
+    /// Longest update that is taken, 1 to 268435456 bytes
+    #[arg(long, value_name = "BYTES", default_value = "16777216", value_parser = clap::value_parser!(u64).range(1..=PAYLOAD_LEN_MAX as u64))]
+    pub update_bytes_max: u64,
+    /// Most samples that one update may claim, 1 to 2^53
+    #[arg(long, value_name = "COUNT", default_value = "1000000000", value_parser = clap::value_parser!(u64).range(1..=NUM_SAMPLES_MAX))]
+    pub samples_max: u64,
+    /// Memory for the updates of all open rounds, in bytes, at least 1; above it, updates wait
+    #[arg(long, value_name = "BYTES", default_value = "1073741824", value_parser = clap::value_parser!(u64).range(1..))]
+    pub memory_bytes_max: u64,
+    /// Rounds open at once, 1 to 100000
+    #[arg(long, value_name = "COUNT", default_value = "1000", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub rounds_open_max: u64,
+    /// Seconds that an update waits for its round to be started, 0 to 3600
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = clap::value_parser!(u64).range(0..=3600))]
+    pub unknown_round_grace_s: u64,
+    /// Let the first update of a round that nobody has started open it: 3 updates, 60 seconds
+    #[arg(long)]
+    pub lazy_rounds: bool,
+}
+
+impl Settings for CoordinatorSettings {
+    const SERVICE: &'static str = "coordinator";
+    const ABOUT: &'static str = "Runs rounds: collects updates, averages them, makes new models";
+}
+
+impl CoordinatorSettings {
+    pub(crate) fn rules(&self) -> Rules {
+        Rules {
+            update_len_max: whole(self.update_bytes_max),
+            samples_max: self.samples_max,
+            updates_min: whole(self.min_updates),
+            kept_len_max: self.memory_bytes_max,
+            rounds_open_max: whole(self.rounds_open_max),
+            unknown_grace: Duration::from_secs(self.unknown_round_grace_s),
+            lazy: if self.lazy_rounds { LazyRounds::On } else { LazyRounds::Off },
+        }
+    }
+
+    /// Takes in a little more than the longest update, so that its sender hears what is wrong.
+    pub(crate) fn transport(&self) -> Result<Config, SettingsError> {
+        let mut config = self.mqtt.config(Self::SERVICE, None)?;
+        let longest = whole(self.update_bytes_max).saturating_mul(2) + FORWARD_TAIL_LEN_MAX;
+        config.payload_bytes_max = config.payload_bytes_max.max(longest);
+        Ok(config)
+    }
+}
+
+fn strategy(name: &str) -> Result<&'static Strategy, String> {
+    aggregate::find(name).ok_or_else(|| {
+        let names: Vec<&str> = STRATEGIES.iter().map(|strategy| strategy.name).collect();
+        format!("it takes {}", names.join(", "))
+    })
+}
+
+fn whole(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}

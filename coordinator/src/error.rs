@@ -1,0 +1,14 @@
+//! Why a coordinator cannot run.
+
+use service::{DriveError, StoreError, settings::SettingsError};
+
+/// Why a coordinator did not start, or gave up.
+#[derive(Debug, thiserror::Error)]
+pub enum CoordinatorError {
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Drive(#[from] DriveError),
+}

@@ -1,0 +1,58 @@
+//! What has happened since the start of this process, counted.
+
+use std::{collections::BTreeMap, fmt};
+
+use protocol::{FailReason, Rejection};
+use round::Note;
+
+/// Counts of what the core noted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    opened: u64,
+    starts_refused: u64,
+    accepted: u64,
+    rejected: BTreeMap<Rejection, u64>,
+    versions_taken: u64,
+    complete: u64,
+    failed: BTreeMap<FailReason, u64>,
+    unreadable: u64,
+}
+
+impl Tally {
+    pub(crate) fn count(&mut self, note: &Note) {
+        match note {
+            Note::Opened { .. } => self.opened += 1,
+            Note::StartRefused { .. } => self.starts_refused += 1,
+            Note::Accepted { .. } => self.accepted += 1,
+            Note::Rejected { reason, .. } => *self.rejected.entry(*reason).or_default() += 1,
+            Note::VersionTaken { .. } => self.versions_taken += 1,
+            Note::Complete { .. } => self.complete += 1,
+            Note::Failed { reason, .. } => *self.failed.entry(*reason).or_default() += 1,
+            Note::NoRoom { .. }
+            | Note::Absent { .. }
+            | Note::Closed { .. }
+            | Note::Made { .. }
+            | Note::Unconfirmed { .. } => {}
+        }
+    }
+
+    pub(crate) const fn count_unreadable(&mut self) {
+        self.unreadable += 1;
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { opened, starts_refused, accepted, versions_taken, complete, .. } = self;
+        write!(f, "rounds opened {opened}, complete {complete}, starts refused {starts_refused}")?;
+        write!(f, ", updates accepted {accepted}")?;
+        for (reason, count) in &self.rejected {
+            write!(f, ", rejected {reason} {count}")?;
+        }
+        for (reason, count) in &self.failed {
+            write!(f, ", failed {reason} {count}")?;
+        }
+        write!(f, ", versions taken by others {versions_taken}")?;
+        write!(f, ", unreadable messages {}", self.unreadable)
+    }
+}

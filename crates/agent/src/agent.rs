@@ -1,0 +1,186 @@
+//! The agent: one proplet's part in the platform.
+
+mod tasks;
+mod voice;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use protocol::{
+    Entry, EntryError, Filter, Input, Machine, ModelVersion, Output, TaskId, Timestamp, Topic,
+    message::{TaskStart, UpdateAck, Verdict},
+};
+
+use crate::{
+    Config, Effect, News, Note, Report, models::Models, purpose::Purpose, record,
+    record::ResultRecord, results::Results, turn::Turn, updates::Updates,
+};
+
+/// One proplet, without its sockets, files and programs.
+///
+/// Invariants: at most `concurrency` slots are taken; a task is in at most one of queue, waiting
+/// and running; a result never changes; an update is said again until its verdict is heard.
+#[derive(Debug)]
+pub struct Agent {
+    config: Config,
+    link: Link,
+    /// The process is to end: nothing is taken and nothing is said any more.
+    closing: bool,
+    next_alive: Timestamp,
+    next_metrics: Option<Timestamp>,
+    queue: VecDeque<Box<TaskStart>>,
+    /// In a slot, until the base model is there.
+    waiting: BTreeMap<TaskId, Waiting>,
+    /// In a slot.
+    running: BTreeMap<TaskId, Run>,
+    /// Cancelled runs; each still has its slot until it reports that it finished.
+    ending: BTreeSet<(TaskId, u32)>,
+    /// What ran when the last process died, until that could be said.
+    interrupted: BTreeMap<TaskId, u32>,
+    results: Results,
+    updates: Updates,
+    models: Models,
+}
+
+/// The connection to the broker.
+#[derive(Debug)]
+struct Link {
+    up: bool,
+    /// How many connections there have been.
+    count: u64,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    start: Box<TaskStart>,
+    purpose: Purpose,
+    model: ModelVersion,
+    until: Timestamp,
+}
+
+#[derive(Debug)]
+struct Run {
+    attempt: u32,
+    purpose: Purpose,
+}
+
+impl Agent {
+    /// An agent without a memory.
+    pub fn new(config: Config) -> Self {
+        let results = Results::new(config.results_kept_max, config.results_bytes_max);
+        let updates = Updates::new(config.proplet.clone(), config.updates_bytes_max, config.seed);
+        let models = Models::new(config.models_bytes_max);
+        Self {
+            config,
+            link: Link { up: false, count: 0 },
+            closing: false,
+            next_alive: Timestamp::ZERO,
+            next_metrics: None,
+            queue: VecDeque::new(),
+            waiting: BTreeMap::new(),
+            running: BTreeMap::new(),
+            ending: BTreeSet::new(),
+            interrupted: BTreeMap::new(),
+            results,
+            updates,
+            models,
+        }
+    }
+
+    /// How many tasks take a slot.
+    pub fn slots_taken(&self) -> usize {
+        self.waiting.len() + self.running.len() + self.ending.len()
+    }
+
+    fn hear(&mut self, news: News, turn: &mut Turn) {
+        match news {
+            News::Start(start) => self.take(start, turn),
+            News::Stop(stop) => self.stop(&stop, turn),
+            News::Ack(ack) => self.judged(&ack, turn),
+            News::Model { version, payload } => self.model_heard(version, &payload, turn),
+        }
+    }
+
+    fn note_report(&mut self, report: Report, turn: &mut Turn) {
+        match report {
+            Report::Finished(finished) => self.finished(*finished, turn),
+            Report::Measured(measurement) => self.measured(measurement, turn),
+            Report::Lost { connection } => {
+                if connection == self.link.count {
+                    self.link.up = false;
+                }
+            }
+            Report::Shutdown => self.shut_down(turn),
+        }
+    }
+
+    fn judged(&mut self, ack: &UpdateAck, turn: &mut Turn) {
+        if ack.proplet_id != self.config.proplet {
+            return;
+        }
+        let Some(entry) = self.updates.forget(&ack.round_id) else { return };
+        turn.keep(entry);
+        let round = ack.round_id.clone();
+        turn.note(match ack.verdict {
+            Verdict::Accepted => Note::Accepted { round },
+            Verdict::Rejected(reason) => Note::Rejected { round, reason },
+        });
+    }
+}
+
+impl Machine for Agent {
+    type News = News;
+    type Effect = Effect;
+    type Report = Report;
+
+    fn filters(&self) -> Vec<Filter> {
+        let proplet = &self.config.proplet;
+        vec![
+            Filter::Exactly(Topic::TaskStart),
+            Filter::Exactly(Topic::TaskStop),
+            Filter::Exactly(Topic::DirectStart { proplet: proplet.clone() }),
+            Filter::Exactly(Topic::DirectStop { proplet: proplet.clone() }),
+            Filter::AcksOf(proplet.clone()),
+        ]
+    }
+
+    fn restore(&mut self, entries: Vec<Entry>) -> Result<(), EntryError> {
+        for entry in entries {
+            if entry.table == record::RESULTS {
+                if let Some(kept) = entry.read::<ResultRecord>()? {
+                    self.results.restore(kept);
+                }
+            } else if entry.table == record::RUNNING {
+                self.interrupted.extend(record::read_running(&entry)?);
+            } else if let Some(round) = record::read_update_round(&entry)? {
+                let payload = entry.value.map(Bytes::from).unwrap_or_default();
+                self.updates.restore(round, payload);
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, input: Input<News, Report>, now: Timestamp) -> Vec<Output<Effect>> {
+        let mut turn = Turn::new(now);
+        match input {
+            Input::News(news) => self.hear(news, &mut turn),
+            Input::Report(report) => self.note_report(report, &mut turn),
+            Input::Connected { .. } => self.connected(&mut turn),
+            Input::Tick => {}
+        }
+        if !self.closing {
+            self.give_up_waiting(&mut turn);
+            self.fill_slots(&mut turn);
+            self.speak(&mut turn);
+        }
+        turn.end()
+    }
+
+    fn deadline(&self) -> Option<Timestamp> {
+        if self.closing || !self.link.up {
+            return None;
+        }
+        let waits = self.waiting.values().map(|waiting| waiting.until);
+        waits.chain([self.next_alive]).chain(self.next_metrics).chain(self.updates.deadline()).min()
+    }
+}

@@ -1,0 +1,341 @@
+//! The life of a task: taken, queued, waiting for its model, running, ended.
+
+use bytes::Bytes;
+use protocol::{
+    Entry, Letter as _, ModelUri, ModelVersion, RoundId, TaskId,
+    message::{TaskMetrics, TaskResults, TaskStart, TaskStop},
+};
+use serde_json::{Value, json};
+
+use super::{Agent, Run, Waiting};
+use crate::{
+    ENV_PROPLET_ID, Effect, Failure, Finished, GuestOutput, Note, Outcome, RunMetrics,
+    purpose::{Contribution, Purpose},
+    record,
+    turn::Turn,
+};
+
+/// How a task ended.
+enum End {
+    Result(Value),
+    /// Its output is kept as an update to this round.
+    Update {
+        round: RoundId,
+        result: Value,
+    },
+    Failed(Failure),
+}
+
+impl From<Failure> for End {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl Agent {
+    /// Takes a task on, unless it is known already: a repeated start is answered, an older
+    /// attempt is history, a newer one takes the place of the old.
+    pub(super) fn take(&mut self, start: Box<TaskStart>, turn: &mut Turn) {
+        let meant = start.proplet_id.as_ref().is_none_or(|meant| *meant == self.config.proplet);
+        if self.closing || !meant {
+            return;
+        }
+        match self.attempt_held(&start.id) {
+            Some(held) if held > start.attempt => return,
+            Some(held) if held == start.attempt => {
+                turn.alive = true;
+                return;
+            }
+            Some(held) => self.give_up(&start.id, held, turn),
+            None => {}
+        }
+        match self.results.get(&start.id) {
+            Some(kept) if kept.attempt > start.attempt => {}
+            Some(kept) if kept.attempt == start.attempt => self.repeat_result(&start.id, turn),
+            Some(_) | None => self.enqueue(start, turn),
+        }
+    }
+
+    /// Ends a task that has not ended; one that has is answered with its result.
+    pub(super) fn stop(&mut self, stop: &TaskStop, turn: &mut Turn) {
+        let everybody = stop.broadcast == Some(true) || stop.proplet_id.is_none();
+        let meant = everybody || stop.proplet_id.as_ref() == Some(&self.config.proplet);
+        if self.closing || !meant {
+            return;
+        }
+        let Some(attempt) = self.attempt_held(&stop.id) else {
+            return self.repeat_result(&stop.id, turn);
+        };
+        self.let_go(&stop.id, attempt, turn);
+        self.conclude(&stop.id, attempt, Failure::cancelled().into(), turn);
+    }
+
+    pub(super) fn finished(&mut self, finished: Finished, turn: &mut Turn) {
+        let Finished { task, attempt, outcome, metrics } = finished;
+        if self.ending.remove(&(task.clone(), attempt)) {
+            if self.closing && self.ending.is_empty() {
+                turn.effect(Effect::Stopped);
+            }
+            return;
+        }
+        if self.running.get(&task).is_none_or(|run| run.attempt != attempt) {
+            return;
+        }
+        let Some(run) = self.running.remove(&task) else { return };
+        turn.keep(Entry::forget(record::RUNNING, &task));
+        turn.publish(self.task_metrics(&task, attempt, metrics).seal());
+        let end = match (outcome, run.purpose) {
+            (Outcome::Failed(failure), _) => Err(failure),
+            (Outcome::Ok(output), Purpose::Plain { .. }) => {
+                output.result(self.config.result_bytes_max).map(End::Result)
+            }
+            (Outcome::Ok(output), Purpose::Federated(asked)) => {
+                self.contribute(&output, &asked, turn)
+            }
+        };
+        self.conclude(&task, attempt, end.unwrap_or_else(End::Failed), turn);
+    }
+
+    /// Hands a model to whoever waits for it.
+    pub(super) fn model_heard(&mut self, version: ModelVersion, payload: &Bytes, turn: &mut Turn) {
+        let tasks: Vec<TaskId> = self
+            .waiting
+            .iter()
+            .filter(|(_, waiting)| waiting.model == version)
+            .map(|(task, _)| task.clone())
+            .collect();
+        if tasks.is_empty() {
+            return;
+        }
+        turn.unlisten(version);
+        self.models.put(version, payload.clone());
+        for task in tasks {
+            if let Some(waiting) = self.waiting.remove(&task) {
+                self.run(waiting.start, waiting.purpose, Some(payload.clone()), turn);
+            }
+        }
+    }
+
+    /// Ends the tasks whose model did not come. While the broker is away, nothing can come.
+    pub(super) fn give_up_waiting(&mut self, turn: &mut Turn) {
+        if !self.link.up {
+            return;
+        }
+        let late: Vec<(TaskId, u32, ModelVersion)> = self
+            .waiting
+            .iter()
+            .filter(|(_, waiting)| waiting.until <= turn.now)
+            .map(|(task, waiting)| (task.clone(), waiting.start.attempt, waiting.model))
+            .collect();
+        for (task, attempt, model) in late {
+            self.let_go(&task, attempt, turn);
+            let message = format!(
+                "base model {} did not arrive within {} s",
+                ModelUri(model),
+                self.config.model_wait.as_secs_f64()
+            );
+            self.conclude(&task, attempt, Failure::new("no_model", message).into(), turn);
+        }
+    }
+
+    /// Begins queued tasks while there are free slots, oldest first.
+    pub(super) fn fill_slots(&mut self, turn: &mut Turn) {
+        while self.slots_taken() < self.config.concurrency.max(1) {
+            let Some(start) = self.queue.pop_front() else { return };
+            match Purpose::of(&start.env) {
+                Ok(purpose) => self.begin(start, purpose, turn),
+                Err(failure) => self.conclude(&start.id, start.attempt, failure.into(), turn),
+            }
+        }
+    }
+
+    /// Interrupts everything that has a slot; what waits in the queue is sent again by the
+    /// manager.
+    pub(super) fn interrupt_all(&mut self, turn: &mut Turn) {
+        let waiting = self.waiting.iter().map(|(task, w)| (task.clone(), w.start.attempt));
+        let running = self.running.iter().map(|(task, run)| (task.clone(), run.attempt));
+        for (task, attempt) in waiting.chain(running).collect::<Vec<_>>() {
+            self.let_go(&task, attempt, turn);
+            self.conclude(&task, attempt, Failure::interrupted().into(), turn);
+        }
+        self.queue.clear();
+    }
+
+    /// Reports what the last process left running when it died.
+    pub(super) fn report_interrupted(&mut self, turn: &mut Turn) {
+        for (task, attempt) in std::mem::take(&mut self.interrupted) {
+            turn.keep(Entry::forget(record::RUNNING, &task));
+            self.conclude(&task, attempt, Failure::interrupted().into(), turn);
+        }
+    }
+
+    fn enqueue(&mut self, start: Box<TaskStart>, turn: &mut Turn) {
+        let bytes: usize = self.queue.iter().map(|queued| weight(queued)).sum();
+        let slots_free = self.slots_taken() < self.config.concurrency.max(1);
+        let full = self.queue.len() >= self.config.tasks_queued_max
+            || bytes.saturating_add(weight(&start)) > self.config.queued_bytes_max;
+        if full && !(slots_free && self.queue.is_empty()) {
+            let message = format!("queue full: {} tasks of {bytes} bytes wait", self.queue.len());
+            let failure = Failure::new("queue_full", message);
+            return self.conclude(&start.id, start.attempt, failure.into(), turn);
+        }
+        self.queue.push_back(start);
+    }
+
+    fn begin(&mut self, start: Box<TaskStart>, purpose: Purpose, turn: &mut Turn) {
+        let Some(model) = purpose.model() else { return self.run(start, purpose, None, turn) };
+        if let Some(payload) = self.models.get(model) {
+            return self.run(start, purpose, Some(payload), turn);
+        }
+        if !self.awaits(model) {
+            turn.listen(model);
+        }
+        let until = turn.now + self.config.model_wait;
+        self.waiting.insert(start.id.clone(), Waiting { start, purpose, model, until });
+    }
+
+    fn run(
+        &mut self,
+        mut start: Box<TaskStart>,
+        purpose: Purpose,
+        model: Option<Bytes>,
+        turn: &mut Turn,
+    ) {
+        let (task, attempt) = (start.id.clone(), start.attempt);
+        let name = || self.config.proplet.to_string();
+        start.env.entry(ENV_PROPLET_ID.to_owned()).or_insert_with(name);
+        turn.keep(record::running(&task, attempt));
+        turn.note(Note::Started { task: task.clone(), attempt });
+        turn.effect(Effect::Run { start, model });
+        turn.alive = true;
+        self.running.insert(task, Run { attempt, purpose });
+    }
+
+    /// Keeps an update for publication; the task's result says where it went.
+    fn contribute(
+        &mut self,
+        output: &GuestOutput,
+        asked: &Contribution,
+        turn: &mut Turn,
+    ) -> Result<End, Failure> {
+        let update = output.update(asked, &self.config.proplet)?;
+        let round = asked.round.clone();
+        if self.updates.contains(&round) {
+            // An earlier run's update may have been counted already: it is the one that stands.
+            let result = json!({ "update": "duplicate", "round_id": round });
+            return Ok(End::Update { round, result });
+        }
+        let payload = update.seal().payload;
+        if let Some((count, bytes)) = self.updates.full(payload.len()) {
+            let message = format!("{count} updates of {bytes} bytes still wait for a verdict");
+            return Err(Failure::new("updates_full", message));
+        }
+        let result = json!({
+            "update": "published",
+            "round_id": round,
+            "topic": update.topic().to_string(),
+            "num_samples": update.num_samples,
+            "bytes": payload.len(),
+        });
+        turn.keep(self.updates.keep(round.clone(), payload));
+        Ok(End::Update { round, result })
+    }
+
+    /// The one place where a task gets its result.
+    fn conclude(&mut self, task: &TaskId, attempt: u32, end: End, turn: &mut Turn) {
+        let mut results = TaskResults {
+            task_id: task.clone(),
+            proplet_id: self.config.proplet.clone(),
+            results: Value::Null,
+            error: None,
+            attempt: Some(attempt),
+            code: None,
+        };
+        let completed = || Note::Completed { task: task.clone(), attempt };
+        let (round, note) = match end {
+            End::Result(result) => {
+                results.results = result;
+                (None, completed())
+            }
+            End::Update { round, result } => {
+                results.results = result;
+                (Some(round), completed())
+            }
+            End::Failed(failure) => {
+                results.error = Some(failure.message.clone());
+                results.code = Some(failure.code.clone());
+                (None, Note::Failed { task: task.clone(), attempt, failure })
+            }
+        };
+        turn.note(note);
+        let (entries, envelope) = self.results.keep(results, round);
+        for entry in entries {
+            turn.keep(entry);
+        }
+        turn.promise(envelope);
+    }
+
+    /// Says a kept result again, and the update it speaks of if that still waits for its verdict.
+    fn repeat_result(&mut self, task: &TaskId, turn: &mut Turn) {
+        let Some(kept) = self.results.get(task) else { return };
+        turn.publish(kept.envelope());
+        if let Some(round) = &kept.round {
+            self.updates.hurry(round);
+        }
+    }
+
+    /// Makes room for a newer attempt of the same task.
+    fn give_up(&mut self, task: &TaskId, attempt: u32, turn: &mut Turn) {
+        self.let_go(task, attempt, turn);
+        turn.note(Note::Superseded { task: task.clone(), attempt });
+    }
+
+    /// Takes a task out of the queue, or out of its waiting, or cancels its run.
+    fn let_go(&mut self, task: &TaskId, attempt: u32, turn: &mut Turn) {
+        self.queue.retain(|queued| queued.id != *task);
+        if let Some(waiting) = self.waiting.remove(task)
+            && !self.awaits(waiting.model)
+        {
+            turn.unlisten(waiting.model);
+        }
+        if self.running.remove(task).is_some() {
+            turn.keep(Entry::forget(record::RUNNING, task));
+            turn.effect(Effect::Cancel { task: task.clone(), attempt });
+            self.ending.insert((task.clone(), attempt));
+        }
+    }
+
+    fn attempt_held(&self, task: &TaskId) -> Option<u32> {
+        let queued = || self.queue.iter().find(|queued| queued.id == *task).map(|q| q.attempt);
+        let waiting = || self.waiting.get(task).map(|waiting| waiting.start.attempt);
+        self.running.get(task).map(|run| run.attempt).or_else(waiting).or_else(queued)
+    }
+
+    fn awaits(&self, model: ModelVersion) -> bool {
+        self.waiting.values().any(|waiting| waiting.model == model)
+    }
+
+    fn task_metrics(&self, task: &TaskId, attempt: u32, metrics: RunMetrics) -> TaskMetrics {
+        let RunMetrics { wall_ms, cpu_ms, memory_bytes, fuel, module, compile_ms, start_us } =
+            metrics;
+        TaskMetrics {
+            task_id: task.clone(),
+            proplet_id: self.config.proplet.clone(),
+            attempt,
+            wall_ms,
+            cpu_ms,
+            memory_bytes,
+            fuel,
+            module: module.to_owned(),
+            compile_ms,
+            start_us,
+        }
+    }
+}
+
+/// Roughly the bytes that a queued start keeps in memory.
+fn weight(start: &TaskStart) -> usize {
+    let env: usize = start.env.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let args: usize = start.cli_args.iter().map(String::len).sum();
+    1024 + start.file.as_ref().map_or(0, String::len) + env + args
+}

@@ -1,0 +1,103 @@
+//! What the agent says of itself, and when.
+
+use protocol::{
+    Letter as _,
+    message::{AliveStatus, HeldTask, PropletAlive, PropletCreate, PropletMetrics},
+};
+
+use super::Agent;
+use crate::{Effect, Measurement, turn::Turn};
+
+impl Agent {
+    /// The broker is there (again), and may have lost all that was said.
+    pub(super) fn connected(&mut self, turn: &mut Turn) {
+        self.link.up = true;
+        self.link.count += 1;
+        if self.closing {
+            return;
+        }
+        self.report_interrupted(turn);
+        self.updates.start_over();
+        for waiting in self.waiting.values_mut() {
+            waiting.until = turn.now + self.config.model_wait;
+        }
+        self.next_alive = turn.now + self.config.alive_every;
+        self.next_metrics = self.config.metrics_every.map(|every| turn.now + every);
+        let mut metadata = self.config.metadata.clone();
+        metadata.insert("directed".to_owned(), true.into());
+        let create = PropletCreate {
+            proplet_id: self.config.proplet.clone(),
+            namespace: self.config.namespace.clone(),
+            metadata,
+            tasks: Some(self.held()),
+        };
+        turn.publish(create.seal());
+    }
+
+    /// Says what is due. While the broker is away, nothing is: it would only pile up.
+    pub(super) fn speak(&mut self, turn: &mut Turn) {
+        if !self.link.up {
+            return;
+        }
+        for envelope in self.updates.due(turn.now) {
+            turn.publish(envelope);
+        }
+        if turn.alive || self.next_alive <= turn.now {
+            self.next_alive = turn.now + self.config.alive_every;
+            turn.publish(self.alive(AliveStatus::Alive).seal());
+        }
+        if self.next_metrics.is_some_and(|due| due <= turn.now) {
+            self.next_metrics = self.config.metrics_every.map(|every| turn.now + every);
+            turn.effect(Effect::Measure);
+        }
+    }
+
+    pub(super) fn measured(&self, measurement: Measurement, turn: &mut Turn) {
+        if self.closing || !self.link.up {
+            return;
+        }
+        let Measurement { cpu_percent, memory_bytes, uptime_s } = measurement;
+        let metrics = PropletMetrics {
+            proplet_id: self.config.proplet.clone(),
+            namespace: self.config.namespace.clone(),
+            cpu_percent,
+            memory_bytes,
+            uptime_s,
+        };
+        turn.publish(metrics.seal());
+    }
+
+    /// Interrupts what runs, says goodbye, and from now on says nothing.
+    pub(super) fn shut_down(&mut self, turn: &mut Turn) {
+        if self.closing {
+            return;
+        }
+        self.interrupt_all(turn);
+        self.closing = true;
+        if self.link.up {
+            turn.publish(self.alive(AliveStatus::Offline).seal());
+        }
+        if self.ending.is_empty() {
+            turn.effect(Effect::Stopped);
+        }
+    }
+
+    /// A sign of life, or its opposite.
+    fn alive(&self, status: AliveStatus) -> PropletAlive {
+        PropletAlive {
+            proplet_id: self.config.proplet.clone(),
+            status,
+            namespace: self.config.namespace.clone(),
+            tasks: Some(self.held()),
+        }
+    }
+
+    /// Every task that has not ended.
+    fn held(&self) -> Vec<HeldTask> {
+        let running = self.running.iter().map(|(task, run)| (task, run.attempt));
+        let waiting = self.waiting.iter().map(|(task, w)| (task, w.start.attempt));
+        let queued = self.queue.iter().map(|start| (&start.id, start.attempt));
+        let held = running.chain(waiting).chain(queued);
+        held.map(|(id, attempt)| HeldTask { id: id.clone(), attempt }).collect()
+    }
+}

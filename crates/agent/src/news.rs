@@ -1,0 +1,66 @@
+//! What a proplet understands of what it hears.
+
+use bytes::Bytes;
+use protocol::{
+    Envelope, ModelVersion, OpenError, Topic,
+    message::{TaskStart, TaskStop, UpdateAck},
+};
+
+/// A message to this role.
+#[derive(Clone, Debug, PartialEq)]
+pub enum News {
+    Start(Box<TaskStart>),
+    Stop(TaskStop),
+    Ack(UpdateAck),
+    /// A model, sealed: only the guest looks inside.
+    Model {
+        version: ModelVersion,
+        payload: Bytes,
+    },
+}
+
+impl TryFrom<Envelope> for News {
+    type Error = OpenError;
+
+    fn try_from(envelope: Envelope) -> Result<Self, OpenError> {
+        match &envelope.topic {
+            Topic::TaskStart | Topic::DirectStart { .. } => {
+                envelope.open().map(|start| Self::Start(Box::new(start)))
+            }
+            Topic::TaskStop | Topic::DirectStop { .. } => envelope.open().map(Self::Stop),
+            Topic::RoundAck { round, proplet } => {
+                let ack =
+                    UpdateAck::read(proplet.clone(), &envelope.payload).map_err(|source| {
+                        OpenError::Malformed { topic: envelope.topic.clone(), source }
+                    })?;
+                if ack.round_id == *round {
+                    return Ok(Self::Ack(ack));
+                }
+                let what = format!("the payload names round {}", ack.round_id);
+                Err(OpenError::Invalid { topic: envelope.topic.clone(), what })
+            }
+            // What a broker sends when a retained message is deleted.
+            Topic::Model { .. } if envelope.payload.is_empty() => {
+                let what = "a model of no bytes".to_owned();
+                Err(OpenError::Invalid { topic: envelope.topic, what })
+            }
+            Topic::Model { version } => {
+                Ok(Self::Model { version: *version, payload: envelope.payload })
+            }
+            Topic::RoundStart
+            | Topic::RoundOpened { .. }
+            | Topic::RoundUpdate { .. }
+            | Topic::RoundAbsent { .. }
+            | Topic::RoundComplete { .. }
+            | Topic::RoundFailed { .. }
+            | Topic::ForwardedUpdate
+            | Topic::ModelPublish
+            | Topic::ModelLatest
+            | Topic::PropletCreate
+            | Topic::PropletAlive
+            | Topic::PropletMetrics
+            | Topic::TaskMetrics
+            | Topic::TaskResults => Err(OpenError::NotForUs(envelope.topic)),
+        }
+    }
+}

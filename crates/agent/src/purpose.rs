@@ -1,0 +1,62 @@
+//! What a task is for, as its environment says.
+
+use std::{collections::BTreeMap, str::FromStr};
+
+use protocol::{ModelUri, ModelVersion, RoundId};
+
+use crate::Failure;
+
+/// Makes a task a federated one: the round that its output goes to.
+pub const ENV_ROUND_ID: &str = "ROUND_ID";
+/// The base model that the task is given.
+pub const ENV_MODEL_URI: &str = "MODEL_URI";
+/// Who runs the task.
+pub const ENV_PROPLET_ID: &str = "PROPLET_ID";
+
+/// What a task is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Its output is its result.
+    Plain { model: Option<ModelVersion> },
+    /// Its output is an update to a round.
+    Federated(Contribution),
+}
+
+/// Where an update belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Contribution {
+    pub(crate) round: RoundId,
+    pub(crate) base: ModelUri,
+}
+
+impl Purpose {
+    pub(crate) fn of(env: &BTreeMap<String, String>) -> Result<Self, Failure> {
+        let round: Option<RoundId> = read(env, ENV_ROUND_ID)?;
+        let model: Option<ModelUri> = read(env, ENV_MODEL_URI)?;
+        match (round, model) {
+            (None, model) => Ok(Self::Plain { model: model.map(|uri| uri.0) }),
+            (Some(round), Some(base)) => Ok(Self::Federated(Contribution { round, base })),
+            (Some(round), None) => Err(Failure::new(
+                "environment",
+                format!("{ENV_ROUND_ID} is {round}, but {ENV_MODEL_URI} is missing"),
+            )),
+        }
+    }
+
+    pub(crate) const fn model(&self) -> Option<ModelVersion> {
+        match self {
+            Self::Plain { model } => *model,
+            Self::Federated(contribution) => Some(contribution.base.0),
+        }
+    }
+}
+
+fn read<T>(env: &BTreeMap<String, String>, name: &str) -> Result<Option<T>, Failure>
+where
+    T: FromStr<Err: std::fmt::Display>,
+{
+    let Some(text) = env.get(name) else { return Ok(None) };
+    text.parse()
+        .map(Some)
+        .map_err(|why| Failure::new("environment", format!("environment variable {name}: {why}")))
+}

@@ -1,0 +1,48 @@
+//! The agent's memory as it lies on disk: three tables.
+
+use protocol::{Entry, EntryError, RoundId, TaskId, message::TaskResults};
+use serde::{Deserialize, Serialize};
+
+/// Every table there is.
+pub const TABLES: &[&str] = &[RESULTS, RUNNING, UPDATES];
+
+/// Task id -> how it ended.
+pub(crate) const RESULTS: &str = "results";
+/// Task id -> the attempt that runs. What is still here at a restart was interrupted.
+pub(crate) const RUNNING: &str = "running";
+/// Round id -> the update, as it travels, until its verdict is heard.
+pub(crate) const UPDATES: &str = "updates";
+
+/// A row of [`RESULTS`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ResultRecord {
+    /// Counts results, so that the oldest can go first.
+    pub(crate) sequence: u64,
+    /// Where the update went, if the task made one.
+    pub(crate) round: Option<RoundId>,
+    pub(crate) results: TaskResults,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RunningRecord {
+    task: TaskId,
+    attempt: u32,
+}
+
+/// What is read of a row of [`UPDATES`].
+#[derive(Deserialize)]
+struct UpdateRecord {
+    round_id: RoundId,
+}
+
+pub(crate) fn running(task: &TaskId, attempt: u32) -> Entry {
+    Entry::put(RUNNING, task, &RunningRecord { task: task.clone(), attempt })
+}
+
+pub(crate) fn read_running(entry: &Entry) -> Result<Option<(TaskId, u32)>, EntryError> {
+    Ok(entry.read::<RunningRecord>()?.map(|record| (record.task, record.attempt)))
+}
+
+pub(crate) fn read_update_round(entry: &Entry) -> Result<Option<RoundId>, EntryError> {
+    Ok(entry.read::<UpdateRecord>()?.map(|record| record.round_id))
+}

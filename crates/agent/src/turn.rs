@@ -1,0 +1,52 @@
+//! One step under way: the time, and what has been decided so far.
+
+use protocol::{Entry, Envelope, Filter, ModelVersion, Output, Timestamp, Topic};
+
+use crate::{Effect, Note};
+
+/// Collects what a step wants done.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    pub(crate) now: Timestamp,
+    /// The list of tasks changed in a way that the manager should read of at once.
+    pub(crate) alive: bool,
+    outputs: Vec<Output<Effect>>,
+}
+
+impl Turn {
+    pub(crate) const fn new(now: Timestamp) -> Self {
+        Self { now, alive: false, outputs: vec![] }
+    }
+
+    pub(crate) fn keep(&mut self, entry: Entry) {
+        self.outputs.push(Output::Keep(entry));
+    }
+
+    pub(crate) fn promise(&mut self, envelope: Envelope) {
+        self.outputs.push(Output::Promise(envelope));
+    }
+
+    pub(crate) fn publish(&mut self, envelope: Envelope) {
+        self.outputs.push(Output::Publish(envelope));
+    }
+
+    pub(crate) fn listen(&mut self, version: ModelVersion) {
+        self.outputs.push(Output::Listen(Filter::Exactly(Topic::Model { version })));
+    }
+
+    pub(crate) fn unlisten(&mut self, version: ModelVersion) {
+        self.outputs.push(Output::Unlisten(Filter::Exactly(Topic::Model { version })));
+    }
+
+    pub(crate) fn effect(&mut self, effect: Effect) {
+        self.outputs.push(Output::Effect(effect));
+    }
+
+    pub(crate) fn note(&mut self, note: Note) {
+        self.effect(Effect::Note(note));
+    }
+
+    pub(crate) fn end(self) -> Vec<Output<Effect>> {
+        self.outputs
+    }
+}

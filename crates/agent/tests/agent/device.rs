@@ -1,0 +1,275 @@
+//! A device around the agent: a disk that survives crashes, and ears for what is said.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use agent::{
+    Agent, Config, Effect, Failure, Finished, GuestOutput, Measurement, News, Outcome, Report,
+    RunMetrics, TABLES,
+};
+use bytes::Bytes;
+use protocol::{
+    Entry, Envelope, Filter, Input, Letter, Machine as _, ModelVersion, Output, PropletId,
+    Rejection, RoundId, TaskId, Timestamp, Topic,
+    message::{
+        FailureCode, HeldTask, PropletAlive, PropletCreate, TaskResults, TaskStart, TaskStop,
+        Update, UpdateAck, Verdict,
+    },
+};
+
+pub(crate) struct Device {
+    pub(crate) agent: Agent,
+    pub(crate) config: Config,
+    pub(crate) now: Timestamp,
+    disk: BTreeMap<(&'static str, String), Vec<u8>>,
+    /// What was said since it was last asked for.
+    pub(crate) said: Vec<Envelope>,
+    /// What runs in the shell.
+    pub(crate) runs: BTreeMap<(TaskId, u32), Option<Bytes>>,
+    pub(crate) cancelled: BTreeSet<(TaskId, u32)>,
+    pub(crate) listening: BTreeSet<Filter>,
+    pub(crate) measures: usize,
+    pub(crate) stopped: bool,
+}
+
+impl Device {
+    pub(crate) fn new(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::new(me());
+        config.metrics_every = None;
+        change(&mut config);
+        Self {
+            agent: Agent::new(config.clone()),
+            config,
+            now: Timestamp::from_micros(1_768_000_000_000_000),
+            disk: BTreeMap::new(),
+            said: vec![],
+            runs: BTreeMap::new(),
+            cancelled: BTreeSet::new(),
+            listening: BTreeSet::new(),
+            measures: 0,
+            stopped: false,
+        }
+    }
+
+    /// As [`Device::new`], and connected.
+    pub(crate) fn connected(change: impl FnOnce(&mut Config)) -> Self {
+        let mut device = Self::new(change);
+        device.connect();
+        device.said.clear();
+        device
+    }
+
+    pub(crate) fn step(&mut self, input: Input<News, Report>) {
+        for output in self.agent.step(input, self.now) {
+            match output {
+                Output::Keep(entry) => self.keep(entry),
+                Output::Promise(envelope) | Output::Publish(envelope) => self.said.push(envelope),
+                Output::Listen(filter) => assert!(self.listening.insert(filter), "listens twice"),
+                Output::Unlisten(filter) => {
+                    assert!(self.listening.remove(&filter), "was not listening to {filter:?}");
+                }
+                Output::Effect(effect) => self.perform(effect),
+            }
+        }
+    }
+
+    fn keep(&mut self, entry: Entry) {
+        assert!(TABLES.contains(&entry.table), "table {} is not in the list", entry.table);
+        let key = (entry.table, entry.key);
+        match entry.value {
+            Some(value) => self.disk.insert(key, value),
+            None => self.disk.remove(&key),
+        };
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Run { start, model } => {
+                let before = self.runs.insert((start.id.clone(), start.attempt), model);
+                assert_eq!(before, None, "runs twice at once: {}", start.id);
+            }
+            Effect::Cancel { task, attempt } => {
+                assert!(self.runs.contains_key(&(task.clone(), attempt)), "cancels what runs");
+                self.cancelled.insert((task, attempt));
+            }
+            Effect::Measure => self.measures += 1,
+            Effect::Stopped => self.stopped = true,
+            Effect::Note(note) => assert!(!note.to_string().is_empty()),
+        }
+    }
+
+    pub(crate) fn connect(&mut self) {
+        self.step(Input::Connected { resumed: false });
+    }
+
+    /// A message, through the codec.
+    pub(crate) fn hear(&mut self, letter: &impl Letter) {
+        self.hear_envelope(letter.seal());
+    }
+
+    pub(crate) fn hear_envelope(&mut self, envelope: Envelope) {
+        self.step(Input::News(News::try_from(envelope).expect("readable")));
+    }
+
+    pub(crate) fn hear_model(&mut self, version: u64) {
+        let topic = Topic::Model { version: ModelVersion(version) };
+        self.hear_envelope(Envelope { topic, payload: model(version) });
+    }
+
+    pub(crate) fn verdict(&mut self, round: &str, verdict: Verdict) {
+        self.hear(&UpdateAck { round_id: round_id(round), proplet_id: me(), verdict });
+    }
+
+    pub(crate) fn accept(&mut self, round: &str) {
+        self.verdict(round, Verdict::Accepted);
+    }
+
+    pub(crate) fn reject(&mut self, round: &str, reason: Rejection) {
+        self.verdict(round, Verdict::Rejected(reason));
+    }
+
+    pub(crate) fn finish(&mut self, task: &str, attempt: u32, outcome: Outcome) {
+        let task = task_id(task);
+        assert!(self.runs.remove(&(task.clone(), attempt)).is_some(), "{task} does not run");
+        let metrics = RunMetrics { wall_ms: 2.5, module: "disk", ..RunMetrics::default() };
+        let finished = Finished { task, attempt, outcome, metrics };
+        self.step(Input::Report(Report::Finished(Box::new(finished))));
+    }
+
+    pub(crate) fn print(&mut self, task: &str, attempt: u32, stdout: &str) {
+        self.finish(task, attempt, printed(stdout));
+    }
+
+    pub(crate) fn measured(&mut self, measurement: Measurement) {
+        self.step(Input::Report(Report::Measured(measurement)));
+    }
+
+    pub(crate) fn wait(&mut self, time: Duration) {
+        let until = self.now + time;
+        while let Some(due) = self.agent.deadline().filter(|due| *due <= until) {
+            self.now = self.now.max(due);
+            self.step(Input::Tick);
+            assert!(self.agent.deadline().is_none_or(|due| due > self.now), "a tick settles");
+        }
+        self.now = until;
+    }
+
+    /// The power goes: everything that was not kept is lost.
+    pub(crate) fn crash(&mut self) {
+        self.agent = Agent::new(self.config.clone());
+        let entries = self.disk.iter().map(|((table, key), value)| Entry {
+            table,
+            key: key.clone(),
+            value: Some(value.clone()),
+        });
+        self.agent.restore(entries.collect()).expect("the disk reads back");
+        self.runs.clear();
+        self.cancelled.clear();
+        self.listening.clear();
+        self.said.clear();
+    }
+
+    /// What was said on `topic` since it was last asked for, parsed.
+    pub(crate) fn take<M: serde::de::DeserializeOwned>(&mut self, topic: &Topic) -> Vec<M> {
+        let (asked, rest) = std::mem::take(&mut self.said)
+            .into_iter()
+            .partition::<Vec<_>, _>(|envelope| envelope.topic == *topic);
+        self.said = rest;
+        asked.iter().map(|envelope| envelope.open().expect("own words are readable")).collect()
+    }
+
+    pub(crate) fn take_results(&mut self) -> Vec<TaskResults> {
+        self.take(&Topic::TaskResults)
+    }
+
+    pub(crate) fn take_result(&mut self) -> TaskResults {
+        let mut results = self.take_results();
+        assert_eq!(results.len(), 1, "exactly one result: {results:?}");
+        results.remove(0)
+    }
+
+    pub(crate) fn take_updates(&mut self, round: &str) -> Vec<serde_json::Value> {
+        self.take(&Topic::RoundUpdate { round: round_id(round), proplet: me() })
+    }
+
+    pub(crate) fn take_alive(&mut self) -> Vec<PropletAlive> {
+        self.take(&Topic::PropletAlive)
+    }
+
+    pub(crate) fn take_create(&mut self) -> PropletCreate {
+        let mut creates = self.take(&Topic::PropletCreate);
+        assert_eq!(creates.len(), 1, "introduces itself once a connection");
+        creates.remove(0)
+    }
+
+    pub(crate) fn kept(&self, table: &str) -> usize {
+        self.disk.keys().filter(|(name, _)| *name == table).count()
+    }
+}
+
+pub(crate) fn me() -> PropletId {
+    "proplet-1".parse().expect("an id")
+}
+
+pub(crate) fn task_id(text: &str) -> TaskId {
+    text.parse().expect("an id")
+}
+
+pub(crate) fn round_id(text: &str) -> RoundId {
+    text.parse().expect("an id")
+}
+
+pub(crate) fn held(tasks: &[(&str, u32)]) -> Option<Vec<HeldTask>> {
+    Some(
+        tasks.iter().map(|(id, attempt)| HeldTask { id: task_id(id), attempt: *attempt }).collect(),
+    )
+}
+
+pub(crate) fn model(version: u64) -> Bytes {
+    format!("{{\"w\":[0.0,0.0,0.0],\"b\":0.0,\"version\":{version}}}").into()
+}
+
+pub(crate) fn plain(task: &str, attempt: u32) -> TaskStart {
+    serde_json::from_value(serde_json::json!({
+        "id": task, "name": task, "proplet_id": me(), "attempt": attempt, "file": "AGFzbQ==",
+    }))
+    .expect("a start")
+}
+
+pub(crate) fn federated(task: &str, attempt: u32, round: &str, version: u64) -> TaskStart {
+    let mut start = plain(task, attempt);
+    start.directed = true;
+    start.env = BTreeMap::from([
+        ("ROUND_ID".to_owned(), round.to_owned()),
+        ("MODEL_URI".to_owned(), format!("fl/models/global_model_v{version}")),
+        ("HYPERPARAMS".to_owned(), "{}".to_owned()),
+    ]);
+    start
+}
+
+pub(crate) fn stop(task: &str) -> TaskStop {
+    TaskStop { id: task_id(task), proplet_id: Some(me()), broadcast: None, directed: true }
+}
+
+pub(crate) fn update(round: &str, version: u64) -> String {
+    format!(
+        "{{\"round_id\":\"{round}\",\"base_model_uri\":\"fl/models/global_model_v{version}\",\
+         \"num_samples\":7,\"metrics\":{{\"loss\":0.73}},\
+         \"update\":{{\"w\":[0.1,-0.30000000000000004,1e-300],\"b\":5e-324}}}}\n"
+    )
+}
+
+pub(crate) fn printed(stdout: &str) -> Outcome {
+    Outcome::Ok(GuestOutput { stdout: Bytes::from(stdout.to_owned()), update_file: None })
+}
+
+pub(crate) fn failed(code: &str, message: &str) -> Outcome {
+    let code = FailureCode(code.to_owned());
+    Outcome::Failed(Failure { code, message: message.to_owned() })
+}
+
+pub(crate) fn numbers(update: &serde_json::Value) -> Update {
+    protocol::message::read_update(update.to_string().as_bytes(), None).expect("an update")
+}

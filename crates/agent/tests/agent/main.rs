@@ -1,0 +1,7 @@
+//! Stories of one proplet's agent, and the invariants that hold in all of them.
+
+mod device;
+mod invariants;
+mod restarts;
+mod tasks;
+mod updates;

@@ -1,0 +1,183 @@
+//! Where a task goes, and the messages that send it there and call it back.
+
+use std::collections::BTreeSet;
+
+use protocol::{
+    Letter as _, Output, PropletId, TaskId, Timestamp,
+    message::{TaskStart, TaskState, TaskStop},
+};
+
+use crate::{
+    Notice, Refusal,
+    act::Acts,
+    limits::SEND_LEN_MAX,
+    spec::{Placed, Spec},
+    state::State,
+    task::{Stage, Task},
+};
+
+/// Starts sent again in vain before the run counts as cut off.
+const RESENDS_MAX: u32 = 10;
+
+impl State {
+    /// The proplets on which a task of this wording would start now.
+    pub(crate) fn place(&self, spec: &Spec) -> Result<BTreeSet<PropletId>, Refusal> {
+        match &spec.placed {
+            Placed::Pinned(proplet) => match self.proplets.get(proplet) {
+                None => Err(Refusal::PropletUnknown(proplet.clone())),
+                Some(known) if !known.is_alive() => Err(Refusal::PropletOffline(proplet.clone())),
+                Some(_) => Ok(BTreeSet::from([proplet.clone()])),
+            },
+            Placed::Anywhere => {
+                let chosen = self.proplets.least_busy(None);
+                chosen.map(|proplet| BTreeSet::from([proplet])).ok_or(Refusal::NoneAlive)
+            }
+            Placed::Everywhere if self.proplets.alive_len() == 0 => Err(Refusal::NoneAlive),
+            Placed::Everywhere => Ok(self.proplets.alive().map(|it| it.id.clone()).collect()),
+        }
+    }
+
+    /// Begins a new attempt of a task where it may run now.
+    pub(crate) fn start(
+        &mut self,
+        id: &TaskId,
+        now: Timestamp,
+        out: &mut Acts,
+    ) -> Result<(), Refusal> {
+        let task = self.tasks.get(id).ok_or_else(|| Refusal::NoTask(id.clone()))?;
+        task.at_rest("start")?;
+        let on = self.place(&task.spec)?;
+        self.change(id, now, out, |task| task.start(on, now))?;
+        self.send(id, out);
+        Ok(())
+    }
+
+    /// Sends the latest attempt to all that it was meant for.
+    pub(crate) fn send(&mut self, id: &TaskId, out: &mut Acts) {
+        let Some(task) = self.tasks.get(id) else { return };
+        let on = task.running_on();
+        if !task.spec.is_broadcast() {
+            for proplet in on {
+                self.send_to(id, &proplet, out);
+            }
+            return;
+        }
+        let (directed, others): (Vec<_>, Vec<_>) =
+            on.into_iter().partition(|proplet| self.is_directed(proplet));
+        for proplet in directed {
+            self.send_to(id, &proplet, out);
+        }
+        if !others.is_empty()
+            && let Some(task) = self.tasks.get(id)
+        {
+            out.push(Output::Publish(self.letter(task, None).seal()));
+            self.counts.starts_sent += 1;
+        }
+    }
+
+    /// Sends the latest attempt to one proplet. What would be too much for one step is left to
+    /// the proplet's next word on what it holds.
+    fn send_to(&mut self, id: &TaskId, proplet: &PropletId, out: &mut Acts) {
+        let Some(task) = self.tasks.get(id) else { return };
+        let len = task.spec.file.map_or(0, |file| file.len);
+        let lists = self.proplets.get(proplet).is_some_and(|it| it.lists_tasks);
+        if lists && self.sent_len > 0 && self.sent_len + len > SEND_LEN_MAX {
+            return;
+        }
+        let letter = self.letter(task, Some(proplet));
+        self.sent_len += len;
+        self.counts.starts_sent += 1;
+        out.push(Output::Publish(letter.seal()));
+    }
+
+    fn letter(&self, task: &Task, to: Option<&PropletId>) -> TaskStart {
+        let spec = &task.spec;
+        TaskStart {
+            id: task.id.clone(),
+            name: spec.name.clone(),
+            image_url: spec.image_url.clone(),
+            file: spec.file.and_then(|file| self.files.text(file)),
+            inputs: spec.inputs.clone(),
+            cli_args: spec.cli_args.clone(),
+            env: spec.env.iter().map(|(name, value)| (name.clone(), value.to_string())).collect(),
+            daemon: spec.daemon,
+            proplet_id: to.cloned(),
+            state: TaskState::Scheduled,
+            attempt: task.attempt(),
+            directed: to.is_some_and(|proplet| self.is_directed(proplet)),
+        }
+    }
+
+    /// Sends a start again to a proplet that should have it and has not; after many times in
+    /// vain, the run counts as cut off.
+    pub(crate) fn resend(
+        &mut self,
+        id: &TaskId,
+        proplet: &PropletId,
+        now: Timestamp,
+        out: &mut Acts,
+    ) {
+        let Some(run) = self.tasks.get(id).and_then(|task| task.run(proplet)) else { return };
+        if run.resend_at > now {
+            return;
+        }
+        if run.resends >= RESENDS_MAX {
+            let why = format!("{proplet} did not take it after {RESENDS_MAX} repetitions");
+            self.cut_off((id, proplet), why, now, out);
+            return;
+        }
+        let attempt = self.tasks.note_resend(id, proplet, now);
+        self.send_to(id, proplet, out);
+        self.counts.starts_resent += 1;
+        let (id, proplet) = (id.clone(), proplet.clone());
+        out.push(Output::Effect(Notice::Resent { id, proplet, attempt }));
+    }
+
+    /// For proplets that do not say what they hold: what they have not confirmed goes out again.
+    pub(crate) fn resend_unconfirmed(
+        &mut self,
+        proplet: &PropletId,
+        now: Timestamp,
+        out: &mut Acts,
+    ) {
+        let Some(known) = self.proplets.get(proplet) else { return };
+        for id in known.active().clone() {
+            let run = self.tasks.get(&id).and_then(|task| task.run(proplet));
+            if run.is_some_and(|run| run.stage == Stage::Sent) {
+                self.resend(&id, proplet, now, out);
+            }
+        }
+    }
+
+    /// Tells proplets to stop a task.
+    pub(crate) fn call_back(&mut self, id: &TaskId, from: BTreeSet<PropletId>, out: &mut Acts) {
+        let broadcast = self.tasks.get(id).is_some_and(|task| task.spec.is_broadcast());
+        let mut everybody = false;
+        for proplet in from {
+            if broadcast && !self.is_directed(&proplet) {
+                everybody = true;
+            } else {
+                self.stop_on(id, proplet, out);
+            }
+        }
+        if everybody {
+            let stop = TaskStop {
+                id: id.clone(),
+                proplet_id: None,
+                broadcast: Some(true),
+                directed: false,
+            };
+            self.counts.stops_sent += 1;
+            out.push(Output::Publish(stop.seal()));
+        }
+    }
+
+    /// Tells one proplet to stop a task.
+    pub(crate) fn stop_on(&mut self, id: &TaskId, proplet: PropletId, out: &mut Acts) {
+        let directed = self.is_directed(&proplet);
+        let stop =
+            TaskStop { id: id.clone(), proplet_id: Some(proplet), broadcast: None, directed };
+        self.counts.stops_sent += 1;
+        out.push(Output::Publish(stop.seal()));
+    }
+}

@@ -1,0 +1,77 @@
+//! The manager as a machine: told the news and what callers ask, it answers with what is to be
+//! done.
+
+use std::{fmt::Debug, marker::PhantomData};
+
+use protocol::{Entry, EntryError, Filter, Input, Machine, Output, Timestamp};
+
+use crate::{Answer, Ask, Effect, Limits, News, Refusal, Report, act::Acts, state::State};
+
+pub use crate::record::TABLES;
+
+/// The manager's core. `R` is how a caller is answered: the shell's business, handed through.
+#[derive(Debug)]
+pub struct Fleet<R> {
+    state: State,
+    replies: PhantomData<fn(R)>,
+}
+
+impl<R> Fleet<R> {
+    /// A manager that knows nobody yet.
+    pub fn new(limits: Limits) -> Self {
+        Self { state: State::new(limits), replies: PhantomData }
+    }
+
+    /// Answers a question at once; what it changes is not done. For those who drive the machine
+    /// themselves.
+    pub fn look(&self, ask: &Ask) -> Option<Result<Answer, Refusal>> {
+        self.state.look(ask)
+    }
+}
+
+impl<R: Debug> Machine for Fleet<R> {
+    type News = News;
+    type Effect = Effect<R>;
+    type Report = Report<R>;
+
+    fn filters(&self) -> Vec<Filter> {
+        News::filters()
+    }
+
+    fn restore(&mut self, entries: Vec<Entry>) -> Result<(), EntryError> {
+        self.state.restore(entries)
+    }
+
+    fn step(&mut self, input: Input<News, Report<R>>, now: Timestamp) -> Vec<Output<Effect<R>>> {
+        let mut acts = Acts::new();
+        let mut reply = None;
+        self.state.wake(now);
+        match input {
+            Input::News(news) => self.state.hear(news, now, &mut acts),
+            Input::Report(report) => {
+                let answer = self.state.answer(report.ask, now, &mut acts);
+                reply = Some(Output::Effect(Effect::Reply { to: report.reply, answer }));
+            }
+            Input::Connected { resumed: true } => self.state.connected(now),
+            Input::Connected { resumed: false } => self.state.connected_anew(now, &mut acts),
+            Input::Tick => {}
+        }
+        self.state.catch_up(now, &mut acts);
+        acts.into_iter().map(tell).chain(reply).collect()
+    }
+
+    fn deadline(&self) -> Option<Timestamp> {
+        self.state.deadline()
+    }
+}
+
+fn tell<R>(output: Output<crate::Notice>) -> Output<Effect<R>> {
+    match output {
+        Output::Keep(entry) => Output::Keep(entry),
+        Output::Promise(envelope) => Output::Promise(envelope),
+        Output::Publish(envelope) => Output::Publish(envelope),
+        Output::Listen(filter) => Output::Listen(filter),
+        Output::Unlisten(filter) => Output::Unlisten(filter),
+        Output::Effect(notice) => Output::Effect(Effect::Tell(notice)),
+    }
+}

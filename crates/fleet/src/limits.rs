@@ -1,0 +1,52 @@
+//! How much of everything is held.
+
+use std::time::Duration;
+
+/// Bounds on what the manager remembers; beyond them it refuses or drops the oldest, and says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Silence after which a proplet counts as offline.
+    pub liveness: Duration,
+    pub proplets_max: usize,
+    pub tasks_max: usize,
+    /// Finished federated tasks that are kept; the oldest go first.
+    pub federated_kept_max: usize,
+    /// Longest result of a task, as JSON text.
+    pub results_len_max: usize,
+    /// Bytes of all uploaded modules together.
+    pub files_len_max: usize,
+    /// Started rounds that are remembered, so that a repeated start is told from a new one.
+    pub rounds_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            liveness: Duration::from_secs(30),
+            proplets_max: 100_000,
+            tasks_max: 100_000,
+            federated_kept_max: 10_000,
+            results_len_max: 1 << 20,
+            files_len_max: 512 << 20,
+            rounds_max: 10_000,
+        }
+    }
+}
+
+/// Longest metadata of a proplet, as JSON text.
+pub(crate) const METADATA_LEN_MAX: usize = 16 << 10;
+/// Longest message of a proplet about itself.
+pub(crate) const HELLO_LEN_MAX: usize = 256 << 10;
+/// Longest name of a task.
+pub(crate) const NAME_LEN_MAX: usize = 512;
+/// Arguments, inputs and environment of one task together.
+pub(crate) const SPEC_LEN_MAX: usize = 256 << 10;
+pub(crate) const RETRIES_MAX: u32 = 100;
+/// Longest error text kept of a task.
+pub(crate) const ERROR_LEN_MAX: usize = 8 << 10;
+/// Reports on one task that are kept, and on all tasks.
+pub(crate) const METRICS_PER_TASK_MAX: usize = 100;
+pub(crate) const METRICS_MAX: usize = 100_000;
+/// Modules are sent to this many bytes in one step; proplets that did not get theirs get it when
+/// they next say that they do not have it.
+pub(crate) const SEND_LEN_MAX: usize = 64 << 20;

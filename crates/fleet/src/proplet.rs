@@ -1,0 +1,182 @@
+//! Which proplets there are, which of them are alive, and how much each has to do.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use protocol::{PropletId, TaskId, Timestamp, message::PropletMetrics};
+use serde_json::Value;
+
+/// What is known of one proplet.
+#[derive(Clone, Debug)]
+pub(crate) struct Proplet {
+    pub(crate) id: PropletId,
+    pub(crate) namespace: String,
+    pub(crate) metadata: BTreeMap<String, Value>,
+    pub(crate) last_alive_at: Option<Timestamp>,
+    /// What of `last_alive_at` is on disk.
+    pub(crate) kept_at: Option<Timestamp>,
+    /// Whether it says which tasks it holds.
+    pub(crate) lists_tasks: bool,
+    pub(crate) metrics: Option<PropletMetrics>,
+    alive: bool,
+    /// When its silence ends its being alive.
+    expires_at: Timestamp,
+    active: BTreeSet<TaskId>,
+}
+
+impl Proplet {
+    /// One that nobody has heard anything of yet.
+    pub(crate) const fn new(id: PropletId) -> Self {
+        Self {
+            id,
+            namespace: String::new(),
+            metadata: BTreeMap::new(),
+            last_alive_at: None,
+            kept_at: None,
+            lists_tasks: false,
+            metrics: None,
+            alive: false,
+            expires_at: Timestamp::ZERO,
+            active: BTreeSet::new(),
+        }
+    }
+
+    pub(crate) const fn is_alive(&self) -> bool {
+        self.alive
+    }
+
+    /// Whether it wants what concerns it on topics of its own.
+    pub(crate) fn is_directed(&self) -> bool {
+        self.metadata.get("directed").and_then(Value::as_bool).unwrap_or(false)
+    }
+
+    /// What to call it.
+    pub(crate) fn name(&self) -> &str {
+        self.metadata.get("name").and_then(Value::as_str).unwrap_or_else(|| self.id.as_str())
+    }
+
+    /// The tasks that were sent to it and have not ended there.
+    pub(crate) const fn active(&self) -> &BTreeSet<TaskId> {
+        &self.active
+    }
+}
+
+/// All proplets.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Proplets {
+    by_id: BTreeMap<PropletId, Proplet>,
+    /// Those alive, by when they would be given up.
+    by_expiry: BTreeSet<(Timestamp, PropletId)>,
+    /// Those alive, the least busy first.
+    by_load: BTreeSet<(usize, PropletId)>,
+}
+
+impl Proplets {
+    pub(crate) fn get(&self, id: &PropletId) -> Option<&Proplet> {
+        self.by_id.get(id)
+    }
+
+    pub(crate) fn is_alive(&self, id: &PropletId) -> bool {
+        self.get(id).is_some_and(Proplet::is_alive)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Proplet> {
+        self.by_id.values()
+    }
+
+    pub(crate) fn alive(&self) -> impl Iterator<Item = &Proplet> {
+        self.by_load.iter().filter_map(|(_, id)| self.by_id.get(id))
+    }
+
+    pub(crate) fn alive_len(&self) -> usize {
+        self.by_load.len()
+    }
+
+    /// Changes what is known of a proplet; a new one is made.
+    pub(crate) fn know(&mut self, id: &PropletId) -> &mut Proplet {
+        self.by_id.entry(id.clone()).or_insert_with(|| Proplet::new(id.clone()))
+    }
+
+    /// It is alive until `expires_at`.
+    pub(crate) fn mark_alive(&mut self, id: &PropletId, expires_at: Timestamp) {
+        self.unindex(id);
+        if let Some(proplet) = self.by_id.get_mut(id) {
+            proplet.alive = true;
+            proplet.expires_at = expires_at;
+        }
+        self.index(id);
+    }
+
+    pub(crate) fn mark_offline(&mut self, id: &PropletId) {
+        self.unindex(id);
+        if let Some(proplet) = self.by_id.get_mut(id) {
+            proplet.alive = false;
+        }
+    }
+
+    /// Nobody could be heard until now: silence counts from here.
+    pub(crate) fn grant(&mut self, expires_at: Timestamp) {
+        let alive: Vec<_> = self.by_expiry.iter().map(|(_, id)| id.clone()).collect();
+        for id in alive {
+            self.mark_alive(&id, expires_at);
+        }
+    }
+
+    /// One that has been silent for too long.
+    pub(crate) fn expired(&self, now: Timestamp) -> Option<PropletId> {
+        self.by_expiry.first().filter(|(at, _)| *at <= now).map(|(_, id)| id.clone())
+    }
+
+    pub(crate) fn next_expiry(&self) -> Option<Timestamp> {
+        self.by_expiry.first().map(|(at, _)| *at)
+    }
+
+    pub(crate) fn remove(&mut self, id: &PropletId) {
+        self.unindex(id);
+        self.by_id.remove(id);
+    }
+
+    /// The alive proplet with the least to do, of two alike the first by name.
+    pub(crate) fn least_busy(&self, but: Option<&PropletId>) -> Option<PropletId> {
+        self.by_load.iter().map(|(_, id)| id).find(|id| Some(*id) != but).cloned()
+    }
+
+    /// `task` has become active on these proplets, and is no longer on those.
+    pub(crate) fn move_task(
+        &mut self,
+        task: &TaskId,
+        from: &BTreeSet<PropletId>,
+        to: &BTreeSet<PropletId>,
+    ) {
+        for id in from.symmetric_difference(to) {
+            self.unindex(id);
+            if let Some(proplet) = self.by_id.get_mut(id) {
+                if to.contains(id) {
+                    proplet.active.insert(task.clone());
+                } else {
+                    proplet.active.remove(task);
+                }
+            }
+            self.index(id);
+        }
+    }
+
+    fn index(&mut self, id: &PropletId) {
+        if let Some(proplet) = self.by_id.get(id)
+            && proplet.alive
+        {
+            self.by_expiry.insert((proplet.expires_at, id.clone()));
+            self.by_load.insert((proplet.active.len(), id.clone()));
+        }
+    }
+
+    fn unindex(&mut self, id: &PropletId) {
+        if let Some(proplet) = self.by_id.get(id) {
+            self.by_expiry.remove(&(proplet.expires_at, id.clone()));
+            self.by_load.remove(&(proplet.active.len(), id.clone()));
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Everything that the manager knows, and the one way in which a task changes.
+
+use std::time::Duration;
+
+use protocol::{
+    AbsentReason, Entry, EntryError, Output, PropletId, TaskId, Timestamp, message::RoundAbsent,
+};
+
+use crate::{
+    Counts, Illegal, Limits, News, Notice,
+    act::Acts,
+    file::Files,
+    metrics::Metrics,
+    proplet::Proplets,
+    record,
+    rounds::Rounds,
+    task::{End, Phase, Task},
+    tasks::Tasks,
+};
+
+/// A machine that is woken this late was not able to hear anybody.
+const DEAF: Duration = Duration::from_secs(2);
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) limits: Limits,
+    pub(crate) proplets: Proplets,
+    pub(crate) tasks: Tasks,
+    pub(crate) files: Files,
+    pub(crate) rounds: Rounds,
+    pub(crate) metrics: Metrics,
+    pub(crate) counts: Counts,
+    /// Bytes of modules sent in this step.
+    pub(crate) sent_len: usize,
+    /// Restored, and not yet connected.
+    restored: bool,
+}
+
+impl State {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            proplets: Proplets::default(),
+            tasks: Tasks::default(),
+            files: Files::default(),
+            rounds: Rounds::default(),
+            metrics: Metrics::default(),
+            counts: Counts::default(),
+            sent_len: 0,
+            restored: false,
+        }
+    }
+
+    /// Those that were alive before the restart are taken to be alive, until their silence shows
+    /// otherwise.
+    pub(crate) fn restore(&mut self, entries: Vec<Entry>) -> Result<(), EntryError> {
+        record::restore(self, entries)?;
+        self.restored = true;
+        Ok(())
+    }
+
+    /// Before anything else: were we able to hear?
+    pub(crate) fn wake(&mut self, now: Timestamp) {
+        self.sent_len = 0;
+        let late = self.proplets.next_expiry().is_some_and(|at| now.since(at) > DEAF);
+        if late || self.restored {
+            self.proplets.grant(now + self.limits.liveness);
+        }
+    }
+
+    /// The broker is there: what was not heard while it was away says nothing.
+    pub(crate) fn connected(&mut self, now: Timestamp) {
+        self.restored = false;
+        self.proplets.grant(now + self.limits.liveness);
+    }
+
+    /// The broker may have forgotten what was on its way. Proplets that say what they hold will
+    /// make up for it themselves; the others are sent again what they have not confirmed.
+    pub(crate) fn connected_anew(&mut self, now: Timestamp, out: &mut Acts) {
+        self.connected(now);
+        let silent: Vec<_> =
+            self.proplets.alive().filter(|it| !it.lists_tasks).map(|it| it.id.clone()).collect();
+        for proplet in silent {
+            self.resend_unconfirmed(&proplet, now, out);
+        }
+    }
+
+    pub(crate) fn hear(&mut self, news: News, now: Timestamp, out: &mut Acts) {
+        match news {
+            News::RoundStart(start) => self.start_round(*start, now, out),
+            News::RoundUpdate { origin, payload } => self.forward(&origin, &payload, now, out),
+            News::PropletCreate(create) => self.hear_create(create, now, out),
+            News::PropletAlive(alive) => self.hear_alive(alive, now, out),
+            News::PropletMetrics(metrics) => self.hear_proplet_metrics(metrics),
+            News::TaskMetrics(metrics) => self.hear_task_metrics(metrics, now, out),
+            News::TaskResults(results) => self.hear_results(results, now, out),
+        }
+    }
+
+    /// What the time has made due.
+    pub(crate) fn catch_up(&mut self, now: Timestamp, out: &mut Acts) {
+        while let Some(proplet) = self.proplets.expired(now) {
+            self.lose(&proplet, "nothing heard of it for too long", now, out);
+        }
+        while let Some(task) = self.tasks.pop_due(now) {
+            self.rerun(&task, None, now, out);
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Timestamp> {
+        [self.proplets.next_expiry(), self.tasks.next_due()].into_iter().flatten().min()
+    }
+
+    /// Changes one task: keeps its record, moves it in the indexes, and says what follows. A task
+    /// that refuses stays as it was.
+    pub(crate) fn change(
+        &mut self,
+        id: &TaskId,
+        now: Timestamp,
+        out: &mut Acts,
+        act: impl FnOnce(&mut Task) -> Result<(), Illegal>,
+    ) -> Result<(), Illegal> {
+        let mut task = self.tasks.take(id).expect("only a task that is held is changed");
+        let (before, on, attempt) = (task.state(), task.running_on(), task.attempt());
+        let had_ended = task.ended().is_some();
+        let changed = act(&mut task);
+        if changed.is_ok() {
+            task.updated_at = now;
+            self.proplets.move_task(id, &on, &task.running_on());
+            out.push(Output::Keep(record::task(&task)));
+            if before != task.state() || attempt != task.attempt() {
+                out.push(Output::Effect(told(&task, before)));
+            }
+            if !had_ended {
+                self.say_if_failed(&task, out);
+            }
+        }
+        self.tasks.put(task);
+        self.shed(out);
+        changed
+    }
+
+    /// Takes in a new task.
+    pub(crate) fn add(&mut self, task: Task, out: &mut Acts) {
+        out.push(Output::Keep(record::task(&task)));
+        self.tasks.put(task);
+    }
+
+    /// Forgets a task and all that hangs on it.
+    pub(crate) fn drop_task(&mut self, id: &TaskId, out: &mut Acts) -> Option<Task> {
+        let task = self.tasks.take(id)?;
+        self.metrics.forget(id);
+        out.push(Output::Keep(Entry::forget(record::TASKS, id)));
+        if let Some(file) = task.spec.file {
+            self.files.release(file, out);
+        }
+        Some(task)
+    }
+
+    /// Nobody has to wait for a federated task that has failed for good.
+    fn say_if_failed(&mut self, task: &Task, out: &mut Acts) {
+        let (Some(round), Some(ended)) = (task.spec.round(), task.ended()) else { return };
+        match ended.end {
+            End::Completed => return,
+            End::Failed | End::Interrupted => {}
+        }
+        for (proplet, error) in &ended.errors {
+            if let Some(error) = error {
+                let (round_id, proplet_id) = (round.clone(), proplet.clone());
+                let (reason, error) = (AbsentReason::TaskFailed, Some(error.clone()));
+                self.say_absent(RoundAbsent { round_id, proplet_id, reason, error }, out);
+            }
+        }
+    }
+
+    fn shed(&mut self, out: &mut Acts) {
+        while let Some(id) = self.tasks.surplus(self.limits.federated_kept_max) {
+            if let Some(task) = self.drop_task(&id, out) {
+                let name = task.spec.name.clone();
+                out.push(Output::Effect(Notice::Dropped { id, name }));
+            }
+        }
+    }
+
+    /// A message that its sender had no say in.
+    pub(crate) fn ignore(&mut self, what: &'static str, why: String, out: &mut Acts) {
+        self.counts.ignored += 1;
+        out.push(Output::Effect(Notice::Ignored { what, why }));
+    }
+
+    /// Whether this proplet wants what concerns it on topics of its own.
+    pub(crate) fn is_directed(&self, proplet: &PropletId) -> bool {
+        self.proplets.get(proplet).is_some_and(crate::proplet::Proplet::is_directed)
+    }
+}
+
+fn told(task: &Task, from: protocol::message::TaskState) -> Notice {
+    let why = match task.phase() {
+        Phase::Pending => String::new(),
+        Phase::Active(active) => {
+            let on: Vec<_> = active.runs.keys().take(4).map(PropletId::as_str).collect();
+            format!("on {}", on.join(", "))
+        }
+        Phase::Waiting(waiting) => waiting.why.clone(),
+        Phase::Ended(ended) => ended.error.clone().unwrap_or_default(),
+    };
+    let (id, name) = (task.id.clone(), task.spec.name.clone());
+    Notice::Task { id, name, from, to: task.state(), attempt: task.attempt(), why }
+}

@@ -1,0 +1,9 @@
+//! The manager's core, told stories and thrown dice at.
+
+mod loss;
+mod properties;
+mod proplets;
+mod restart;
+mod rounds;
+mod tasks;
+mod world;

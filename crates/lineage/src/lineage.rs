@@ -1,0 +1,349 @@
+//! The machine: takes offers, writes them, publishes what is written.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use protocol::{
+    Entry, EntryError, Envelope, Filter, Input, Letter as _, Machine, ModelUri, ModelVersion,
+    Output, Timestamp, Topic, message::ModelLatest,
+};
+
+use crate::{
+    Effect, Found, News, Note, Offer, Refusal, Report,
+    record::{self, Stored},
+    replay::Replay,
+    scan,
+    writing::Writing,
+};
+
+/// Offers that are held until the files have been read.
+const EARLY_MAX: usize = 16;
+/// What models are called on the wire.
+const FORMAT: &str = "json";
+
+/// Limits of one model server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Longest model that is taken, in bytes.
+    pub model_len_max: usize,
+}
+
+/// The model server's core.
+#[derive(Clone, Debug)]
+pub struct Lineage {
+    rules: Rules,
+    /// What version 0 is, if there is none yet.
+    initial: Offer,
+    phase: Phase,
+    records: BTreeMap<ModelVersion, Stored>,
+    /// Recorded versions whose file is missing or not what was recorded.
+    damaged: BTreeSet<ModelVersion>,
+    writing: Writing,
+    replay: Replay,
+    link: Link,
+}
+
+#[derive(Clone, Debug)]
+enum Phase {
+    Unread,
+    /// The files are being read; what is offered meanwhile waits.
+    Reading {
+        early: Vec<Offer>,
+    },
+    /// The files could not be read.
+    ReadAgain {
+        at: Timestamp,
+    },
+    Ready,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    /// The broker has not been there yet.
+    Awaited,
+    Had,
+}
+
+type Outputs = Vec<Output<Effect>>;
+
+impl Lineage {
+    /// A line that begins with `initial`, which is version 0.
+    pub fn new(rules: Rules, initial: Offer) -> Self {
+        assert_eq!(initial.version, ModelVersion(0), "the initial model is version 0");
+        Self {
+            rules,
+            initial,
+            phase: Phase::Unread,
+            records: BTreeMap::new(),
+            damaged: BTreeSet::new(),
+            writing: Writing::default(),
+            replay: Replay::default(),
+            link: Link::Awaited,
+        }
+    }
+}
+
+impl Machine for Lineage {
+    type News = News;
+    type Effect = Effect;
+    type Report = Report;
+
+    fn filters(&self) -> Vec<Filter> {
+        vec![Filter::Exactly(Topic::ModelPublish), Filter::Exactly(Topic::ModelLatest)]
+    }
+
+    fn restore(&mut self, entries: Vec<Entry>) -> Result<(), EntryError> {
+        for entry in entries {
+            self.records.extend(record::read(&entry)?);
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, input: Input<News, Report>, now: Timestamp) -> Outputs {
+        let mut out = vec![];
+        self.begin(now, &mut out);
+        match input {
+            Input::Tick => {}
+            Input::Connected { resumed } => self.connected(resumed, &mut out),
+            Input::News(News::Publish(offer)) => self.offered(offer, &mut out),
+            Input::News(News::Latest(_)) => self.replay.echoed(),
+            Input::Report(report) => self.reported(report, now, &mut out),
+        }
+        self.go_on(now, &mut out);
+        out
+    }
+
+    fn deadline(&self) -> Option<Timestamp> {
+        match self.phase {
+            Phase::Unread => Some(Timestamp::ZERO),
+            Phase::Reading { .. } => None,
+            Phase::ReadAgain { at } => Some(at),
+            Phase::Ready => self.writing.deadline().into_iter().chain(self.replay.deadline()).min(),
+        }
+    }
+}
+
+impl Lineage {
+    /// Has the files read, before anything else.
+    fn begin(&mut self, now: Timestamp, out: &mut Outputs) {
+        match self.phase {
+            Phase::Unread => {}
+            Phase::ReadAgain { at } if now >= at => {}
+            Phase::ReadAgain { .. } | Phase::Reading { .. } | Phase::Ready => return,
+        }
+        self.phase = Phase::Reading { early: vec![] };
+        let newest = self.records.last_key_value();
+        let unknown_from = newest.map_or(ModelVersion(0), |(newest, _)| newest.next());
+        out.push(Output::Effect(Effect::Scan { unknown_from }));
+    }
+
+    /// A broker that lost the session may have lost the models, too; and whatever it says, at the
+    /// start of the process nobody knows what it holds.
+    fn connected(&mut self, resumed: bool, out: &mut Outputs) {
+        let first = self.link == Link::Awaited;
+        self.link = Link::Had;
+        self.replay.echoed();
+        if !matches!(self.phase, Phase::Ready) {
+            return;
+        }
+        if first || !resumed {
+            self.replay_all();
+        } else {
+            self.show_latest(out);
+        }
+    }
+
+    fn offered(&mut self, offer: Offer, out: &mut Outputs) {
+        match &mut self.phase {
+            Phase::Ready => self.judge(offer, out),
+            Phase::Reading { early } if early.len() < EARLY_MAX => early.push(offer),
+            Phase::Unread | Phase::Reading { .. } | Phase::ReadAgain { .. } => {
+                refuse(offer.version, Refusal::Busy, out);
+            }
+        }
+    }
+
+    /// Takes exactly the next version; a version that is there is said again.
+    fn judge(&mut self, offer: Offer, out: &mut Outputs) {
+        let version = offer.version;
+        let (len, len_max) = (offer.len(), self.rules.model_len_max);
+        if len > len_max {
+            return refuse(version, Refusal::TooLarge { len, len_max }, out);
+        }
+        let queued = self.writing.find(version).map(|queued| queued.digest);
+        let stored = self.records.get(&version).map(|stored| stored.digest);
+        match stored.or(queued) {
+            Some(digest) if digest != offer.digest => refuse(version, Refusal::Conflict, out),
+            Some(_) if queued.is_some() => {}
+            Some(_) if self.damaged.contains(&version) => self.enqueue(offer, out),
+            Some(_) => {
+                out.push(Output::Publish(model(version, offer.payload)));
+                self.show_latest(out);
+            }
+            None => {
+                let newest = self.records.last_key_value().map(|(newest, _)| *newest);
+                let newest = newest.max(self.writing.newest());
+                let expected = newest.map_or(ModelVersion(0), ModelVersion::next);
+                if version == expected {
+                    self.enqueue(offer, out);
+                } else {
+                    refuse(version, Refusal::Gap { expected }, out);
+                }
+            }
+        }
+    }
+
+    fn enqueue(&mut self, offer: Offer, out: &mut Outputs) {
+        if self.writing.is_full() {
+            refuse(offer.version, Refusal::Busy, out);
+        } else {
+            self.writing.push(offer);
+        }
+    }
+
+    fn reported(&mut self, report: Report, now: Timestamp, out: &mut Outputs) {
+        match report {
+            Report::Scanned(found) => self.scanned(found, out),
+            Report::ScanFailed { error } => {
+                self.phase = Phase::ReadAgain { at: now + std::time::Duration::from_secs(2) };
+                note(out, Note::ScanFailed { error });
+            }
+            Report::Written { version } => self.written(version, out),
+            Report::WriteFailed { version, error } => {
+                self.writing.failed(now);
+                note(out, Note::WriteFailed { version, error });
+            }
+            Report::Loaded { version, content } => self.loaded(version, content, now, out),
+        }
+    }
+
+    fn scanned(&mut self, found: Vec<Found>, out: &mut Outputs) {
+        let survey = scan::survey(&self.records, found);
+        for (version, stored) in survey.adopted {
+            self.records.insert(version, stored);
+            out.push(Output::Keep(record::keep(version, stored)));
+        }
+        self.damaged = survey.damaged;
+        let quarantine = survey.quarantine.into_iter();
+        out.extend(quarantine.map(|version| Output::Effect(Effect::Quarantine { version })));
+        out.extend(survey.notes.into_iter().map(|note| Output::Effect(Effect::Note(note))));
+        let ready = Note::Ready {
+            intact: self.records.len() - self.damaged.len(),
+            damaged: self.damaged.len(),
+            newest: self.latest().map(|(version, _)| version),
+        };
+        note(out, ready);
+        let first = self.records.get(&ModelVersion(0)).map(|stored| stored.digest);
+        let heals = first == Some(self.initial.digest) && self.damaged.contains(&ModelVersion(0));
+        if self.records.is_empty() || heals {
+            self.writing.push(self.initial.clone());
+        }
+        let before = std::mem::replace(&mut self.phase, Phase::Ready);
+        if self.link == Link::Had {
+            self.replay_all();
+        }
+        if let Phase::Reading { early } = before {
+            early.into_iter().for_each(|offer| self.judge(offer, out));
+        }
+    }
+
+    /// Only now does the version exist.
+    fn written(&mut self, version: ModelVersion, out: &mut Outputs) {
+        let Some(offer) = self.writing.written(version) else { return };
+        let stored = Stored { digest: offer.digest, len: offer.payload.len() as u64 };
+        self.records.insert(version, stored);
+        self.damaged.remove(&version);
+        out.push(Output::Keep(record::keep(version, stored)));
+        note(out, Note::Written { version, len: stored.len, digest: stored.digest });
+        if self.link == Link::Had {
+            out.push(Output::Publish(model(version, offer.payload)));
+            self.show_latest(out);
+        }
+    }
+
+    fn loaded(
+        &mut self,
+        version: ModelVersion,
+        content: Result<(bytes::Bytes, protocol::Digest), String>,
+        now: Timestamp,
+        out: &mut Outputs,
+    ) {
+        self.replay.loaded(version);
+        let Some(stored) = self.records.get(&version).copied() else { return };
+        match content {
+            Ok((payload, digest)) if digest == stored.digest => {
+                out.push(Output::Publish(model(version, payload)));
+                let is_latest = self.latest().is_some_and(|(latest, _)| latest == version);
+                if self.replay.published(stored.len, now) || is_latest {
+                    self.show_latest(out);
+                }
+            }
+            Ok((_, digest)) => {
+                let what = format!("digest {digest}, recorded is {}", stored.digest);
+                self.spoil(version, what, out);
+            }
+            Err(what) => self.spoil(version, what, out),
+        }
+    }
+
+    fn spoil(&mut self, version: ModelVersion, what: String, out: &mut Outputs) {
+        if self.damaged.insert(version) {
+            out.push(Output::Effect(Effect::Quarantine { version }));
+            note(out, Note::Damaged { version, what });
+        }
+    }
+
+    /// What can be begun now: the next write, the next loads.
+    fn go_on(&mut self, now: Timestamp, out: &mut Outputs) {
+        if !matches!(self.phase, Phase::Ready) {
+            return;
+        }
+        if let Some(Offer { version, payload, .. }) = self.writing.next(now) {
+            out.push(Output::Effect(Effect::Write { version, payload }));
+        }
+        self.replay.expire(now);
+        while let Some(version) = self.replay.next() {
+            out.push(Output::Effect(Effect::Load { version }));
+        }
+        if let Some(versions) = self.replay.finish() {
+            note(out, Note::Replayed { versions });
+        }
+    }
+
+    /// The newest first: that is what is waited for.
+    fn replay_all(&mut self) {
+        let intact = self.records.keys().filter(|version| !self.damaged.contains(version));
+        self.replay.begin(intact.rev().copied());
+    }
+
+    /// The newest version whose bytes are there.
+    fn latest(&self) -> Option<(ModelVersion, Stored)> {
+        let mut newest_first = self.records.iter().rev();
+        newest_first
+            .find(|(version, _)| !self.damaged.contains(version))
+            .map(|(version, stored)| (*version, *stored))
+    }
+
+    fn show_latest(&self, out: &mut Outputs) {
+        let Some((version, stored)) = self.latest() else { return };
+        let latest = ModelLatest {
+            version,
+            topic: ModelUri(version),
+            sha256: stored.digest,
+            bytes: stored.len,
+            format: FORMAT.to_owned(),
+        };
+        out.push(Output::Publish(latest.seal()));
+    }
+}
+
+fn model(version: ModelVersion, payload: bytes::Bytes) -> Envelope {
+    Envelope { topic: Topic::Model { version }, payload }
+}
+
+fn refuse(version: ModelVersion, why: Refusal, out: &mut Outputs) {
+    note(out, Note::Refused { version, why });
+}
+
+fn note(out: &mut Outputs, note: Note) {
+    out.push(Output::Effect(Effect::Note(note)));
+}

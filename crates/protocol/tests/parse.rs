@@ -1,0 +1,297 @@
+//! Whatever arrives, reading it ends in a value or an error, and what is written can be read.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use protocol::Letter as _;
+use protocol::{
+    Filter, IdError, ModelUri, ModelVersion, Namespace, PropletId, Rejection, RoundId, Tensor,
+    Tensors, Timestamp, Topic,
+    message::{
+        Forwarded, Model, Origin, RoundStart, TaskState, Update, UpdateAck, forward, read_update,
+    },
+    topic::TOPICS,
+};
+
+const WILD: [char; 3] = ['+', '#', '{'];
+
+fn ids() -> impl Strategy<Value = String> {
+    "[A-Za-z0-9._-]{1,128}".prop_filter("dots", |id| id != "." && id != "..")
+}
+
+fn topics() -> impl Strategy<Value = Topic> {
+    (0..20_usize, ids(), ids(), any::<u64>()).prop_map(|(which, round, proplet, version)| {
+        let round: RoundId = round.parse().unwrap();
+        let proplet: PropletId = proplet.parse().unwrap();
+        all_topics(&round, &proplet, version).swap_remove(which)
+    })
+}
+
+fn all_topics(round: &RoundId, proplet: &PropletId, version: u64) -> Vec<Topic> {
+    let (round, proplet) = (|| round.clone(), || proplet.clone());
+    vec![
+        Topic::RoundStart,
+        Topic::RoundOpened { round: round() },
+        Topic::RoundUpdate { round: round(), proplet: proplet() },
+        Topic::RoundAck { round: round(), proplet: proplet() },
+        Topic::RoundAbsent { round: round() },
+        Topic::RoundComplete { round: round() },
+        Topic::RoundFailed { round: round() },
+        Topic::ForwardedUpdate,
+        Topic::ModelPublish,
+        Topic::Model { version: ModelVersion(version) },
+        Topic::ModelLatest,
+        Topic::PropletCreate,
+        Topic::PropletAlive,
+        Topic::PropletMetrics,
+        Topic::TaskMetrics,
+        Topic::TaskResults,
+        Topic::TaskStart,
+        Topic::TaskStop,
+        Topic::DirectStart { proplet: proplet() },
+        Topic::DirectStop { proplet: proplet() },
+    ]
+}
+
+fn namespace(prefix: &str) -> Namespace {
+    Namespace::new(prefix, &"demo".parse().unwrap(), &"fl".parse().unwrap()).unwrap()
+}
+
+proptest! {
+    #[test]
+    fn an_id_is_read_only_if_it_is_harmless(text in "\\PC{0,140}") {
+        if let Ok(id) = text.parse::<RoundId>() {
+            prop_assert_eq!(id.as_str(), &text);
+            prop_assert!(!text.contains(['/', '+', '#', '$', '\0']));
+            prop_assert!(text != "." && text != ".." && text.len() <= 128);
+        }
+    }
+
+    #[test]
+    fn every_topic_survives_the_wire(topic in topics(), prefix in "([a-z]{1,4}/){0,2}") {
+        let namespace = namespace(&prefix);
+        let text = namespace.render(&topic);
+        prop_assert!(!text.contains(WILD));
+        prop_assert_eq!(namespace.parse(&text), Ok(topic.clone()));
+        prop_assert_eq!(topic.to_string().parse(), Ok(topic));
+    }
+
+    #[test]
+    fn no_text_breaks_the_topic_parser(text in "\\PC{0,200}", tail in "(/(\\PC{0,9})){0,6}") {
+        for text in [text.clone(), format!("fl{tail}"), format!("m/demo/c/fl{tail}")] {
+            if let Ok(topic) = namespace("").parse(&text) {
+                prop_assert_eq!(namespace("").render(&topic), text);
+            }
+        }
+    }
+
+    #[test]
+    fn no_bytes_break_the_message_readers(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let _ = read_update(&bytes, None);
+        let _ = serde_json::from_slice::<RoundStart>(&bytes);
+        let _ = serde_json::from_slice::<Model>(&bytes);
+        let _ = UpdateAck::read("p".parse().unwrap(), &bytes);
+        let forwarded = Forwarded::read(forward(&bytes, &origin(), Timestamp::ZERO));
+        let sender = forwarded.origin.as_ref().map(|origin| &origin.proplet_id);
+        if let Err(why) = read_update(&forwarded.payload, sender) {
+            prop_assert_eq!(why.proplet_id, Some(origin().proplet_id));
+        }
+    }
+
+    #[test]
+    fn an_almost_right_update_never_panics(at in 0..200_usize, byte in any::<u8>(), cut in 0..220_usize) {
+        let mut bytes = update(vec![0.5, -1.0]).seal().payload.to_vec();
+        let at = at % bytes.len();
+        bytes[at] = byte;
+        bytes.truncate(cut.max(1));
+        let _ = read_update(&bytes, None);
+    }
+
+    #[test]
+    fn numbers_survive_to_the_last_bit(values in prop::collection::vec(any::<f64>(), 1..40)) {
+        let finite: Vec<f64> = values.into_iter().filter(|v| v.is_finite()).collect();
+        let sent = update(finite);
+        let read = read_update(&sent.seal().payload, None).unwrap();
+        let bits = |u: &Update| u.update.flatten().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        prop_assert_eq!(bits(&read), bits(&sent));
+        prop_assert_eq!(read.fingerprint(), sent.fingerprint());
+    }
+
+    #[test]
+    fn forwarding_changes_nothing_but_the_last_field(values in prop::collection::vec(-9.0..9.0, 0..9)) {
+        let sent = update(values).seal().payload;
+        let forwarded = forward(&sent, &origin(), Timestamp::ZERO);
+        let kept = &sent[..sent.len() - 1];
+        prop_assert_eq!(&forwarded[..kept.len()], kept);
+        let tail = &forwarded[kept.len()..];
+        prop_assert_eq!(tail, &b",\"forwarded_at\":\"1970-01-01T00:00:00Z\"}"[..]);
+    }
+
+    #[test]
+    fn tensors_of_any_shape_survive(shape in prop::collection::vec(0..4_usize, 0..5)) {
+        let len = shape.iter().product();
+        let values: Vec<f64> = (0..len).map(|n| n as f64 / 3.0).collect();
+        let tensor = Tensor::new(shape.clone(), values).unwrap();
+        let text = serde_json::to_string(&tensor).unwrap();
+        let read: Tensor = serde_json::from_str(&text).unwrap();
+        // An empty outer dimension hides the inner ones, in JSON as everywhere.
+        if !shape.contains(&0) {
+            prop_assert_eq!(read, tensor);
+        }
+    }
+}
+
+#[test]
+fn the_topic_table_has_a_row_for_every_topic_and_no_other() {
+    let version = ModelVersion(7);
+    let round = "ROUND".parse().unwrap();
+    let proplet = "PROPLET".parse().unwrap();
+    let topics = all_topics(&round, &proplet, version.0);
+    assert_eq!(topics.len(), TOPICS.len());
+    for topic in topics {
+        let pattern = topic
+            .to_string()
+            .replace("ROUND", "{round_id}")
+            .replace("PROPLET", "{proplet_id}")
+            .replace("_v7", "_v{N}");
+        let row = TOPICS.iter().find(|row| row.pattern == pattern);
+        let row = row.unwrap_or_else(|| panic!("{pattern} is not in the table"));
+        assert_eq!(row.retained, topic.is_retained(), "{pattern}");
+        assert!(Filter::Exactly(topic.clone()).matches(&topic));
+    }
+}
+
+#[test]
+fn an_address_has_one_spelling() {
+    assert_eq!("fl/models/global_model_v12".parse(), Ok(ModelUri(ModelVersion(12))));
+    for bad in [
+        "v1",
+        "fl/models/global_model_v01",
+        "fl/models/global_model_v+1",
+        "fl/models/latest",
+        "../v1",
+    ] {
+        assert!(bad.parse::<ModelUri>().is_err(), "{bad}");
+    }
+    assert_eq!("".parse::<RoundId>(), Err(IdError::Empty));
+    assert_eq!("a/b".parse::<RoundId>(), Err(IdError::Char('/')));
+    assert!("..".parse::<RoundId>().is_err());
+    assert!("x".repeat(129).parse::<RoundId>().is_err());
+}
+
+#[test]
+fn the_poison_matrix_has_a_reason_for_every_row() {
+    let base = |update: &str, n: &str| {
+        format!(
+            r#"{{"round_id":"r","proplet_id":"p","base_model_uri":"fl/models/global_model_v0","num_samples":{n},"metrics":{{}},"update":{update}}}"#
+        )
+    };
+    let honest = r#"{"w":[1,1,1]}"#;
+    for (payload, reason) in [
+        (base(r#"{"w":[NaN,1,1]}"#, "100"), Rejection::NotFinite),
+        (base(r#"{"w":[Infinity,1,1]}"#, "100"), Rejection::NotFinite),
+        (base(r#"{"w":[1,-Infinity,1]}"#, "100"), Rejection::NotFinite),
+        (base(r#"{"w":[1e999,1,1]}"#, "100"), Rejection::NotFinite),
+        (base(honest, "0"), Rejection::NumSamples),
+        (base(honest, "-50"), Rejection::NumSamples),
+        (base(honest, "1.5"), Rejection::NumSamples),
+        (base(honest, "\"many\""), Rejection::NumSamples),
+        (base(honest, "null"), Rejection::NumSamples),
+        (base(r#"{"w":[[1],[1,2]]}"#, "1"), Rejection::Malformed),
+        (base(r#"{"w":[1],"w":[2]}"#, "1"), Rejection::Malformed),
+        (base(r#"{"w":["1"]}"#, "1"), Rejection::Malformed),
+        (
+            base(&format!("{{\"w\":{}1{}}}", "[".repeat(60), "]".repeat(60)), "1"),
+            Rejection::Malformed,
+        ),
+        (base("[1,2]", "1"), Rejection::Malformed),
+        ("garbage".to_owned(), Rejection::Malformed),
+        ("".to_owned(), Rejection::Malformed),
+        ("{}".to_owned(), Rejection::Malformed),
+    ] {
+        let why = read_update(payload.as_bytes(), Some(&"p".parse().unwrap())).unwrap_err();
+        assert_eq!(why.reason, reason, "{payload}: {why}");
+    }
+    let payload = base(honest, "1");
+    let other = "q".parse().unwrap();
+    let why = read_update(payload.as_bytes(), Some(&other)).unwrap_err();
+    assert_eq!((why.reason, why.proplet_id), (Rejection::SenderMismatch, Some(other)));
+}
+
+#[test]
+fn a_forwarded_message_says_who_sent_it_where_the_payload_does_not() {
+    let origin = origin();
+    for payload in
+        ["{}", "{ }", "garbage", "", r#"{"w":[NaN]}"#, r#"{"proplet_id":"q","round_id":"r"}"#]
+    {
+        let forwarded = forward(payload.as_bytes(), &origin, Timestamp::ZERO);
+        let read = Forwarded::read(forwarded);
+        assert_eq!(read.origin.as_ref(), Some(&origin), "{payload}");
+    }
+    let honest = forward(&update(vec![]).seal().payload, &origin, Timestamp::ZERO);
+    assert_eq!(Forwarded::read(honest).origin, None);
+}
+
+#[test]
+fn a_state_is_a_word_or_a_number() {
+    for (n, state) in TaskState::ALL.into_iter().enumerate() {
+        assert_eq!(serde_json::from_str::<TaskState>(&n.to_string()).unwrap(), state);
+        let word = format!("\"{state}\"");
+        assert_eq!(serde_json::from_str::<TaskState>(&word).unwrap(), state);
+    }
+    for bad in ["7", "-1", "\"Flying\"", "null", "1.5"] {
+        assert!(serde_json::from_str::<TaskState>(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn a_start_with_less_than_everything_gets_the_defaults() {
+    let text = r#"{"round_id":"r","model_uri":"fl/models/global_model_v0","participants":["a","b"],"novel":1}"#;
+    let start: RoundStart = serde_json::from_str(text).unwrap();
+    assert_eq!((start.k_of_n, start.k_effective(), start.timeout_s), (3, 2, 30));
+    let again: RoundStart = serde_json::from_slice(&start.seal().payload).unwrap();
+    assert_eq!(again.fingerprint(), start.fingerprint());
+    for bad in [
+        text.replace("[\"a\",\"b\"]", "[]"),
+        text.replace("\"a\"", "\"#\""),
+        text.replace("\"novel\":1", "\"timeout_s\":0"),
+        text.replace("\"novel\":1", "\"k_of_n\":-1"),
+        text.replace("\"novel\":1", "\"hyperparams\":[1]"),
+        text.replace("model_v0", "model_vv0"),
+    ] {
+        assert!(serde_json::from_str::<RoundStart>(&bad).is_err(), "{bad}");
+    }
+}
+
+fn origin() -> Origin {
+    Origin { round_id: "r".parse().unwrap(), proplet_id: "p".parse().unwrap() }
+}
+
+fn update(values: Vec<f64>) -> Update {
+    let tensors: Tensors =
+        [("w".to_owned(), Tensor::new(vec![values.len()], values).unwrap())].into_iter().collect();
+    Update {
+        round_id: "r".parse().unwrap(),
+        proplet_id: "p".parse().unwrap(),
+        base_model_uri: ModelUri(ModelVersion(0)),
+        num_samples: 3,
+        metrics: [].into(),
+        update: tensors,
+    }
+}
+
+#[test]
+fn a_whole_model_reads_from_bytes() {
+    let bytes = Bytes::from_static(br#"{"w":[0.0,0.0,0.0],"b":0.0,"version":0}"#);
+    let model: Model = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!(model.tensors.schema().parameters(), 4);
+    for bad in [
+        r#"{"w":[0.0]}"#,
+        r#"{"version":-1}"#,
+        r#"{"w":{"x":1},"version":1}"#,
+        r#"{"w":[1],"version":1,"version":2}"#,
+    ] {
+        assert!(serde_json::from_str::<Model>(bad).is_err(), "{bad}");
+    }
+}

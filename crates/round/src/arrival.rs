@@ -1,0 +1,111 @@
+//! Opening a forwarded update: who speaks of which round, and what they say.
+
+use bytes::Bytes;
+use protocol::{
+    PropletId, Rejection, RoundId,
+    message::{FORWARD_TAIL_LEN_MAX, Forwarded, Origin, Update, UpdateError, read_update},
+};
+use serde::Deserialize;
+
+use crate::PAYLOAD_LEN_MAX;
+
+/// A forwarded payload, opened.
+#[derive(Debug)]
+pub(crate) enum Arrival {
+    /// Not worth holding against any round.
+    Refused(Refusal),
+    /// An update, or something wrong with it that only matters if it would count otherwise.
+    Addressed { round: RoundId, proplet: PropletId, content: Result<Update, Objection> },
+}
+
+/// A rejection with as much of the address as is known; without all of it nobody is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) round: Option<RoundId>,
+    pub(crate) proplet: Option<PropletId>,
+    pub(crate) objection: Objection,
+}
+
+/// Why not, as a word and in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Objection {
+    pub(crate) reason: Rejection,
+    pub(crate) what: String,
+}
+
+#[derive(Deserialize)]
+struct Address {
+    round_id: RoundId,
+    proplet_id: PropletId,
+}
+
+impl Objection {
+    pub(crate) fn new(reason: Rejection, what: impl Into<String>) -> Self {
+        Self { reason, what: what.into() }
+    }
+}
+
+/// Opens `payload`. One of more than `len_max` bytes, what forwarding added aside, is not opened
+/// further than its address.
+pub(crate) fn read(payload: Bytes, len_max: usize) -> Arrival {
+    let len = payload.len();
+    let Forwarded { origin, payload } = Forwarded::read(payload);
+    if len > len_max.saturating_add(FORWARD_TAIL_LEN_MAX) {
+        return too_large(&payload, origin, len_max);
+    }
+    match read_update(&payload, origin.as_ref().map(|origin| &origin.proplet_id)) {
+        Ok(update) => match mismatch(origin, &update.round_id) {
+            Some(refusal) => Arrival::Refused(refusal),
+            None => Arrival::Addressed {
+                round: update.round_id.clone(),
+                proplet: update.proplet_id.clone(),
+                content: Ok(update),
+            },
+        },
+        Err(why) => faulty(origin, why),
+    }
+}
+
+fn too_large(payload: &Bytes, origin: Option<Origin>, len_max: usize) -> Arrival {
+    let len = payload.len();
+    let (round, proplet) = match origin {
+        Some(origin) => (Some(origin.round_id), Some(origin.proplet_id)),
+        None if len <= PAYLOAD_LEN_MAX => serde_json::from_slice::<Address>(payload)
+            .map_or((None, None), |at| (Some(at.round_id), Some(at.proplet_id))),
+        None => (None, None),
+    };
+    let what = format!("{len} bytes, at most {len_max} are taken");
+    let objection = Objection::new(Rejection::TooLarge, what);
+    Arrival::Refused(Refusal { round, proplet, objection })
+}
+
+fn faulty(origin: Option<Origin>, why: UpdateError) -> Arrival {
+    let UpdateError { reason, what, round_id, proplet_id } = why;
+    let objection = Objection { reason, what };
+    match (round_id, proplet_id) {
+        (Some(round), Some(proplet)) if reason != Rejection::SenderMismatch => {
+            match mismatch(origin, &round) {
+                Some(refusal) => Arrival::Refused(refusal),
+                None => Arrival::Addressed { round, proplet, content: Err(objection) },
+            }
+        }
+        (round, proplet) => {
+            let (round, proplet) = match origin {
+                Some(origin) => (Some(origin.round_id), Some(origin.proplet_id)),
+                None => (round, proplet),
+            };
+            Arrival::Refused(Refusal { round, proplet, objection })
+        }
+    }
+}
+
+/// The verdict on a payload that names another round than its topic goes to where it came from.
+fn mismatch(origin: Option<Origin>, round: &RoundId) -> Option<Refusal> {
+    let origin = origin.filter(|origin| origin.round_id != *round)?;
+    let what = format!("the payload names round {round}, but it came in {}", origin.round_id);
+    Some(Refusal {
+        round: Some(origin.round_id),
+        proplet: Some(origin.proplet_id),
+        objection: Objection::new(Rejection::SenderMismatch, what),
+    })
+}

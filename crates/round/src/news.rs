@@ -1,0 +1,118 @@
+//! What the coordinator hears.
+
+use bytes::Bytes;
+use protocol::{
+    Digest, Envelope, ModelVersion, OpenError, RoundId, Schema, Topic,
+    message::{Model, ModelLatest, RoundAbsent, RoundStart},
+};
+use serde::Deserialize;
+
+use crate::PAYLOAD_LEN_MAX;
+
+/// Above this, a version is not one that anybody has counted up to.
+const VERSION_MAX: u64 = 1 << 53;
+
+/// What the coordinator understands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum News {
+    Start(RoundStart),
+    /// A start that is not valid, of a round that can be named.
+    BadStart {
+        round: RoundId,
+        what: String,
+    },
+    /// A forwarded update; opened where the limits are known.
+    Update(Bytes),
+    Absent(RoundAbsent),
+    Latest(ModelLatest),
+    Model(BaseModel),
+}
+
+/// What has to be known of a published model; its numbers are not held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaseModel {
+    pub version: ModelVersion,
+    pub schema: Schema,
+    pub digest: Digest,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    round_id: RoundId,
+}
+
+impl TryFrom<Envelope> for News {
+    type Error = OpenError;
+
+    fn try_from(envelope: Envelope) -> Result<Self, OpenError> {
+        match &envelope.topic {
+            Topic::RoundStart => start(&envelope),
+            Topic::ForwardedUpdate => Ok(Self::Update(envelope.payload)),
+            Topic::RoundAbsent { round } => {
+                let absent: RoundAbsent = envelope.open()?;
+                if absent.round_id == *round {
+                    return Ok(Self::Absent(absent));
+                }
+                let what = format!("the payload names round {}", absent.round_id);
+                Err(OpenError::Invalid { topic: envelope.topic, what })
+            }
+            Topic::ModelLatest => latest(&envelope),
+            Topic::Model { version } => model(&envelope, *version),
+            Topic::RoundOpened { .. }
+            | Topic::RoundUpdate { .. }
+            | Topic::RoundAck { .. }
+            | Topic::RoundComplete { .. }
+            | Topic::RoundFailed { .. }
+            | Topic::ModelPublish
+            | Topic::PropletCreate
+            | Topic::PropletAlive
+            | Topic::PropletMetrics
+            | Topic::TaskMetrics
+            | Topic::TaskResults
+            | Topic::TaskStart
+            | Topic::TaskStop
+            | Topic::DirectStart { .. }
+            | Topic::DirectStop { .. } => Err(OpenError::NotForUs(envelope.topic)),
+        }
+    }
+}
+
+fn start(envelope: &Envelope) -> Result<News, OpenError> {
+    bounded(envelope)?;
+    match envelope.open::<RoundStart>() {
+        Ok(start) => Ok(News::Start(start)),
+        Err(why) => match envelope.open::<Named>() {
+            Ok(named) => Ok(News::BadStart { round: named.round_id, what: why.to_string() }),
+            Err(_) => Err(why),
+        },
+    }
+}
+
+fn latest(envelope: &Envelope) -> Result<News, OpenError> {
+    let latest: ModelLatest = envelope.open()?;
+    let version = latest.version;
+    if version.0 <= VERSION_MAX && latest.topic.0 == version {
+        return Ok(News::Latest(latest));
+    }
+    let what = format!("version {version} at {}, versions go up to {VERSION_MAX}", latest.topic);
+    Err(OpenError::Invalid { topic: envelope.topic.clone(), what })
+}
+
+fn model(envelope: &Envelope, version: ModelVersion) -> Result<News, OpenError> {
+    bounded(envelope)?;
+    let model: Model = envelope.open()?;
+    if model.version != version {
+        let what = format!("the payload names version {}", model.version);
+        return Err(OpenError::Invalid { topic: envelope.topic.clone(), what });
+    }
+    let digest = Digest::of(&envelope.payload);
+    Ok(News::Model(BaseModel { version, schema: model.tensors.schema(), digest }))
+}
+
+fn bounded(envelope: &Envelope) -> Result<(), OpenError> {
+    let len = envelope.payload.len();
+    if len <= PAYLOAD_LEN_MAX {
+        return Ok(());
+    }
+    Err(OpenError::TooLarge { topic: envelope.topic.clone(), len, len_max: PAYLOAD_LEN_MAX })
+}

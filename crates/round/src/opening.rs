@@ -1,0 +1,134 @@
+//! How rounds begin, and how it is known that some participants will not contribute.
+
+use std::time::Duration;
+
+use protocol::{
+    FailReason, Letter as _, ModelUri, ModelVersion, PropletId, RoundId,
+    message::{RoundFailed, RoundOpened, RoundStart},
+};
+
+use crate::{
+    Note, Rounds, record,
+    round::{Members, Round, Spec},
+    rules::{LAZY_K, LAZY_TIMEOUT},
+    turn::Turn,
+};
+
+impl Rounds {
+    /// Opens a round; a repeated start is answered as the first one was, a changed one is not.
+    pub(crate) fn start(&mut self, start: &RoundStart, turn: &mut Turn) {
+        let id = &start.round_id;
+        let fingerprint = Some(start.fingerprint());
+        if let Some(round) = self.open.get(id) {
+            return if round.spec.start == fingerprint {
+                turn.publish(opened(round).seal());
+            } else {
+                refuse(id, "it is open, from another start", turn);
+            };
+        }
+        if let Some(outcome) = self.outcomes.get(id) {
+            return if outcome.start == fingerprint {
+                turn.publish(outcome.seal());
+            } else {
+                refuse(id, "it has ended, from another start", turn);
+            };
+        }
+        if self.open.len() >= self.rules.rounds_open_max {
+            let what = format!("{} rounds are open, no more are taken", self.open.len());
+            return self.bad_start(id.clone(), what, turn);
+        }
+        let k = start.k_effective();
+        let updates_min = start.min_updates.unwrap_or(self.rules.updates_min).clamp(1, k);
+        let spec = Spec {
+            id: id.clone(),
+            base: start.model_uri.0,
+            members: Members::Named(start.participants.clone()),
+            k,
+            updates_min,
+            start: fingerprint,
+        };
+        self.open(spec, Duration::from_secs(start.timeout_s), turn);
+    }
+
+    /// Says that a start is no good; of a round that is known, a bad start changes nothing.
+    pub(crate) fn bad_start(&self, round: RoundId, what: String, turn: &mut Turn) {
+        if !self.open.contains_key(&round) && self.outcomes.get(&round).is_none() {
+            let failed = RoundFailed {
+                round_id: round.clone(),
+                reason: FailReason::BadStart,
+                num_updates: 0,
+                k_of_n: 0,
+                failed_at: turn.now,
+                error: Some(what.clone()),
+            };
+            turn.publish(failed.seal());
+        }
+        turn.note(Note::StartRefused { round, what });
+    }
+
+    /// Opens the round that an update names, for whoever comes.
+    pub(crate) fn open_lazily(&mut self, id: &RoundId, base: ModelVersion, turn: &mut Turn) {
+        let spec = Spec {
+            id: id.clone(),
+            base,
+            members: Members::AsTheyCome,
+            k: LAZY_K,
+            updates_min: self.rules.updates_min.clamp(1, LAZY_K),
+            start: None,
+        };
+        self.open(spec, LAZY_TIMEOUT, turn);
+    }
+
+    fn open(&mut self, spec: Spec, timeout: Duration, turn: &mut Turn) {
+        let id = spec.id.clone();
+        let mut round = Round::open(spec, turn.now, turn.now + timeout);
+        round.schema = self.versions.schema(round.spec.base).cloned();
+        let letter = opened(&round);
+        turn.note(Note::Opened {
+            round: id.clone(),
+            base: round.spec.base,
+            participants: round.spec.members.count(),
+            k: round.spec.k,
+            deadline: round.deadline,
+        });
+        turn.keep(record::keep_round(&round));
+        turn.promise(letter.seal());
+        self.open.insert(id.clone(), round);
+        for proplet in self.unknown.take(&id).map(|waiting| waiting.absent).unwrap_or_default() {
+            self.absent(&id, proplet, turn);
+        }
+    }
+
+    /// A participant will not contribute; if nobody is left to wait for, the round closes.
+    pub(crate) fn absent(&mut self, id: &RoundId, proplet: PropletId, turn: &mut Turn) {
+        let Some(round) = self.open.get_mut(id) else {
+            if self.outcomes.get(id).is_none() {
+                self.unknown.absent(id, proplet, turn.now);
+            }
+            return;
+        };
+        let waited_for = round.is_collecting()
+            && round.spec.members.name(&proplet)
+            && !round.counted.contains_key(&proplet);
+        if !waited_for || !round.absent.insert(proplet.clone()) {
+            return;
+        }
+        turn.keep(record::keep_absent(id, &proplet));
+        turn.note(Note::Absent { round: id.clone(), proplet });
+        self.settle(id, turn);
+    }
+}
+
+fn opened(round: &Round) -> RoundOpened {
+    RoundOpened {
+        round_id: round.spec.id.clone(),
+        model_uri: ModelUri(round.spec.base),
+        participants: round.spec.members.count().unwrap_or_default(),
+        k_of_n: round.spec.k,
+        deadline: round.deadline,
+    }
+}
+
+fn refuse(round: &RoundId, what: &str, turn: &mut Turn) {
+    turn.note(Note::StartRefused { round: round.clone(), what: what.to_owned() });
+}

@@ -1,0 +1,220 @@
+//! The durable form of everything that a coordinator must not forget.
+
+use std::collections::BTreeMap;
+
+use protocol::{
+    Digest, Entry, EntryError, ModelVersion, PropletId, Rejection, RoundId, Schema, Timestamp,
+    message::{RoundComplete, RoundFailed},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Kept,
+    outcome::{Ending, Outcome},
+    round::{Counted, Members, Phase, Publication, Round, Spec},
+};
+
+/// The tables of the coordinator's entries.
+pub const TABLES: &[&str] = &[ROUND, COUNTED, UPDATE, ABSENT, MODEL, MADE, OUTCOME];
+
+pub(crate) const ROUND: &str = "round";
+/// Facts about a counted update, by round and proplet.
+pub(crate) const COUNTED: &str = "counted";
+/// The numbers of a counted update, by round and proplet.
+pub(crate) const UPDATE: &str = "update";
+pub(crate) const ABSENT: &str = "absent";
+/// A model on its way to the model server, by round.
+pub(crate) const MODEL: &str = "model";
+pub(crate) const MADE: &str = "made";
+pub(crate) const OUTCOME: &str = "outcome";
+/// The only key of [`MADE`].
+pub(crate) const MADE_KEY: &str = "version";
+
+#[derive(Serialize, Deserialize)]
+struct RoundRecord {
+    id: RoundId,
+    base: ModelVersion,
+    /// Nothing where members are taken as they come.
+    members: Option<std::collections::BTreeSet<PropletId>>,
+    k: usize,
+    updates_min: usize,
+    start: Option<Digest>,
+    schema: Option<Schema>,
+    opened_at: Timestamp,
+    deadline: Timestamp,
+    closed_at: Option<Timestamp>,
+    rejected: BTreeMap<Rejection, u64>,
+    phase: PhaseRecord,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+enum PhaseRecord {
+    Collecting,
+    Aggregating,
+    Publishing(ModelVersion),
+}
+
+#[derive(Serialize, Deserialize)]
+struct CountedRecord {
+    round: RoundId,
+    proplet: PropletId,
+    num_samples: u64,
+    fingerprint: Digest,
+    metrics: BTreeMap<String, f64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AbsentRecord {
+    round: RoundId,
+    proplet: PropletId,
+}
+
+#[derive(Serialize, Deserialize)]
+struct OutcomeRecord {
+    ordinal: u64,
+    start: Option<Digest>,
+    ending: EndingRecord,
+    counted: BTreeMap<PropletId, Digest>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum EndingRecord {
+    Complete(RoundComplete),
+    Failed(RoundFailed),
+}
+
+/// Everything read back.
+#[derive(Debug, Default)]
+pub(crate) struct Remembered {
+    pub(crate) rounds: Vec<Round>,
+    pub(crate) outcomes: Vec<(u64, Outcome)>,
+    pub(crate) made: Option<ModelVersion>,
+}
+
+/// Neither id can hold a slash, so no two pairs share a key.
+pub(crate) fn member_key(round: &RoundId, proplet: &PropletId) -> String {
+    format!("{round}/{proplet}")
+}
+
+pub(crate) fn keep_round(round: &Round) -> Entry {
+    let Spec { id, base, members, k, updates_min, start } = round.spec.clone();
+    let members = match members {
+        Members::Named(names) => Some(names),
+        Members::AsTheyCome => None,
+    };
+    let phase = match &round.phase {
+        Phase::Collecting => PhaseRecord::Collecting,
+        Phase::Aggregating | Phase::Ready(_) => PhaseRecord::Aggregating,
+        Phase::Publishing(publication) => PhaseRecord::Publishing(publication.version),
+    };
+    let record = RoundRecord {
+        id,
+        base,
+        members,
+        k,
+        updates_min,
+        start,
+        schema: round.schema.clone(),
+        opened_at: round.opened_at,
+        deadline: round.deadline,
+        closed_at: round.closed_at,
+        rejected: round.rejected.clone(),
+        phase,
+    };
+    Entry::put(ROUND, &round.spec.id, &record)
+}
+
+pub(crate) fn keep_counted(round: &RoundId, proplet: &PropletId, counted: &Counted) -> [Entry; 2] {
+    let record = CountedRecord {
+        round: round.clone(),
+        proplet: proplet.clone(),
+        num_samples: counted.num_samples,
+        fingerprint: counted.fingerprint,
+        metrics: counted.metrics.clone(),
+    };
+    let key = member_key(round, proplet);
+    let values = counted.values.as_ref().map_or_else(Vec::new, Kept::to_bytes);
+    [Entry::put(COUNTED, &key, &record), Entry::put_bytes(UPDATE, key, values)]
+}
+
+pub(crate) fn keep_absent(round: &RoundId, proplet: &PropletId) -> Entry {
+    let record = AbsentRecord { round: round.clone(), proplet: proplet.clone() };
+    Entry::put(ABSENT, member_key(round, proplet), &record)
+}
+
+pub(crate) fn keep_outcome(ordinal: u64, outcome: &Outcome) -> Entry {
+    let ending = match outcome.ending.clone() {
+        Ending::Complete(complete) => EndingRecord::Complete(complete),
+        Ending::Failed(failed) => EndingRecord::Failed(failed),
+    };
+    let counted = outcome.counted.clone();
+    let record = OutcomeRecord { ordinal, start: outcome.start, ending, counted };
+    Entry::put(OUTCOME, outcome.round(), &record)
+}
+
+/// The inverse of all of the above.
+pub(crate) fn read(entries: Vec<Entry>) -> Result<Remembered, EntryError> {
+    let mut remembered = Remembered::default();
+    let mut rounds: BTreeMap<RoundId, (Round, PhaseRecord)> = BTreeMap::new();
+    let mut counted: Vec<CountedRecord> = vec![];
+    let mut absent: Vec<AbsentRecord> = vec![];
+    let mut raw: BTreeMap<(&str, String), Vec<u8>> = BTreeMap::new();
+    for entry in entries {
+        match entry.table {
+            ROUND => rounds.extend(entry.read::<RoundRecord>()?.map(round)),
+            COUNTED => counted.extend(entry.read::<CountedRecord>()?),
+            ABSENT => absent.extend(entry.read::<AbsentRecord>()?),
+            MADE => remembered.made = entry.read()?,
+            OUTCOME => remembered.outcomes.extend(entry.read()?.map(outcome)),
+            table => {
+                raw.extend(entry.value.map(|value| ((table, entry.key), value)));
+            }
+        }
+    }
+    for record in counted {
+        let values = raw.remove(&(UPDATE, member_key(&record.round, &record.proplet)));
+        let Some((round, _)) = rounds.get_mut(&record.round) else { continue };
+        let CountedRecord { proplet, num_samples, fingerprint, metrics, .. } = record;
+        let values = values.map(Kept::from_bytes);
+        round.counted.insert(proplet, Counted { num_samples, fingerprint, metrics, values });
+    }
+    for AbsentRecord { round, proplet } in absent {
+        if let Some((round, _)) = rounds.get_mut(&round) {
+            round.absent.insert(proplet);
+        }
+    }
+    for (id, (mut round, phase)) in rounds {
+        round.phase = match phase {
+            PhaseRecord::Collecting => Phase::Collecting,
+            PhaseRecord::Aggregating => Phase::Aggregating,
+            PhaseRecord::Publishing(version) => {
+                let payload = raw.remove(&(MODEL, id.to_string()));
+                let payload = payload.expect("a version is kept together with its model");
+                let digest = Digest::of(&payload);
+                Phase::Publishing(Publication { version, digest, payload: payload.into() })
+            }
+        };
+        remembered.rounds.push(round);
+    }
+    Ok(remembered)
+}
+
+fn round(record: RoundRecord) -> (RoundId, (Round, PhaseRecord)) {
+    let RoundRecord { id, base, members, k, updates_min, start, .. } = record;
+    let members = members.map_or(Members::AsTheyCome, Members::Named);
+    let spec = Spec { id: id.clone(), base, members, k, updates_min, start };
+    let mut round = Round::open(spec, record.opened_at, record.deadline);
+    round.schema = record.schema;
+    round.closed_at = record.closed_at;
+    round.rejected = record.rejected;
+    (id, (round, record.phase))
+}
+
+fn outcome(record: OutcomeRecord) -> (u64, Outcome) {
+    let ending = match record.ending {
+        EndingRecord::Complete(complete) => Ending::Complete(complete),
+        EndingRecord::Failed(failed) => Ending::Failed(failed),
+    };
+    let outcome = Outcome { start: record.start, ending, counted: record.counted };
+    (record.ordinal, outcome)
+}

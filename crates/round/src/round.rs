@@ -1,0 +1,281 @@
+//! One round: whom it takes, what it has counted, and when it closes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use protocol::{
+    Digest, FailReason, ModelVersion, PropletId, Rejection, RoundId, Schema, Tensors, Timestamp,
+    message::Update,
+};
+
+use crate::{Job, JobMember, Kept, Rules, arrival::Objection};
+
+/// A round that has not ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Round {
+    pub(crate) spec: Spec,
+    /// Names and shapes of the base model, once it has been seen.
+    pub(crate) schema: Option<Schema>,
+    pub(crate) opened_at: Timestamp,
+    pub(crate) deadline: Timestamp,
+    pub(crate) closed_at: Option<Timestamp>,
+    pub(crate) counted: BTreeMap<PropletId, Counted>,
+    /// Participants that will not contribute, and have not.
+    pub(crate) absent: BTreeSet<PropletId>,
+    pub(crate) rejected: BTreeMap<Rejection, u64>,
+    pub(crate) phase: Phase,
+}
+
+/// What the round was asked to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Spec {
+    pub(crate) id: RoundId,
+    pub(crate) base: ModelVersion,
+    pub(crate) members: Members,
+    pub(crate) k: usize,
+    pub(crate) updates_min: usize,
+    /// What its start said; `None` if an update opened it.
+    pub(crate) start: Option<Digest>,
+}
+
+/// Whose updates count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Members {
+    Named(BTreeSet<PropletId>),
+    AsTheyCome,
+}
+
+/// Where a round stands.
+#[derive(Clone, Debug)]
+pub(crate) enum Phase {
+    Collecting,
+    /// Closed; the set is frozen and being averaged.
+    Aggregating,
+    /// Averaged; waits until it is known which versions exist. Not kept: it is averaged again.
+    Ready(Tensors),
+    /// Has its version; waits until the model server shows it.
+    Publishing(Publication),
+}
+
+/// A model on its way to the model server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Publication {
+    pub(crate) version: ModelVersion,
+    pub(crate) digest: Digest,
+    pub(crate) payload: Bytes,
+}
+
+/// What is known of a counted update.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Counted {
+    pub(crate) num_samples: u64,
+    pub(crate) fingerprint: Digest,
+    pub(crate) metrics: BTreeMap<String, f64>,
+    /// Gone once the round has its model.
+    pub(crate) values: Option<Kept>,
+}
+
+/// What to say to an update.
+#[derive(Debug)]
+pub(crate) enum Judgement {
+    Count(Counted),
+    /// It has been counted before; say so again.
+    Repeated,
+    Reject(Objection),
+    /// The base model has not arrived: nothing can be said yet.
+    TooEarly,
+    /// More than may be held: nothing is said, it will come again.
+    NoRoom,
+}
+
+/// How a round leaves [`Phase::Collecting`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closing {
+    Aggregate,
+    Fail(FailReason),
+}
+
+impl Round {
+    pub(crate) fn open(spec: Spec, opened_at: Timestamp, deadline: Timestamp) -> Self {
+        Self {
+            spec,
+            schema: None,
+            opened_at,
+            deadline,
+            closed_at: None,
+            counted: BTreeMap::new(),
+            absent: BTreeSet::new(),
+            rejected: BTreeMap::new(),
+            phase: Phase::Collecting,
+        }
+    }
+
+    pub(crate) const fn is_collecting(&self) -> bool {
+        matches!(self.phase, Phase::Collecting)
+    }
+
+    pub(crate) const fn publication(&self) -> Option<&Publication> {
+        match &self.phase {
+            Phase::Publishing(publication) => Some(publication),
+            Phase::Collecting | Phase::Aggregating | Phase::Ready(_) => None,
+        }
+    }
+
+    /// What to say to an update of `proplet`, of which `room` bytes may be held.
+    pub(crate) fn judge(
+        &self,
+        proplet: &PropletId,
+        content: Result<Update, Objection>,
+        rules: &Rules,
+        room: u64,
+    ) -> Judgement {
+        if !self.spec.members.admit(proplet) {
+            let what = format!("{proplet} is not a participant");
+            let stranger = Judgement::Reject(Objection::new(Rejection::Stranger, what));
+            return if self.is_collecting() { stranger } else { closed() };
+        }
+        let fingerprint = content.as_ref().ok().map(Update::fingerprint);
+        match self.counted.get(proplet) {
+            Some(before) if Some(before.fingerprint) == fingerprint => return Judgement::Repeated,
+            Some(_) if self.is_collecting() => {
+                let what = "another update of this proplet was counted";
+                return Judgement::Reject(Objection::new(Rejection::Duplicate, what));
+            }
+            Some(_) | None if !self.is_collecting() => return closed(),
+            Some(_) | None => {}
+        }
+        match content {
+            Ok(update) => self.weigh(&update, fingerprint, rules, room),
+            Err(objection) => Judgement::Reject(objection),
+        }
+    }
+
+    fn weigh(
+        &self,
+        update: &Update,
+        fingerprint: Option<Digest>,
+        rules: &Rules,
+        room: u64,
+    ) -> Judgement {
+        let reject = |reason, what| Judgement::Reject(Objection { reason, what });
+        let base = update.base_model_uri.0;
+        if base != self.spec.base {
+            let what = format!("based on version {base}, the round on {}", self.spec.base);
+            return reject(Rejection::StaleBase, what);
+        }
+        let num_samples = update.num_samples;
+        if num_samples == 0 || num_samples > rules.samples_max {
+            let what = format!("num_samples takes 1 to {}, not {num_samples}", rules.samples_max);
+            return reject(Rejection::NumSamples, what);
+        }
+        let Some(schema) = &self.schema else { return Judgement::TooEarly };
+        if let Some(difference) = schema.difference(&update.update.schema()) {
+            return reject(Rejection::Shape, difference);
+        }
+        let values = Kept::of(&update.update);
+        if values.len() > room {
+            return Judgement::NoRoom;
+        }
+        Judgement::Count(Counted {
+            num_samples,
+            fingerprint: fingerprint.unwrap_or_else(|| update.fingerprint()),
+            metrics: update.metrics.clone(),
+            values: Some(values),
+        })
+    }
+
+    /// Whether the round closes now, and how.
+    pub(crate) fn closing(&self, now: Timestamp) -> Option<Closing> {
+        let counted = self.counted.len();
+        let alone = self.spec.members.are_all(counted + self.absent.len());
+        let over = now >= self.deadline;
+        if !self.is_collecting() || !(counted >= self.spec.k || alone || over) {
+            return None;
+        }
+        if counted >= self.spec.updates_min {
+            return Some(Closing::Aggregate);
+        }
+        Some(Closing::Fail(match (alone, &self.schema) {
+            (true, _) => FailReason::AllAbsent,
+            (false, None) => FailReason::UnknownModel,
+            (false, Some(_)) => FailReason::TooFewUpdates,
+        }))
+    }
+
+    /// The frozen set, for the shell; `None` unless the round is being aggregated.
+    pub(crate) fn job(&self) -> Option<Job> {
+        let (Phase::Aggregating, Some(schema)) = (&self.phase, &self.schema) else { return None };
+        let members = self.counted.iter().map(|(proplet, counted)| {
+            let values = counted.values.clone();
+            let values = values.expect("a counted update is kept together with its numbers");
+            JobMember { proplet: proplet.clone(), num_samples: counted.num_samples, values }
+        });
+        Some(Job {
+            round: self.spec.id.clone(),
+            base: self.spec.base,
+            schema: schema.clone(),
+            members: members.collect(),
+        })
+    }
+
+    /// Bytes of counted updates that are held.
+    pub(crate) fn kept_len(&self) -> u64 {
+        self.counted.values().filter_map(|counted| counted.values.as_ref()).map(Kept::len).sum()
+    }
+
+    pub(crate) fn total_samples(&self) -> u64 {
+        self.counted.values().fold(0, |sum, counted| sum.saturating_add(counted.num_samples))
+    }
+
+    /// Means of the metrics, weighted by samples, over the updates that carry each.
+    pub(crate) fn metrics(&self) -> BTreeMap<String, f64> {
+        let mut sums: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
+        for counted in self.counted.values() {
+            let weight = counted.num_samples as f64;
+            for (name, value) in &counted.metrics {
+                let (sum, weights) = sums.entry(name).or_default();
+                *sum += weight * value;
+                *weights += weight;
+            }
+        }
+        let means = sums.into_iter().map(|(name, (sum, weights))| (name.to_owned(), sum / weights));
+        means.filter(|(_, mean)| mean.is_finite()).collect()
+    }
+}
+
+impl Members {
+    fn admit(&self, proplet: &PropletId) -> bool {
+        match self {
+            Self::Named(names) => names.contains(proplet),
+            Self::AsTheyCome => true,
+        }
+    }
+
+    /// Whether `count` different members are all there can be.
+    fn are_all(&self, count: usize) -> bool {
+        match self {
+            Self::Named(names) => names.len() <= count,
+            Self::AsTheyCome => false,
+        }
+    }
+
+    /// How many there are, where that is fixed.
+    pub(crate) fn count(&self) -> Option<usize> {
+        match self {
+            Self::Named(names) => Some(names.len()),
+            Self::AsTheyCome => None,
+        }
+    }
+
+    /// Whether `proplet` is waited for by name.
+    pub(crate) fn name(&self, proplet: &PropletId) -> bool {
+        match self {
+            Self::Named(names) => names.contains(proplet),
+            Self::AsTheyCome => false,
+        }
+    }
+}
+
+fn closed() -> Judgement {
+    Judgement::Reject(Objection::new(Rejection::RoundClosed, "the round has closed"))
+}

@@ -1,0 +1,288 @@
+//! All rounds of one coordinator: routes the news to the round that it concerns, and gives verdicts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use protocol::{
+    Entry, EntryError, Envelope, Filter, Input, Letter as _, Machine, ModelVersion, Output,
+    PropletId, RoundId, Timestamp, Topic,
+    message::{Update, UpdateAck, Verdict},
+};
+
+use crate::{
+    Effect, LazyRounds, News, Note, Report, Rules,
+    arrival::{self, Arrival, Objection, Refusal},
+    outcome::Outcomes,
+    record,
+    round::{Counted, Judgement, Round},
+    rules::RESTART_GRACE,
+    turn::Turn,
+    unknown::Unknown,
+    versions::{Repetition, Versions},
+};
+
+/// The coordinator's core.
+#[derive(Clone, Debug)]
+pub struct Rounds {
+    pub(crate) rules: Rules,
+    pub(crate) open: BTreeMap<RoundId, Round>,
+    pub(crate) outcomes: Outcomes,
+    pub(crate) unknown: Unknown,
+    pub(crate) versions: Versions,
+    pub(crate) repetition: Repetition,
+    /// Models that are listened for.
+    listening: BTreeSet<ModelVersion>,
+    /// Bytes of counted updates that are held.
+    pub(crate) kept_len: u64,
+    session: Session,
+}
+
+/// Nothing expires before the broker has been there once: what was said meanwhile is still to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Session {
+    Awaited,
+    Had,
+}
+
+impl Rounds {
+    /// No rounds, and no memory yet.
+    pub fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            open: BTreeMap::new(),
+            outcomes: Outcomes::default(),
+            unknown: Unknown::default(),
+            versions: Versions::default(),
+            repetition: Repetition::default(),
+            listening: BTreeSet::new(),
+            kept_len: 0,
+            session: Session::Awaited,
+        }
+    }
+}
+
+impl Machine for Rounds {
+    type News = News;
+    type Effect = Effect;
+    type Report = Report;
+
+    fn filters(&self) -> Vec<Filter> {
+        let own = [
+            Filter::Exactly(Topic::RoundStart),
+            Filter::Exactly(Topic::ForwardedUpdate),
+            Filter::AnyAbsent,
+            Filter::Exactly(Topic::ModelLatest),
+        ];
+        own.into_iter().chain(self.listening.iter().copied().map(of_model)).collect()
+    }
+
+    fn restore(&mut self, entries: Vec<Entry>) -> Result<(), EntryError> {
+        let remembered = record::read(entries)?;
+        self.outcomes.restore(remembered.outcomes);
+        if let Some(made) = remembered.made {
+            self.versions.restore(made);
+        }
+        for round in remembered.rounds {
+            self.kept_len += round.kept_len();
+            self.open.insert(round.spec.id.clone(), round);
+        }
+        self.listening = self.wanted();
+        Ok(())
+    }
+
+    fn step(&mut self, input: Input<News, Report>, now: Timestamp) -> Vec<Output<Effect>> {
+        let mut turn = Turn::at(now);
+        match input {
+            Input::Connected { .. } => self.connected(&mut turn),
+            Input::Tick | Input::News(_) | Input::Report(_) => {}
+        }
+        self.expire(&mut turn);
+        match input {
+            Input::News(news) => self.hear(news, &mut turn),
+            Input::Report(report) => self.reported(report, &mut turn),
+            Input::Connected { .. } | Input::Tick => {}
+        }
+        self.attend(&mut turn);
+        turn.out
+    }
+
+    fn deadline(&self) -> Option<Timestamp> {
+        if self.session == Session::Awaited {
+            return None;
+        }
+        let rounds = self.open.values().filter(|round| round.is_collecting());
+        let others = [self.unknown.deadline(self.rules.unknown_grace), self.repetition.next()];
+        rounds.map(|round| round.deadline).chain(others.into_iter().flatten()).min()
+    }
+}
+
+impl Rounds {
+    fn hear(&mut self, news: News, turn: &mut Turn) {
+        match news {
+            News::Start(start) => self.start(&start, turn),
+            News::BadStart { round, what } => self.bad_start(round, what, turn),
+            News::Update(payload) => self.update(payload, turn),
+            News::Absent(absent) => self.absent(&absent.round_id, absent.proplet_id, turn),
+            News::Latest(latest) => self.shown(latest, turn),
+            News::Model(model) => self.model(model, turn),
+        }
+    }
+
+    /// After a restart: closed rounds go on where they stood, open ones get a grace.
+    fn connected(&mut self, turn: &mut Turn) {
+        if self.session == Session::Awaited {
+            self.session = Session::Had;
+            for round in self.open.values_mut() {
+                if round.is_collecting() {
+                    round.deadline = round.deadline.max(turn.now + RESTART_GRACE);
+                }
+                turn.out.extend(round.job().map(|job| Output::Effect(Effect::Aggregate(job))));
+            }
+        }
+        self.publish_all(turn);
+    }
+
+    /// Everything whose time has come; before anything that was heard at this time.
+    fn expire(&mut self, turn: &mut Turn) {
+        if self.session == Session::Awaited {
+            return;
+        }
+        let due =
+            self.open.values().filter(|round| round.is_collecting() && turn.now >= round.deadline);
+        let due: Vec<RoundId> = due.map(|round| round.spec.id.clone()).collect();
+        for round in due {
+            self.settle(&round, turn);
+        }
+        for (round, waiting) in self.unknown.expired(self.rules.unknown_grace, turn.now) {
+            for proplet in waiting.senders {
+                let what = "nobody has started this round";
+                let objection = Objection::new(protocol::Rejection::UnknownRound, what);
+                self.reject(Some(round.clone()), Some(proplet), objection, turn);
+            }
+        }
+        if self.repetition.is_due(turn.now) {
+            self.repeat_publications(turn);
+        }
+    }
+
+    fn update(&mut self, payload: Bytes, turn: &mut Turn) {
+        let (round, proplet, content) = match arrival::read(payload, self.rules.update_len_max) {
+            Arrival::Refused(Refusal { round, proplet, objection }) => {
+                return self.reject(round, proplet, objection, turn);
+            }
+            Arrival::Addressed { round, proplet, content } => (round, proplet, content),
+        };
+        if let Some(outcome) = self.outcomes.get(&round) {
+            let fingerprint = content.ok().map(|update| update.fingerprint());
+            if fingerprint.is_some() && outcome.counted.get(&proplet) == fingerprint.as_ref() {
+                return turn.publish(accepted(&round, &proplet));
+            }
+            let objection = Objection::new(protocol::Rejection::RoundClosed, "the round has ended");
+            return self.reject(Some(round), Some(proplet), objection, turn);
+        }
+        if !self.open.contains_key(&round) {
+            match (&content, self.rules.lazy) {
+                (Ok(update), LazyRounds::On) if self.open.len() < self.rules.rounds_open_max => {
+                    self.open_lazily(&round, update.base_model_uri.0, turn);
+                }
+                (Ok(_) | Err(_), LazyRounds::On | LazyRounds::Off) => {
+                    return self.unknown.sent(&round, proplet, turn.now);
+                }
+            }
+        }
+        self.rule(&round, proplet, content, turn);
+    }
+
+    /// The verdict on an update of an open round.
+    fn rule(
+        &mut self,
+        id: &RoundId,
+        proplet: PropletId,
+        content: Result<Update, Objection>,
+        turn: &mut Turn,
+    ) {
+        let room = self.rules.kept_len_max.saturating_sub(self.kept_len);
+        let Some(round) = self.open.get(id) else { return };
+        match round.judge(&proplet, content, &self.rules, room) {
+            Judgement::Count(counted) => {
+                self.count(id, proplet, counted, turn);
+                self.settle(id, turn);
+            }
+            Judgement::Repeated => turn.publish(accepted(id, &proplet)),
+            Judgement::Reject(objection) => {
+                self.reject(Some(id.clone()), Some(proplet), objection, turn);
+            }
+            Judgement::TooEarly => {}
+            Judgement::NoRoom => {
+                let kept_len = self.kept_len;
+                turn.note(Note::NoRoom { round: id.clone(), proplet, kept_len });
+            }
+        }
+    }
+
+    /// Counts an update, keeps it, and promises to say so, in one step.
+    fn count(&mut self, id: &RoundId, proplet: PropletId, counted: Counted, turn: &mut Turn) {
+        let Some(round) = self.open.get_mut(id) else { return };
+        turn.out.extend(record::keep_counted(id, &proplet, &counted).map(Output::Keep));
+        if round.absent.remove(&proplet) {
+            let key = record::member_key(id, &proplet);
+            turn.keep(Entry::forget(record::ABSENT, key));
+        }
+        turn.promise(accepted(id, &proplet));
+        let num_samples = counted.num_samples;
+        turn.note(Note::Accepted { round: id.clone(), proplet: proplet.clone(), num_samples });
+        self.kept_len += counted.values.as_ref().map_or(0, crate::Kept::len);
+        round.counted.insert(proplet, counted);
+    }
+
+    /// Counts a rejection, and answers whoever is known to have sent the update.
+    fn reject(
+        &mut self,
+        round: Option<RoundId>,
+        proplet: Option<PropletId>,
+        objection: Objection,
+        turn: &mut Turn,
+    ) {
+        let Objection { reason, what } = objection;
+        if let Some(open) = round.as_ref().and_then(|round| self.open.get_mut(round)) {
+            *open.rejected.entry(reason).or_default() += 1;
+        }
+        if let (Some(round_id), Some(proplet_id)) = (round.clone(), proplet.clone()) {
+            let verdict = Verdict::Rejected(reason);
+            let ack = UpdateAck { round_id, proplet_id, verdict };
+            turn.publish(ack.seal());
+        }
+        turn.note(Note::Rejected { reason, round, proplet, what });
+    }
+
+    /// Listens for the models that are missing, and no longer for those that are not.
+    fn attend(&mut self, turn: &mut Turn) {
+        let wanted = self.wanted();
+        let listen = wanted.difference(&self.listening).copied();
+        turn.out.extend(listen.map(|version| Output::Listen(of_model(version))));
+        let unlisten = self.listening.difference(&wanted).copied();
+        turn.out.extend(unlisten.map(|version| Output::Unlisten(of_model(version))));
+        self.listening = wanted;
+    }
+
+    /// Base models of unknown shape, and versions of ours that a newer one hides.
+    fn wanted(&self) -> BTreeSet<ModelVersion> {
+        let shown = self.versions.shown().map(|latest| latest.version);
+        let wanted = self.open.values().filter_map(|round| {
+            if round.is_collecting() && round.schema.is_none() {
+                return Some(round.spec.base);
+            }
+            round.publication().map(|ours| ours.version).filter(|version| shown > Some(*version))
+        });
+        wanted.collect()
+    }
+}
+
+fn accepted(round: &RoundId, proplet: &PropletId) -> Envelope {
+    let (round_id, proplet_id) = (round.clone(), proplet.clone());
+    UpdateAck { round_id, proplet_id, verdict: Verdict::Accepted }.seal()
+}
+
+fn of_model(version: ModelVersion) -> Filter {
+    Filter::Exactly(Topic::Model { version })
+}

@@ -1,0 +1,97 @@
+//! Which model versions exist: the last one made here, the newest one shown, and what is known of
+//! their shapes.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use protocol::{ModelVersion, Schema, Timestamp, message::ModelLatest};
+
+/// Schemas of recent models that are remembered, so that a round on them need not fetch one.
+const SCHEMAS_MAX: usize = 16;
+const REPEAT_MIN: Duration = Duration::from_secs(1);
+const REPEAT_MAX: Duration = Duration::from_secs(30);
+/// Publications after which silence is worth a word.
+const ATTEMPTS_QUIET: u32 = 4;
+
+/// The version counter. Never hands out a version twice, whatever the model server forgets.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Versions {
+    made: Option<ModelVersion>,
+    newest: Option<ModelVersion>,
+    shown: Option<ModelLatest>,
+    schemas: BTreeMap<ModelVersion, Schema>,
+}
+
+/// When to publish again what the model server has not shown yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Repetition {
+    next: Option<Timestamp>,
+    attempts: u32,
+}
+
+impl Versions {
+    pub(crate) fn restore(&mut self, made: ModelVersion) {
+        self.made = Some(made);
+    }
+
+    /// What the model server shows as its newest; unknown until it has been heard since the start
+    /// of this process, since the state may have been lost with versions on it.
+    pub(crate) const fn shown(&self) -> Option<&ModelLatest> {
+        self.shown.as_ref()
+    }
+
+    pub(crate) fn show(&mut self, latest: ModelLatest) {
+        self.newest = self.newest.max(Some(latest.version));
+        self.shown = Some(latest);
+    }
+
+    /// The next version, if it is known what is there already.
+    pub(crate) fn take(&mut self) -> Option<ModelVersion> {
+        let version = self.made.max(self.newest).filter(|_| self.shown.is_some())?.next();
+        self.made = Some(version);
+        Some(version)
+    }
+
+    pub(crate) fn schema(&self, version: ModelVersion) -> Option<&Schema> {
+        self.schemas.get(&version)
+    }
+
+    pub(crate) fn learn(&mut self, version: ModelVersion, schema: Schema) {
+        self.schemas.insert(version, schema);
+        while self.schemas.len() > SCHEMAS_MAX {
+            self.schemas.pop_first();
+        }
+    }
+}
+
+impl Repetition {
+    /// Something was published just now.
+    pub(crate) fn begin(&mut self, now: Timestamp) {
+        self.attempts = 1;
+        self.next = Some(now + REPEAT_MIN);
+    }
+
+    /// Nothing is left to publish.
+    pub(crate) fn end(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(crate) const fn next(&self) -> Option<Timestamp> {
+        self.next
+    }
+
+    /// Whether it is time; if so, the next time is twice as far away.
+    pub(crate) fn is_due(&mut self, now: Timestamp) -> bool {
+        if self.next.is_none_or(|next| now < next) {
+            return false;
+        }
+        let delay = REPEAT_MIN.saturating_mul(1 << self.attempts.min(5));
+        self.next = Some(now + delay.min(REPEAT_MAX));
+        self.attempts += 1;
+        true
+    }
+
+    /// How often it was said, once that is worth a word.
+    pub(crate) const fn overdue(&self) -> Option<u32> {
+        if self.attempts > ATTEMPTS_QUIET { Some(self.attempts) } else { None }
+    }
+}

@@ -1,0 +1,50 @@
+//! What a connection has seen, for health reports.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A reading of a transport's counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Messages that came in, all kinds.
+    pub received: u64,
+    /// Messages on topics that are none of the platform's.
+    pub foreign: u64,
+    /// Messages with a larger payload than is taken.
+    pub oversize: u64,
+    /// Messages of ours that the broker cannot be given.
+    pub unsendable: u64,
+    /// Connections that were made.
+    pub connections: u64,
+    /// Connections that were lost.
+    pub losses: u64,
+}
+
+/// The counters themselves, shared between a transport and its task.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub received: AtomicU64,
+    pub foreign: AtomicU64,
+    pub oversize: AtomicU64,
+    pub unsendable: AtomicU64,
+    pub connections: AtomicU64,
+    pub losses: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn read(&self) -> Counts {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            received: read(&self.received),
+            foreign: read(&self.foreign),
+            oversize: read(&self.oversize),
+            unsendable: read(&self.unsendable),
+            connections: read(&self.connections),
+            losses: read(&self.losses),
+        }
+    }
+}
+
+/// Adds one and returns the new count.
+pub(super) fn bump(counter: &AtomicU64) -> u64 {
+    counter.fetch_add(1, Ordering::Relaxed) + 1
+}

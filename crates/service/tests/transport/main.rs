@@ -1,0 +1,7 @@
+//! The contract of `Transport`, one suite for every implementation, and what only MQTT has.
+
+mod ground;
+mod mosquitto;
+mod mqtt;
+mod proxy;
+mod suite;

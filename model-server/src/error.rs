@@ -1,0 +1,14 @@
+//! Why a model server cannot run.
+
+use service::{DriveError, StoreError, settings::SettingsError};
+
+/// Why a model server did not start, or gave up.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelServerError {
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Drive(#[from] DriveError),
+}

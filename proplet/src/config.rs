@@ -1,0 +1,164 @@
+//! The proplet's settings: what the owner of the device decides.
+
+use std::{fs, io, path::Path, path::PathBuf, time::Duration};
+
+use protocol::PropletId;
+use serde_json::json;
+use service::{
+    settings::{MqttArgs, Settings, SettingsError, StateArgs},
+    telemetry::LogArgs,
+};
+
+use crate::{executor, fetch};
+
+/// The settings of one proplet.
+#[derive(Clone, Debug, clap::Args)]
+pub struct PropletSettings {
+    #[command(flatten)]
+    pub mqtt: MqttArgs,
+    #[command(flatten)]
+    pub state: StateArgs,
+    #[command(flatten)]
+    pub log: LogArgs,
+    /// Name of this proplet: 1 to 128 of A-Z a-z 0-9 . _ -; made once and kept if not set
+    #[arg(long, value_name = "ID")]
+    pub id: Option<PropletId>,
+    /// Directory with this device's data, which guests see read-only
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Directory from which programs may be read by path; without it, from none
+    #[arg(long, value_name = "DIR")]
+    pub module_dir: Option<PathBuf>,
+    /// Tasks that run at once, 1 to 256
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub concurrency: u16,
+    /// Tasks that wait for their turn, 0 to 10000; one more is refused
+    #[arg(long, value_name = "N", default_value = "64", value_parser = clap::value_parser!(u16).range(0..=10_000))]
+    pub tasks_queued_max: u16,
+    /// Memory of one guest, in bytes, at least 65536
+    #[arg(long, value_name = "BYTES", default_value = "268435456", value_parser = clap::value_parser!(u64).range(65_536..))]
+    pub memory_bytes_max: u64,
+    /// Seconds that one guest may run, 1 to 2592000; daemons may run for ever
+    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = clap::value_parser!(u64).range(1..=2_592_000))]
+    pub wall_s_max: u64,
+    /// Instructions, roughly, that one guest may run, at least 1; not counted if not set
+    #[arg(long, value_name = "UNITS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub fuel_max: Option<u64>,
+    /// Bytes that one guest may print, and write, at least 1
+    #[arg(long, value_name = "BYTES", default_value = "16777216", value_parser = clap::value_parser!(u64).range(1..=1_073_741_824))]
+    pub output_bytes_max: u64,
+    /// Bytes of output that are sent as the result of a task that is not federated, at least 1
+    #[arg(long, value_name = "BYTES", default_value = "1048576", value_parser = clap::value_parser!(u64).range(1..=67_108_864))]
+    pub result_bytes_max: u64,
+    /// Bytes of the largest program, at least 1
+    #[arg(long, value_name = "BYTES", default_value = "67108864", value_parser = clap::value_parser!(u64).range(1..=1_073_741_824))]
+    pub module_bytes_max: u64,
+    /// Bytes of compiled programs kept on disk
+    #[arg(long, value_name = "BYTES", default_value = "268435456")]
+    pub cache_bytes_max: u64,
+    /// Seconds between signs of life, 1 to 3600
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub alive_interval_s: u64,
+    /// Seconds between reports on CPU and memory, 0 to 86400; 0 for none
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    pub metrics_interval_s: u64,
+    /// Seconds that a task waits for its base model, 1 to 86400
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub model_wait_s: u64,
+}
+
+impl Settings for PropletSettings {
+    const SERVICE: &'static str = "proplet";
+    const ABOUT: &'static str = "Runs tasks on this device and trains on its data";
+
+    fn check(&self) -> Result<(), SettingsError> {
+        for (key, dir) in [("data_dir", &self.data_dir), ("module_dir", &self.module_dir)] {
+            let Some(dir) = dir else { continue };
+            readable(dir).map_err(|why| {
+                let takes = format!("a directory that can be read ({why})");
+                SettingsError::invalid(key, dir.display(), takes)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether `dir` is a directory whose entries can be listed.
+pub(crate) fn readable(dir: &Path) -> io::Result<()> {
+    fs::read_dir(dir).map(drop)
+}
+
+impl PropletSettings {
+    /// The core's settings.
+    pub(crate) fn agent(&self, proplet: &PropletId) -> agent::Config {
+        let output = size(self.output_bytes_max);
+        let defaults = agent::Config::new(proplet.clone());
+        let metadata = [
+            ("arch", json!(std::env::consts::ARCH)),
+            ("os", json!(std::env::consts::OS)),
+            ("version", json!(env!("CARGO_PKG_VERSION"))),
+            ("executors", executor::EXECUTORS.iter().map(|entry| entry.name).collect()),
+            ("data", json!(self.data_dir.is_some())),
+            (
+                "limits",
+                json!({
+                    "concurrency": self.concurrency,
+                    "memory_bytes": self.memory_bytes_max,
+                    "wall_s": self.wall_s_max,
+                    "fuel": self.fuel_max,
+                    "output_bytes": self.output_bytes_max,
+                    "module_bytes": self.module_bytes_max,
+                }),
+            ),
+        ];
+        let seconds = Duration::from_secs;
+        agent::Config {
+            metadata: metadata.map(|(key, value)| (key.to_owned(), value)).into(),
+            alive_every: seconds(self.alive_interval_s),
+            metrics_every: (self.metrics_interval_s > 0).then(|| seconds(self.metrics_interval_s)),
+            model_wait: seconds(self.model_wait_s),
+            concurrency: self.concurrency.into(),
+            tasks_queued_max: self.tasks_queued_max.into(),
+            result_bytes_max: size(self.result_bytes_max),
+            updates_bytes_max: defaults.updates_bytes_max.max(output.saturating_mul(4)),
+            ..defaults
+        }
+    }
+
+    /// Limits of every guest.
+    pub(crate) fn limits(&self) -> executor::Limits {
+        executor::Limits {
+            memory_bytes_max: size(self.memory_bytes_max),
+            wall_max: Duration::from_secs(self.wall_s_max),
+            fuel_max: self.fuel_max,
+            stdout_bytes_max: size(self.output_bytes_max),
+            update_bytes_max: self.output_bytes_max,
+            ..executor::Limits::default()
+        }
+    }
+
+    /// Where the executor keeps what it makes.
+    pub(crate) fn executor(&self) -> executor::Settings {
+        let below = executor::Settings::below(&self.state.state_dir);
+        executor::Settings { cache_bytes_max: self.cache_bytes_max, ..below }
+    }
+
+    /// From where programs may come.
+    pub(crate) fn fetch(&self) -> fetch::Settings {
+        fetch::Settings {
+            module_dir: self.module_dir.clone(),
+            cache_dir: Some(self.state.state_dir.join("modules")),
+            bytes_max: self.module_bytes_max,
+            ..fetch::Settings::default()
+        }
+    }
+
+    /// Bytes of the largest message: a start that carries the largest program, in base64.
+    pub(crate) fn message_bytes_max(&self) -> usize {
+        size(self.module_bytes_max).saturating_mul(4) / 3 + (1 << 20)
+    }
+}
+
+fn size(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}

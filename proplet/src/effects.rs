@@ -1,0 +1,125 @@
+//! What the shell does about the agent's effects: it runs guests, and looks at its own process.
+
+mod bench;
+mod measure;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use agent::{Agent, Effect, Failure, Finished, Note, Outcome, Report, RunMetrics};
+use bytes::Bytes;
+use protocol::{
+    TaskId,
+    message::{FailureCode, TaskStart},
+};
+use service::Effects;
+use tokio::{sync::mpsc, task};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+pub(crate) use bench::Bench;
+use measure::Meter;
+
+/// The hands of one agent.
+#[derive(Debug)]
+pub(crate) struct Shell {
+    bench: Arc<Bench>,
+    /// By task and attempt; a token that is cancelled belongs to a run that has ended.
+    runs: BTreeMap<(TaskId, u32), CancellationToken>,
+    /// Ends every run when the shell is dropped.
+    all_runs: DropGuard,
+    meter: Meter,
+    connections: u64,
+    reports: mpsc::Sender<Report>,
+    /// Cancelled when the agent has said all it has to say.
+    over: CancellationToken,
+}
+
+impl Shell {
+    pub(crate) fn new(
+        bench: Bench,
+        reports: mpsc::Sender<Report>,
+        over: CancellationToken,
+    ) -> Self {
+        Self {
+            bench: Arc::new(bench),
+            runs: BTreeMap::new(),
+            all_runs: CancellationToken::new().drop_guard(),
+            meter: Meter::start(),
+            connections: 0,
+            reports,
+            over,
+        }
+    }
+
+    fn run(&mut self, start: Box<TaskStart>, model: Option<Bytes>, report: &mpsc::Sender<Report>) {
+        let (task, attempt) = (start.id.clone(), start.attempt);
+        self.runs.retain(|_, token| !token.is_cancelled());
+        let cancel = self.all_runs.token().child_token();
+        self.runs.insert((task.clone(), attempt), cancel.clone());
+        let bench = Arc::clone(&self.bench);
+        let run = task::spawn({
+            let cancel = cancel.clone();
+            async move { bench.run(start, model, cancel).await }
+        });
+        let report = report.clone();
+        task::spawn(async move {
+            let (outcome, metrics) =
+                run.await.unwrap_or_else(|why| (broke(&why), RunMetrics::default()));
+            cancel.cancel();
+            let finished = Finished { task, attempt, outcome, metrics };
+            // Nobody listens any more only when the proplet is gone.
+            let _ = report.send(Report::Finished(Box::new(finished))).await;
+        });
+    }
+}
+
+impl Effects<Agent> for Shell {
+    fn perform(&mut self, effect: Effect, report: &mpsc::Sender<Report>) {
+        match effect {
+            Effect::Run { start, model } => self.run(start, model, report),
+            Effect::Cancel { task, attempt } => {
+                if let Some(token) = self.runs.remove(&(task, attempt)) {
+                    token.cancel();
+                }
+            }
+            Effect::Measure => {
+                if let Some(measurement) = self.meter.measure() {
+                    send(report, Report::Measured(measurement));
+                }
+            }
+            Effect::Stopped => self.over.cancel(),
+            Effect::Note(note) => log(&note),
+        }
+    }
+
+    fn connection(&mut self, connected: bool) {
+        if connected {
+            self.connections += 1;
+        } else {
+            send(&self.reports, Report::Lost { connection: self.connections });
+        }
+    }
+}
+
+/// Never waits: the driver that empties the queue is the one that calls.
+fn send(reports: &mpsc::Sender<Report>, report: Report) {
+    if let Err(mpsc::error::TrySendError::Full(report)) = reports.try_send(report) {
+        let reports = reports.clone();
+        task::spawn(async move { reports.send(report).await });
+    }
+}
+
+fn log(note: &Note) {
+    match note {
+        Note::Started { .. }
+        | Note::Completed { .. }
+        | Note::Superseded { .. }
+        | Note::Accepted { .. } => tracing::info!("{note}"),
+        Note::Failed { .. } | Note::Rejected { .. } => tracing::warn!("{note}"),
+    }
+}
+
+/// The shell's own thread broke, not the guest.
+fn broke(why: &task::JoinError) -> Outcome {
+    let message = format!("the device could not run the job: {why}");
+    Outcome::Failed(Failure { code: FailureCode("host".to_owned()), message })
+}

@@ -1,0 +1,139 @@
+//! One run of a task, from its start message to its outcome: fetch the program, run it, say what
+//! came of it.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use agent::{ENV_ROUND_ID, Failure, GuestOutput, Outcome, RunMetrics};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use protocol::message::{FailureCode, TaskStart};
+use tokio::task;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    executor::{self, Executor, Job, Limits, Metrics, Program},
+    fetch::{self, Source},
+};
+
+/// How much of a failed guest's last words goes into its result.
+const LAST_WORDS_LEN_MAX: usize = 400;
+
+/// What every run on this device shares.
+#[derive(Clone, Debug)]
+pub(crate) struct Bench {
+    pub(crate) executor: Arc<dyn Executor>,
+    pub(crate) fetch: fetch::Settings,
+    pub(crate) limits: Limits,
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+impl Bench {
+    /// Runs a task to its end. Cancelling ends it early.
+    pub(super) async fn run(
+        &self,
+        mut start: Box<TaskStart>,
+        model: Option<Bytes>,
+        cancel: CancellationToken,
+    ) -> (Outcome, RunMetrics) {
+        let fetched = tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(failure("cancelled", "the job was cancelled")),
+            program = self.program(&mut start) => program,
+        };
+        let program = match fetched {
+            Ok(program) => program,
+            Err(failure) => return (Outcome::Failed(failure), RunMetrics::default()),
+        };
+        let done = self.executor.run(self.job(*start, program, model, cancel)).await;
+        let metrics = metrics(&done.metrics);
+        let outcome = match done.end {
+            Ok(output) => Outcome::Ok(GuestOutput {
+                stdout: output.stdout.into(),
+                update_file: output.update_file.map(Bytes::from),
+            }),
+            Err(why) => Outcome::Failed(with_last_words(&why, &done.stderr_tail)),
+        };
+        (outcome, metrics)
+    }
+
+    /// The task's own file, or what its address names, or the built-in client of a federated task.
+    async fn program(&self, start: &mut TaskStart) -> Result<Program, Failure> {
+        let file = start.file.take().filter(|file| !file.is_empty());
+        let image = start.image_url.take().filter(|url| !url.is_empty());
+        let source = match (file, image) {
+            (Some(file), _) => Source::Inline(self.decode(file).await?),
+            (None, Some(url)) => {
+                url.parse().map_err(|why: fetch::SourceError| failure("image_url", why))?
+            }
+            (None, None) if start.env.contains_key(ENV_ROUND_ID) => return Ok(Program::builtin()),
+            (None, None) => {
+                return Err(failure("no_program", "task has neither file nor image_url"));
+            }
+        };
+        fetch::fetch(source, &self.fetch).await.map_err(|why| failure(why.code(), why))
+    }
+
+    /// Decoding many megabytes takes a while: it blocks no thread of the runtime.
+    async fn decode(&self, file: String) -> Result<Bytes, Failure> {
+        let bytes_max = self.fetch.bytes_max;
+        if (file.len() / 4 * 3) as u64 > bytes_max.saturating_add(3) {
+            let message = format!("the task's own file is larger than {bytes_max} bytes");
+            return Err(failure("fetch_too_large", message));
+        }
+        let decoding = task::spawn_blocking(move || STANDARD.decode(file.trim_ascii()));
+        let decoded = decoding.await.map_err(|why| failure("host", why))?;
+        decoded
+            .map(Bytes::from)
+            .map_err(|why| failure("file", format!("the task's file is not base64: {why}")))
+    }
+
+    fn job(
+        &self,
+        start: TaskStart,
+        program: Program,
+        model: Option<Bytes>,
+        cancel: CancellationToken,
+    ) -> Job {
+        let mut limits = self.limits.clone();
+        if start.daemon {
+            limits.wall_max = Duration::MAX;
+        }
+        Job {
+            label: start.id.to_string(),
+            program,
+            args: start.cli_args,
+            env: start.env,
+            model,
+            data_dir: self.data_dir.clone(),
+            limits,
+            cancel,
+        }
+    }
+}
+
+fn failure(code: &str, message: impl ToString) -> Failure {
+    Failure { code: FailureCode(code.to_owned()), message: message.to_string() }
+}
+
+/// A guest that gave up mostly said why.
+fn with_last_words(why: &executor::Failure, stderr_tail: &str) -> Failure {
+    let words = stderr_tail.trim();
+    let from = words.char_indices().rev().nth(LAST_WORDS_LEN_MAX - 1).map_or(0, |(at, _)| at);
+    match &words[from..] {
+        "" => failure(why.code(), why),
+        words => failure(why.code(), format!("{why}; its last words: {words}")),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a duration, for the eye")]
+fn metrics(took: &Metrics) -> RunMetrics {
+    RunMetrics {
+        wall_ms: took.wall_ms as f64,
+        cpu_ms: took.cpu_us as f64 / 1e3,
+        memory_bytes: took.memory_bytes_peak,
+        fuel: took.fuel_used,
+        module: took.origin.map_or("", executor::Origin::as_str),
+        compile_ms: took.prepare_us as f64 / 1e3,
+        start_us: took.start_us as f64,
+    }
+}

@@ -1,0 +1,238 @@
+//! The rest of the platform, as one peer that hears everything and says what a test wants said.
+
+use std::{ffi::OsString, fs, path::Path, time::Duration};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use proplet::{Proplet, PropletError, PropletSettings};
+use protocol::{
+    Envelope, Filter, Letter, ModelVersion, PropletId, RoundId, TaskId, Topic,
+    message::{
+        AliveStatus, PropletAlive, PropletCreate, TaskResults, TaskStart, TaskStop, UpdateAck,
+        Verdict,
+    },
+};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use service::{
+    Inbound, Transport as _,
+    settings::{self, Environment, Resolved},
+    transport::memory::{Broker, Memory},
+};
+use tempfile::TempDir;
+use tokio::{task::JoinHandle, time};
+use tokio_util::sync::CancellationToken;
+
+/// Longer than anything takes on the slowest machine; a test that gets here has failed.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+pub(crate) struct Platform {
+    pub(crate) dir: TempDir,
+    broker: Broker,
+    peer: Memory,
+    heard: Vec<Envelope>,
+}
+
+pub(crate) struct Running {
+    stop: CancellationToken,
+    life: JoinHandle<Result<(), PropletError>>,
+}
+
+impl Platform {
+    pub(crate) fn new() -> Self {
+        let broker = Broker::default();
+        let mut peer = broker.connect("everybody-else", None);
+        for topic in [
+            Topic::PropletCreate,
+            Topic::PropletAlive,
+            Topic::PropletMetrics,
+            Topic::TaskMetrics,
+            Topic::TaskResults,
+        ] {
+            peer.listen(Filter::Exactly(topic));
+        }
+        peer.listen(Filter::AnyUpdate);
+        let dir = tempfile::tempdir().expect("a directory");
+        Self { dir, broker, peer, heard: vec![] }
+    }
+
+    /// A proplet on this platform's broker and disk, once it has introduced itself.
+    pub(crate) async fn start(&mut self, flags: &[&str]) -> (Running, PropletCreate) {
+        // The peer has to be there first, or it misses the introduction.
+        self.settle().await;
+        let settings = settings(self.dir.path(), flags).expect("good settings");
+        let proplet = Proplet::open(&settings).expect("it opens");
+        assert_eq!(*proplet.id(), me());
+        let transport = self.broker.connect("proplet-1", Some(proplet.last_will()));
+        let stop = CancellationToken::new();
+        let life = tokio::spawn(proplet.serve(transport, stop.clone()));
+        let create = self.hear(&Topic::PropletCreate).await;
+        (Running { stop, life }, create)
+    }
+
+    async fn settle(&mut self) {
+        while !self.heard.is_empty() || self.heard_now().await {
+            self.heard.clear();
+        }
+    }
+
+    /// Takes in what is there; whether there was anything.
+    async fn heard_now(&mut self) -> bool {
+        tokio::select! {
+            biased;
+            inbound = self.peer.next() => self.note(inbound.expect("the broker lives")),
+            () = std::future::ready(()) => return false,
+        }
+        true
+    }
+
+    fn note(&mut self, inbound: Inbound) {
+        match inbound {
+            Inbound::Message { envelope, receipt } => {
+                self.peer.ack(receipt);
+                self.heard.push(envelope);
+            }
+            Inbound::Connected { .. } | Inbound::Delivered(_) | Inbound::Lost { .. } => {}
+        }
+    }
+
+    pub(crate) async fn say(&mut self, letter: &impl Letter) {
+        self.publish(letter.seal()).await;
+    }
+
+    pub(crate) async fn publish(&mut self, envelope: Envelope) {
+        self.peer.publish(envelope, None);
+        while self.heard_now().await {}
+    }
+
+    pub(crate) async fn publish_model(&mut self, version: u64) {
+        let payload = json!({"w": [0.0, 0.0, 0.0], "b": 0.0, "version": version}).to_string();
+        let topic = Topic::Model { version: ModelVersion(version) };
+        self.publish(Envelope { topic, payload: payload.into() }).await;
+    }
+
+    pub(crate) async fn accept(&mut self, round: &str) {
+        let ack =
+            UpdateAck { round_id: round_id(round), proplet_id: me(), verdict: Verdict::Accepted };
+        self.say(&ack).await;
+    }
+
+    /// The next message on `topic`, from those that were heard already or will be.
+    pub(crate) async fn hear<M: DeserializeOwned>(&mut self, topic: &Topic) -> M {
+        let waiting = async {
+            loop {
+                if let Some(at) = self.heard.iter().position(|it| it.topic == *topic) {
+                    return self.heard.remove(at);
+                }
+                let inbound = self.peer.next().await.expect("the broker lives");
+                self.note(inbound);
+            }
+        };
+        let envelope = time::timeout(PATIENCE, waiting).await;
+        envelope.unwrap_or_else(|_| panic!("nothing on {topic}")).open().expect("readable")
+    }
+
+    pub(crate) async fn result_of(&mut self, task: &str) -> TaskResults {
+        loop {
+            let results: TaskResults = self.hear(&Topic::TaskResults).await;
+            if results.task_id == task_id(task) {
+                return results;
+            }
+        }
+    }
+
+    pub(crate) async fn alive(&mut self) -> PropletAlive {
+        self.hear(&Topic::PropletAlive).await
+    }
+
+    /// The last word on whether the proplet is there.
+    pub(crate) async fn last_status(&mut self) -> AliveStatus {
+        let mut last = self.alive().await.status;
+        while self.heard_now().await || self.overheard(&Topic::PropletAlive) {
+            if self.overheard(&Topic::PropletAlive) {
+                last = self.alive().await.status;
+            }
+        }
+        last
+    }
+
+    /// Whether anything was said on `topic` that was not asked for.
+    pub(crate) fn overheard(&self, topic: &Topic) -> bool {
+        self.heard.iter().any(|envelope| envelope.topic == *topic)
+    }
+}
+
+impl Running {
+    /// Stops it in good order.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        let ended = time::timeout(PATIENCE, self.life).await.expect("it ends");
+        ended.expect("no panic").expect("no error");
+    }
+
+    /// Takes it away in the middle of everything.
+    pub(crate) async fn kill(self) {
+        self.life.abort();
+        assert!(self.life.await.is_err_and(|why| why.is_cancelled()));
+    }
+}
+
+pub(crate) fn settings(dir: &Path, flags: &[&str]) -> Result<PropletSettings, String> {
+    let mut words: Vec<OsString> = vec!["--id=proplet-1".into(), "--state-dir".into()];
+    words.push(dir.join("state").into());
+    words.extend(flags.iter().map(OsString::from));
+    match settings::resolve::<PropletSettings>(&words, &Environment::default())
+        .map_err(|why| why.to_string())?
+    {
+        Resolved::Run(settings) => Ok(settings),
+        Resolved::Print(text) => panic!("nobody asked for {text}"),
+    }
+}
+
+pub(crate) fn me() -> PropletId {
+    "proplet-1".parse().expect("an id")
+}
+
+pub(crate) fn task_id(text: &str) -> TaskId {
+    text.parse().expect("an id")
+}
+
+pub(crate) fn round_id(text: &str) -> RoundId {
+    text.parse().expect("an id")
+}
+
+pub(crate) fn update_topic(round: &str) -> Topic {
+    Topic::RoundUpdate { round: round_id(round), proplet: me() }
+}
+
+/// One of the guests that behave badly, or not: assembled, as base64.
+pub(crate) fn guest(name: &str) -> String {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../client-wasm/hostile");
+    let text = fs::read_to_string(dir.join(name).with_extension("wat")).expect("a guest");
+    STANDARD.encode(wat::parse_str(text).expect("it assembles"))
+}
+
+/// A task sent on the proplet's own topic.
+pub(crate) fn task(id: &str, file: Option<String>) -> TaskStart {
+    let start = json!({"id": id, "name": id, "file": file, "proplet_id": me()});
+    let mut start: TaskStart = serde_json::from_value(start).expect("a start");
+    start.directed = true;
+    start
+}
+
+/// As [`task`], for a round based on model 0.
+pub(crate) fn federated(id: &str, file: Option<String>, round: &str) -> TaskStart {
+    let mut start = task(id, file);
+    for (name, value) in [
+        ("ROUND_ID", round),
+        ("MODEL_URI", "fl/models/global_model_v0"),
+        ("HYPERPARAMS", "{}"),
+        ("PROPLET_ID", "proplet-1"),
+    ] {
+        start.env.insert(name.to_owned(), value.to_owned());
+    }
+    start
+}
+
+pub(crate) fn stop(id: &str) -> TaskStop {
+    TaskStop { id: task_id(id), proplet_id: Some(me()), broadcast: None, directed: true }
+}
