@@ -6,4 +6,4 @@ mod split;
 mod stage;
 mod story;
 
-pub(crate) use story::{Cast, play};
+pub(crate) use story::{Cast, End, play};

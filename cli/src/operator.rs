@@ -199,6 +199,7 @@ impl Operator {
     ) -> anyhow::Result<(bytes::Bytes, Model)> {
         let topic = Topic::Model { version };
         self.transport.listen(Filter::Exactly(topic.clone()));
+        let wait = self.wait;
         let found = async {
             loop {
                 let envelope = self.next().await?;
@@ -207,7 +208,7 @@ impl Operator {
                 }
             }
         };
-        let envelope = time::timeout(self.wait, found)
+        let envelope = time::timeout(wait, found)
             .await
             .unwrap_or_else(|_| bail!("there is no model version {version}"))?;
         self.transport.unlisten(&Filter::Exactly(topic));

@@ -109,7 +109,7 @@ impl Plan {
             &model_flags,
         )?;
         let (ready, http) = oneshot::channel();
-        platform.spawn("manager", |stop| manager::run_ready(manager, stop, ready));
+        platform.spawn("manager", |stop| manager::run_with(manager, stop, ready));
         platform.spawn("coordinator", |stop| coordinator::run(coordinator, stop));
         platform.spawn("model-server", |stop| model_server::run(model_server, stop));
         for plan in &self.proplets {

@@ -34,7 +34,7 @@ pub(crate) fn json(value: &Value) {
 /// Shows rows under a header.
 pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY).set_header(header.iter().copied());
+    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(header.iter().copied());
     table.add_rows(rows);
     println!("{table}");
 }

@@ -9,7 +9,7 @@ mod tally;
 use std::time::Duration;
 
 use round::{Rounds, TABLES};
-use service::{Driver, Reports, Store, SystemClock, Transport as _, drive, transport::mqtt::Mqtt};
+use service::{Driver, Reports, Store, SystemClock, Transport, drive, transport::mqtt::Mqtt};
 use tokio_util::sync::CancellationToken;
 
 pub use config::CoordinatorSettings;
@@ -25,12 +25,21 @@ pub async fn run(
     settings: CoordinatorSettings,
     stop: CancellationToken,
 ) -> Result<(), CoordinatorError> {
-    let transport = settings.transport()?;
+    let transport = Mqtt::connect(settings.transport()?);
+    serve(&settings, transport, stop).await
+}
+
+/// As [`run`], over any transport.
+pub async fn serve<T: Transport>(
+    settings: &CoordinatorSettings,
+    transport: T,
+    stop: CancellationToken,
+) -> Result<(), CoordinatorError> {
     let store = Store::open(&settings.state.state_dir, "coordinator", TABLES)?;
     let driver = Driver {
         machine: Rounds::new(settings.rules()),
         effects: Averaging::new(settings.strategy),
-        transport: Mqtt::connect(transport),
+        transport,
         store,
         clock: SystemClock,
         reports: Reports::new(),

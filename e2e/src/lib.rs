@@ -1,1 +1,35 @@
-//! e2e.
+//! The harness of the end-to-end stories: real processes, real brokers, and an independent MQTT
+//! client that watches, asks and judges. It knows the outside of the platform only.
+//!
+//! Everything here panics when the platform does not do what a story expects: what went wrong, what
+//! was heard, and the ends of the processes' logs.
+
+mod bridge;
+mod broker;
+mod clock;
+mod dice;
+mod fleet;
+mod http;
+mod invariants;
+mod operator;
+mod peer;
+mod process;
+mod program;
+mod stack;
+mod tools;
+mod turn;
+
+pub use bridge::{Bridge, Route, Side};
+pub use broker::{Broker, BrokerKind};
+pub use clock::{Deadline, PATIENCE, eventually};
+pub use dice::Dice;
+pub use fleet::OneHotFleet;
+pub use http::{Answer, Http};
+pub use invariants::{judge, versions_are_whole};
+pub use operator::{Ended, Operator, RoundPlan};
+pub use peer::{Cursor, Heard, Peer, PeerPlan};
+pub use process::{Command, Process};
+pub use program::{aileron, one_hot_base64};
+pub use stack::{Stack, StackPlan, Victim};
+pub use tools::{free_port, say, tool};
+pub use turn::Turn;

@@ -1,1 +1,96 @@
-//! manager.
+//! The manager service: tasks to proplets, updates to the coordinator, and an HTTP API. Its core
+//! is `fleet`; this shell gives it a broker, a disk, a clock and a port. It knows no federated
+//! learning.
+
+mod api;
+mod config;
+mod effects;
+mod error;
+mod listen;
+mod status;
+
+#[cfg(test)]
+mod tests;
+
+use std::{net::SocketAddr, time::Duration};
+
+use fleet::{Fleet, TABLES};
+use service::{Driver, Reports, Store, SystemClock, Transport, drive, transport::mqtt::Mqtt};
+use tokio::{sync::oneshot, task::JoinHandle, time};
+use tokio_util::sync::CancellationToken;
+
+pub use config::ManagerSettings;
+pub use error::ManagerError;
+
+use effects::{Caller, Desk};
+use listen::Listening;
+
+/// How long a stopping manager goes on handing over what is queued.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Serves proplets and callers until `stop` is cancelled.
+pub async fn run(settings: ManagerSettings, stop: CancellationToken) -> Result<(), ManagerError> {
+    let (ready, _) = oneshot::channel();
+    run_with(settings, stop, ready).await
+}
+
+/// As [`run`]; says on `ready` where the HTTP API listens, once it does.
+pub async fn run_with(
+    settings: ManagerSettings,
+    stop: CancellationToken,
+    ready: oneshot::Sender<SocketAddr>,
+) -> Result<(), ManagerError> {
+    let config = settings.transport()?;
+    let store = Store::open(&settings.state.state_dir, "manager", TABLES)?;
+    let listening = Listening::bind(settings.http_address()).await?;
+    serve(settings, listening, Mqtt::connect(config), store, (stop, ready)).await
+}
+
+/// The manager between an open port, a transport and a store.
+async fn serve<T: Transport>(
+    settings: ManagerSettings,
+    listening: Listening,
+    transport: T,
+    store: Store,
+    (stop, ready): (CancellationToken, oneshot::Sender<SocketAddr>),
+) -> Result<(), ManagerError> {
+    let reports = Reports::<Fleet<Caller>>::new();
+    let (desk, status) = Desk::new();
+    let address = listening.address();
+    let router = api::router(reports.sender(), status, settings.upload_len_max());
+    let closing = CancellationToken::new();
+    let http = tokio::spawn(listening.serve(router, closing.clone()));
+    let driver = Driver {
+        machine: Fleet::new(settings.limits()),
+        effects: desk,
+        transport,
+        store,
+        clock: SystemClock,
+        reports,
+    };
+    tracing::info!(%address, "manager started, its HTTP API listens");
+    // Nobody may be waiting for it.
+    let _ = ready.send(address);
+    let driven = drive(driver, stop).await;
+    closing.cancel();
+    let closed = match driven {
+        Ok(driver) => {
+            // Callers that still wait for an answer are told that there will be none.
+            let Driver { transport, .. } = driver;
+            transport.close(GRACE).await;
+            Ok(())
+        }
+        Err(why) => Err(why.into()),
+    };
+    finish(http).await;
+    tracing::info!("manager stopped");
+    closed
+}
+
+/// Lets answers that are on their way go out.
+async fn finish(mut http: JoinHandle<()>) {
+    if time::timeout(GRACE, &mut http).await.is_err() {
+        http.abort();
+        tracing::warn!("gave up on HTTP connections that did not end");
+    }
+}

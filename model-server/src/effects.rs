@@ -120,3 +120,91 @@ fn perform(shelf: &Shelf, effect: Effect) -> Option<Report> {
         Effect::Note(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    //! Whatever happens to a file between two lives of the process, it is never published as a
+    //! model that it is not.
+
+    use std::{fs, path::Path};
+
+    use bytes::Bytes;
+    use lineage::{News, Offer, Rules};
+    use protocol::{Digest, Entry, Envelope, Input, Machine as _, Output, Timestamp, Topic};
+
+    use super::*;
+
+    const MODEL: &[u8] = br#"{"b":-0.125,"w":[0.5,1.25,3e-5],"version":1}"#;
+
+    /// One life: starts, connects, does all file work; returns what was published and kept.
+    fn live(dir: &Path, kept: &[Entry], offer: Option<Bytes>) -> (Vec<Envelope>, Vec<Entry>) {
+        let shelf = Shelf::new(dir);
+        let initial = Offer::read(Bytes::from_static(br#"{"w":[0.0],"version":0}"#)).unwrap();
+        let mut lineage = Lineage::new(Rules { model_len_max: 1000 }, initial);
+        lineage.restore(kept.to_vec()).unwrap();
+        let offer = offer.map(|payload| Envelope { topic: Topic::ModelPublish, payload });
+        let offer = offer.map(|envelope| Input::News(News::try_from(envelope).unwrap()));
+        let mut inputs: Vec<_> = offer.into_iter().collect();
+        inputs.push(Input::Connected { resumed: false });
+        let (mut said, mut kept) = (vec![], kept.to_vec());
+        while let Some(input) = inputs.pop() {
+            for output in lineage.step(input, Timestamp::ZERO) {
+                match output {
+                    Output::Publish(envelope) => said.push(envelope),
+                    Output::Keep(entry) => kept.push(entry),
+                    Output::Effect(effect) => {
+                        inputs.extend(perform(&shelf, effect).map(Input::Report));
+                    }
+                    Output::Promise(_) | Output::Listen(_) | Output::Unlisten(_) => {
+                        panic!("a model server does not {output:?}")
+                    }
+                }
+            }
+        }
+        (said, kept)
+    }
+
+    fn published(said: &[Envelope]) -> Option<&Bytes> {
+        let version = ModelVersion(1);
+        said.iter().find(|said| said.topic == Topic::Model { version }).map(|said| &said.payload)
+    }
+
+    #[test]
+    fn a_file_that_was_cut_or_has_rotten_is_never_published() {
+        let dir = tempfile::tempdir().unwrap();
+        let (said, kept) = live(dir.path(), &[], Some(MODEL.into()));
+        assert_eq!(published(&said).unwrap(), MODEL);
+        let path = dir.path().join("global_model_v1.json");
+        assert_eq!(Digest::of(&fs::read(&path).unwrap()), Digest::of(MODEL));
+
+        let cuts = (0..MODEL.len()).map(|len| MODEL[..len].to_vec());
+        let flips = (0..MODEL.len() * 8).map(|bit| {
+            let mut bytes = MODEL.to_vec();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            bytes
+        });
+        let mut tried = 0;
+        for damaged in cuts.chain(flips) {
+            fs::write(&path, &damaged).unwrap();
+            let (said, _) = live(dir.path(), &kept, None);
+            assert_eq!(published(&said), None, "{damaged:?}");
+            assert!(!path.exists(), "moved aside");
+            tried += 1;
+        }
+        assert_eq!(tried, MODEL.len() * 9);
+        let aside = fs::read_dir(dir.path()).unwrap().count();
+        assert!(aside > tried, "nothing is thrown away");
+        let (said, _) = live(dir.path(), &kept, Some(MODEL.into()));
+        assert_eq!(published(&said).unwrap(), MODEL, "the same bytes heal it");
+    }
+
+    #[test]
+    fn a_torn_file_without_a_record_is_not_taken_over() {
+        for len in 0..MODEL.len() {
+            let dir = tempfile::tempdir().unwrap();
+            let (_, kept) = live(dir.path(), &[], None);
+            fs::write(dir.path().join("global_model_v1.json"), &MODEL[..len]).unwrap();
+            assert_eq!(published(&live(dir.path(), &kept, None).0), None);
+        }
+    }
+}

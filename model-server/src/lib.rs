@@ -9,7 +9,7 @@ mod shelf;
 use std::time::Duration;
 
 use lineage::{Lineage, TABLES};
-use service::{Driver, Reports, Store, SystemClock, Transport as _, drive, transport::mqtt::Mqtt};
+use service::{Driver, Reports, Store, SystemClock, Transport, drive, transport::mqtt::Mqtt};
 use tokio_util::sync::CancellationToken;
 
 pub use config::{InitialModel, ModelServerSettings};
@@ -26,13 +26,22 @@ pub async fn run(
     settings: ModelServerSettings,
     stop: CancellationToken,
 ) -> Result<(), ModelServerError> {
-    let transport = settings.transport()?;
+    let transport = Mqtt::connect(settings.transport()?);
+    serve(&settings, transport, stop).await
+}
+
+/// As [`run`], over any transport.
+pub async fn serve<T: Transport>(
+    settings: &ModelServerSettings,
+    transport: T,
+    stop: CancellationToken,
+) -> Result<(), ModelServerError> {
     let dir = &settings.state.state_dir;
     let store = Store::open(dir, "model-server", TABLES)?;
     let driver = Driver {
         machine: Lineage::new(settings.rules(), settings.initial()),
         effects: Librarian::new(Shelf::new(dir)),
-        transport: Mqtt::connect(transport),
+        transport,
         store,
         clock: SystemClock,
         reports: Reports::new(),

@@ -17,7 +17,7 @@ fn clippy_has_nothing_to_say() {
 /// Advisories need a database from the network, so they are checked by `cargo deny check` by hand.
 #[test]
 fn dependencies_have_known_licences_and_come_from_known_places() {
-    run("deny", &["deny", "--offline", "check", "bans", "licenses", "sources"]);
+    run("deny", &["deny", "check", "bans", "licenses", "sources"]);
 }
 
 #[track_caller]

@@ -47,7 +47,7 @@ pub(crate) struct Demo {
 impl Demo {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let cast = self.cast()?;
-        super::service::log_as_text();
+        service::telemetry::init_quiet();
         let end = super::on_runtime(async |stop| play(&cast, &stop).await)?;
         Ok(match end {
             End::Done => ExitCode::SUCCESS,

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     http::Api,
     operator::{LinkArgs, Operator, RoundEnd, RoundNews, round_filters},
-    platform::{Plan, Platform, fleet},
+    platform::{Plan, fleet},
     view,
 };
 
@@ -70,8 +70,9 @@ pub(crate) async fn play(cast: &Cast, stop: &CancellationToken) -> anyhow::Resul
     let mut platform = plan.start().await?;
     let judge = Judge::new(&stage.test, &hyperparams)?;
     let show = Show { cast, stage: &stage, judge: &judge, began };
+    let (mqtt_address, http) = (platform.mqtt_address.clone(), platform.http);
     let played = tokio::select! {
-        played = show.rounds(&platform, stop) => played,
+        played = show.rounds(&mqtt_address, http, stop) => played,
         why = platform.ended() => Err(why),
     };
     platform.stop().await;
@@ -91,12 +92,17 @@ struct Show<'a> {
 }
 
 impl Show<'_> {
-    async fn rounds(&self, platform: &Platform, stop: &CancellationToken) -> anyhow::Result<End> {
-        let link = LinkArgs::to(platform.mqtt_address.parse()?);
+    async fn rounds(
+        &self,
+        mqtt_address: &str,
+        http: SocketAddr,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<End> {
+        let link = LinkArgs::to(mqtt_address.parse()?);
         let mut filters = round_filters();
         filters.push(Filter::Exactly(Topic::ModelLatest));
         let mut operator = link.connect(&filters).await?;
-        let ready = time::timeout(READY, everybody(platform, self.cast.proplets));
+        let ready = time::timeout(READY, everybody(http, self.cast.proplets));
         tokio::select! {
             () = stop.cancelled() => return Ok(End::Stopped),
             ready = ready => ready.unwrap_or_else(|_| {
@@ -254,8 +260,8 @@ fn bar(rounds: u64) -> ProgressBar {
 }
 
 /// Waits until the manager knows every proplet.
-async fn everybody(platform: &Platform, proplets: usize) -> anyhow::Result<()> {
-    let api = Api::new(&format!("http://{}", platform.http));
+async fn everybody(http: SocketAddr, proplets: usize) -> anyhow::Result<()> {
+    let api = Api::new(&format!("http://{http}"));
     loop {
         let api = api.clone();
         let known = tokio::task::spawn_blocking(move || api.all("/proplets", "proplets")).await??;

@@ -15,10 +15,15 @@ use crate::{Clock, Inbound, PromiseId, Receipt, Store, StoreError, Transport, Tr
 
 /// Most inputs in one transaction.
 const BATCH_MAX: usize = 64;
-/// Most messages under way to the broker before no further input is taken.
+/// Most payload bytes that one transaction may answer, a single larger message aside.
+const BATCH_BYTES_MAX: usize = 8 << 20;
+/// Most messages under way to the broker before no further report is taken. News are still heard,
+/// since what ends the jam is among them.
 const BACKLOG_MAX: usize = 4096;
 const REPORTS_MAX: usize = 256;
 const RETRY: Duration = Duration::from_millis(500);
+/// The wall clock is looked at so often, since it may have been set or the machine suspended.
+const GLANCE: Duration = Duration::from_secs(1);
 
 /// What a service does about its machine's effects. Slow work goes to a task, which reports back.
 pub trait Effects<M: Machine> {
@@ -92,11 +97,13 @@ enum Heard<R> {
 }
 
 struct Batch<Effect> {
+    inputs: usize,
+    bytes: usize,
     entries: Vec<Entry>,
     promises: Vec<Envelope>,
     receipts: Vec<Receipt>,
     kept: Vec<PromiseId>,
-    /// In the order in which they were asked for; a promise is `None` until it has its place.
+    /// In the order in which they were asked for.
     actions: VecDeque<Action<Effect>>,
 }
 
@@ -133,11 +140,15 @@ where
             Heard::Stop => return Ok(driver),
             heard => driver.hear(heard, &mut batch),
         }
-        while batch.receipts.len() < BATCH_MAX {
+        while batch.has_room() {
             match driver.ready().await? {
                 Some(heard) => driver.hear(heard, &mut batch),
                 None => break,
             }
+        }
+        // However much there is to hear, time does not stand still.
+        if driver.is_due() {
+            driver.hear(Heard::Tick, &mut batch);
         }
         let Some(promised) = driver.commit(&batch, &stop).await else { return Ok(driver) };
         driver.act(batch, promised);
@@ -153,7 +164,7 @@ where
 {
     async fn wait(&mut self, stop: &CancellationToken) -> Result<Heard<M::Report>, TransportError> {
         let deadline = self.machine.deadline();
-        let clogged = self.transport.backlog() > BACKLOG_MAX;
+        let clogged = self.is_clogged();
         let mut stopped = pin!(stop.cancelled());
         tokio::select! {
             biased;
@@ -166,7 +177,9 @@ where
 
     /// What is there already, without waiting.
     async fn ready(&mut self) -> Result<Option<Heard<M::Report>>, TransportError> {
-        if let Ok(report) = self.reports.receiver.try_recv() {
+        if !self.is_clogged()
+            && let Ok(report) = self.reports.receiver.try_recv()
+        {
             return Ok(Some(Heard::Report(report)));
         }
         tokio::select! {
@@ -176,7 +189,16 @@ where
         }
     }
 
+    fn is_clogged(&self) -> bool {
+        self.transport.backlog() > BACKLOG_MAX
+    }
+
+    fn is_due(&self) -> bool {
+        self.machine.deadline().is_some_and(|deadline| deadline <= self.clock.now())
+    }
+
     fn hear(&mut self, heard: Heard<M::Report>, batch: &mut Batch<M::Effect>) {
+        batch.inputs += 1;
         let input = match heard {
             Heard::Stop => return,
             Heard::Tick => Input::Tick,
@@ -196,6 +218,7 @@ where
             }
             Heard::Inbound(Inbound::Message { envelope, receipt }) => {
                 batch.receipts.push(receipt);
+                batch.bytes += envelope.payload.len();
                 match M::News::try_from(envelope) {
                     Ok(news) => Input::News(news),
                     Err(why) => {
@@ -267,12 +290,18 @@ where
 impl<Effect> Batch<Effect> {
     const fn new() -> Self {
         Self {
+            inputs: 0,
+            bytes: 0,
             entries: vec![],
             promises: vec![],
             receipts: vec![],
             kept: vec![],
             actions: VecDeque::new(),
         }
+    }
+
+    const fn has_room(&self) -> bool {
+        self.inputs < BATCH_MAX && self.bytes < BATCH_BYTES_MAX
     }
 
     fn extend(&mut self, outputs: Vec<Output<Effect>>) {
@@ -293,8 +322,12 @@ impl<Effect> Batch<Effect> {
 }
 
 async fn until(clock: &impl Clock, deadline: Option<Timestamp>) {
-    match deadline {
-        Some(deadline) => time::sleep(clock.until(deadline)).await,
-        None => std::future::pending().await,
+    let Some(deadline) = deadline else { return std::future::pending().await };
+    loop {
+        let remaining = clock.until(deadline);
+        if remaining.is_zero() {
+            return;
+        }
+        time::sleep(remaining.min(GLANCE)).await;
     }
 }

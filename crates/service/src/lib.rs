@@ -10,5 +10,5 @@ pub mod transport;
 
 pub use clock::{Clock, SystemClock};
 pub use drive::{DriveError, Driver, Effects, Reports, drive};
-pub use store::{PromiseId, Store, StoreError};
+pub use store::{PromiseId, Quota, Store, StoreError};
 pub use transport::{Inbound, Receipt, Transport, TransportError};

@@ -114,11 +114,12 @@ pub fn resolve<S: Settings>(
 
 /// The arguments of a service, not reading the environment.
 fn describe<S: Settings>() -> Command {
-    let command = Command::new(S::SERVICE)
+    S::augment_args(Command::new(S::SERVICE))
         .bin_name(format!("aileron {}", S::SERVICE))
+        // Flattened groups bring their own description along.
         .about(S::ABOUT)
-        .disable_version_flag(true);
-    S::augment_args(command)
+        .long_about(None::<&str>)
+        .disable_version_flag(true)
         .mut_args(|arg| complete(arg, S::SERVICE))
         .arg(
             Arg::new(CONFIG)
@@ -142,19 +143,22 @@ fn complete(arg: Arg, service: &str) -> Arg {
         Some(_) => arg,
         None => arg.long(id.replace('_', "-")),
     };
-    let arg = match arg.get_action() {
-        ArgAction::SetTrue => arg
-            .action(ArgAction::Set)
+    let is_switch = matches!(arg.get_action(), ArgAction::SetTrue);
+    let is_list = matches!(arg.get_action(), ArgAction::Append);
+    let arg = if is_switch {
+        arg.action(ArgAction::Set)
             .num_args(0..=1)
             .require_equals(true)
             .default_missing_value("true")
             .default_value("false")
-            .value_parser(BoolishValueParser::new()),
-        ArgAction::Append if arg.get_value_delimiter().is_none() => arg.value_delimiter(','),
-        _ => arg,
+            .value_parser(BoolishValueParser::new())
+    } else if is_list && arg.get_value_delimiter().is_none() {
+        arg.value_delimiter(',')
+    } else {
+        arg
     };
     if id == "state_dir" && arg.get_default_values().is_empty() {
-        return arg.default_value(format!(".aileron/{service}"));
+        return arg.required(false).default_value(format!(".aileron/{service}"));
     }
     arg
 }

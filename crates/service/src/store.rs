@@ -6,6 +6,11 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use protocol::{Entry, Envelope, TopicError};
@@ -21,6 +26,20 @@ pub struct Store {
     connection: Connection,
     path: PathBuf,
     tables: &'static [&'static str],
+    quota: Quota,
+    /// The quota that the connection knows of.
+    quota_bytes: u64,
+}
+
+/// How large the state file may become; can be changed while the store is in use.
+#[derive(Clone, Debug)]
+pub struct Quota(Arc<AtomicU64>);
+
+impl Quota {
+    /// From the next commit on; what is there already stays.
+    pub fn set_bytes_max(&self, bytes_max: u64) {
+        self.0.store(bytes_max, Ordering::Relaxed);
+    }
 }
 
 /// Why the store could not be opened, read or written.
@@ -59,6 +78,11 @@ CREATE TABLE IF NOT EXISTS promises (
     id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, payload BLOB NOT NULL
 );";
 
+/// How long a process that is just ending may still hold the file.
+const BUSY: Duration = Duration::from_secs(1);
+/// As many as SQLite can count.
+const PAGES_MAX: u64 = 4_294_967_294;
+
 impl Store {
     /// Opens `{dir}/{name}.db`, making both if they are missing. `tables` are the entry tables
     /// that the machine knows.
@@ -71,7 +95,14 @@ impl Store {
             .map_err(|source| StoreError::Directory { path: dir.to_owned(), source })?;
         let path = dir.join(format!("{name}.db"));
         let connection = connect(&path).map_err(|source| classify("open", &path, source))?;
-        Ok(Self { connection, path, tables })
+        let quota = Quota(Arc::new(AtomicU64::new(u64::MAX)));
+        Ok(Self { connection, path, tables, quota, quota_bytes: u64::MAX })
+    }
+
+    /// The limit of the state file, none at first. A commit that would pass it fails as on a full
+    /// disk.
+    pub fn quota(&self) -> Quota {
+        self.quota.clone()
     }
 
     /// Every entry, by table and key.
@@ -112,6 +143,12 @@ impl Store {
         kept: &[PromiseId],
     ) -> Result<Vec<PromiseId>, StoreError> {
         let path = &self.path;
+        let quota_bytes = self.quota.0.load(Ordering::Relaxed);
+        if quota_bytes != self.quota_bytes {
+            limit(&self.connection, quota_bytes)
+                .map_err(|source| classify("limit", path, source))?;
+            self.quota_bytes = quota_bytes;
+        }
         write(&mut self.connection, entries, promises, kept)
             .map_err(|source| classify("write", path, source))
     }
@@ -127,12 +164,20 @@ impl Store {
 
 fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
     let connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY)?;
     connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "journal_size_limit", 8 << 20)?;
     connection.execute_batch(SCHEMA)?;
     Ok(connection)
+}
+
+fn limit(connection: &Connection, bytes_max: u64) -> Result<(), rusqlite::Error> {
+    let page_bytes: i64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+    let pages = bytes_max / page_bytes.unsigned_abs().max(1);
+    let pages = pages.clamp(1, PAGES_MAX);
+    connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
 }
 
 fn write(

@@ -8,6 +8,8 @@ use tracing_subscriber::{EnvFilter, fmt, util::SubscriberInitExt as _};
 const DEFAULT: &str = "warn,aileron=info,agent=info,broker=info,cli=info,coordinator=info,\
 fleet=info,lineage=info,manager=info,model_server=info,proplet=info,round=info,service=info";
 
+const QUIET: &str = "warn";
+
 /// How a log line looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
@@ -27,7 +29,17 @@ pub struct LogArgs {
 /// Begins to log; `AILERON_LOG`, or else `RUST_LOG`, says what, like `debug` or
 /// `warn,round=trace`. A second call changes nothing.
 pub fn init(format: LogFormat) {
-    let (filter, bad) = filter();
+    init_at(format, DEFAULT);
+}
+
+/// As [`init`], but only warnings are said if nobody asks for more: for a program that shows its
+/// user something else than a log.
+pub fn init_quiet() {
+    init_at(LogFormat::Text, QUIET);
+}
+
+fn init_at(format: LogFormat, unasked: &str) {
+    let (filter, bad) = filter(unasked);
     let builder = fmt().with_env_filter(filter).with_writer(io::stderr);
     let begun = match format {
         LogFormat::Text => builder.finish().try_init(),
@@ -38,13 +50,13 @@ pub fn init(format: LogFormat) {
     }
 }
 
-fn filter() -> (EnvFilter, Option<String>) {
+fn filter(unasked: &str) -> (EnvFilter, Option<String>) {
     let asked = ["AILERON_LOG", "RUST_LOG"].into_iter().find_map(|name| {
         std::env::var(name).ok().filter(|text| !text.is_empty()).map(|text| (name, text))
     });
-    let Some((name, text)) = asked else { return (EnvFilter::new(DEFAULT), None) };
+    let Some((name, text)) = asked else { return (EnvFilter::new(unasked), None) };
     match EnvFilter::builder().parse(&text) {
         Ok(filter) => (filter, None),
-        Err(why) => (EnvFilter::new(DEFAULT), Some(format!("{name} is {text:?}: {why}"))),
+        Err(why) => (EnvFilter::new(unasked), Some(format!("{name} is {text:?}: {why}"))),
     }
 }

@@ -14,7 +14,7 @@ use protocol::{
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use service::{
-    Inbound, Transport as _,
+    Inbound, Transport,
     settings::{self, Environment, Resolved},
     transport::memory::{Broker, Memory},
 };
@@ -25,10 +25,11 @@ use tokio_util::sync::CancellationToken;
 /// Longer than anything takes on the slowest machine; a test that gets here has failed.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-pub(crate) struct Platform {
+pub(crate) struct Platform<P = Memory> {
     pub(crate) dir: TempDir,
+    /// Where proplets are started; another one than the peer's if that came from elsewhere.
     broker: Broker,
-    peer: Memory,
+    peer: P,
     heard: Vec<Envelope>,
 }
 
@@ -37,10 +38,9 @@ pub(crate) struct Running {
     life: JoinHandle<Result<(), PropletError>>,
 }
 
-impl Platform {
-    pub(crate) fn new() -> Self {
-        let broker = Broker::default();
-        let mut peer = broker.connect("everybody-else", None);
+impl<P: Transport> Platform<P> {
+    /// A peer over `peer`.
+    pub(crate) fn over(mut peer: P, broker: Broker) -> Self {
         for topic in [
             Topic::PropletCreate,
             Topic::PropletAlive,
@@ -53,6 +53,11 @@ impl Platform {
         peer.listen(Filter::AnyUpdate);
         let dir = tempfile::tempdir().expect("a directory");
         Self { dir, broker, peer, heard: vec![] }
+    }
+
+    /// Waits until the broker has taken note of what the peer listens to.
+    pub(crate) async fn connected(&mut self) {
+        while !matches!(self.peer.next().await.expect("it lives"), Inbound::Connected { .. }) {}
     }
 
     /// A proplet on this platform's broker and disk, once it has introduced itself.
@@ -158,6 +163,14 @@ impl Platform {
     /// Whether anything was said on `topic` that was not asked for.
     pub(crate) fn overheard(&self, topic: &Topic) -> bool {
         self.heard.iter().any(|envelope| envelope.topic == *topic)
+    }
+}
+
+impl Platform {
+    /// A peer over a broker in memory.
+    pub(crate) fn new() -> Self {
+        let broker = Broker::default();
+        Self::over(broker.connect("everybody-else", None), broker)
     }
 }
 

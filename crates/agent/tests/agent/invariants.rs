@@ -212,9 +212,12 @@ impl Story {
         self.happen(Event::Crash);
         self.happen(Event::Connect);
         self.device.wait(Duration::from_secs(61));
-        for round in self.waiting.clone().into_keys() {
+        let rounds: Vec<u8> = self.waiting.keys().copied().collect();
+        for round in &rounds {
             let said = self.device.take_updates(&format!("r-{round}"));
             assert!(said.len() >= 4, "it goes on saying it: {} times", said.len());
+        }
+        for round in rounds {
             self.happen(Event::Verdict { round, accepted: true });
         }
         assert_eq!((self.device.kept("updates"), self.device.kept("running")), (0, 0));
@@ -222,7 +225,7 @@ impl Story {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2048))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4096) })]
 
     #[test]
     fn whatever_happens(events in prop::collection::vec(event(), 1..120)) {

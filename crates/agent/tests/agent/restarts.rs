@@ -70,7 +70,7 @@ fn results_and_updates_outlive_a_crash() {
 #[test]
 fn the_oldest_results_go_first_also_after_a_restart() {
     let mut device = Device::connected(|config| config.results_kept_max = 2);
-    for task in ["t-9", "t-5", "t-7"] {
+    for task in ["t-9", "t-8", "t-1", "t-5", "t-7"] {
         device.hear(&plain(task, 0));
         device.print(task, 0, "1");
         device.crash();
@@ -78,8 +78,9 @@ fn the_oldest_results_go_first_also_after_a_restart() {
     }
     device.said.clear();
     device.hear(&plain("t-5", 0));
-    assert_eq!(device.take_results().len(), 1);
-    device.hear(&plain("t-9", 0));
+    device.hear(&plain("t-7", 0));
+    assert_eq!(device.take_results().len(), 2);
+    device.hear(&plain("t-1", 0));
     assert_eq!(device.runs.len(), 1, "forgotten, so it runs again");
 }
 
@@ -124,7 +125,14 @@ fn a_report_of_a_run_from_before_the_crash_is_not_believed() {
     device.crash();
     device.connect();
     device.said.clear();
-    device.runs = runs;
+    device.runs = runs.clone();
     device.finish("t-1", 0, printed("1"));
     assert_eq!(device.said, vec![]);
+
+    device.hear(&plain("t-1", 1));
+    device.runs.extend(runs);
+    device.finish("t-1", 0, printed("1"));
+    assert_eq!(device.take_results(), vec![], "another attempt runs now");
+    device.print("t-1", 1, "2");
+    assert_eq!(device.take_result().attempt, Some(1));
 }

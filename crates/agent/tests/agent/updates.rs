@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use agent::{GuestOutput, Outcome, Report};
 use bytes::Bytes;
-use protocol::{Input, Rejection};
+use protocol::{
+    Input, Rejection,
+    message::{UpdateAck, Verdict},
+};
 use serde_json::json;
 
-use crate::device::{Device, federated, me, numbers, update};
+use crate::device::{Device, federated, me, numbers, round_id, update};
 
 fn trained(round: &str) -> Device {
     let mut device = Device::connected(|_| {});
@@ -65,9 +68,12 @@ fn a_rejected_update_is_not_said_again_and_the_tasks_result_stays() {
 }
 
 #[test]
-fn a_verdict_on_another_round_changes_nothing() {
+fn a_verdict_on_another_update_changes_nothing() {
     let mut device = trained("r-1");
     device.accept("r-2");
+    let proplet_id = "proplet-2".parse().expect("an id");
+    let round_id = round_id("r-1");
+    device.hear(&UpdateAck { round_id, proplet_id, verdict: Verdict::Accepted });
     device.said.clear();
     device.wait(Duration::from_secs(2));
     assert_eq!(device.take_updates("r-1").len(), 1);

@@ -55,6 +55,8 @@ pub fn forward(payload: &[u8], origin: &Origin, at: Timestamp) -> Bytes {
         address.round_id.as_deref() == Some(origin.round_id.as_str())
             && address.proplet_id.as_deref() == Some(origin.proplet_id.as_str())
     });
+    // A payload that ends like a forwarded one must not speak for another: the topic's word follows.
+    let says_so = says_so && find_origin(body).is_none();
     assemble(body, (!says_so).then_some(origin), at)
 }
 
@@ -78,15 +80,19 @@ impl Forwarded {
     /// Finds the origin that [`forward`] appended, if it did, also behind a payload that is not
     /// JSON. Only the very end is searched: a sender cannot forge it from inside.
     pub fn read(payload: Bytes) -> Self {
-        let from = payload.len().saturating_sub(FORWARD_TAIL_LEN_MAX);
-        let tail = &payload[from..];
-        let origin = rfind(tail, ORIGIN_KEY.as_bytes()).and_then(|at| {
+        let origin = find_origin(&payload).and_then(|at| {
             let mut object = vec![b'{'];
-            object.extend_from_slice(&tail[at + 1..]);
+            object.extend_from_slice(&payload[at + 1..]);
             serde_json::from_slice::<Tail>(&object).ok()
         });
         Self { origin: origin.map(|tail| tail.forwarded_from), payload }
     }
+}
+
+/// Where the last origin stands, if one stands at the very end.
+fn find_origin(payload: &[u8]) -> Option<usize> {
+    let from = payload.len().saturating_sub(FORWARD_TAIL_LEN_MAX);
+    rfind(&payload[from..], ORIGIN_KEY.as_bytes()).map(|at| from + at)
 }
 
 fn rfind(haystack: &[u8], needle: &[u8]) -> Option<usize> {

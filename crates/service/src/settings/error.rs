@@ -37,7 +37,7 @@ impl fmt::Display for Place {
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     #[error("{place} is {value:?}: {why}; it takes: {takes}")]
-    Value { place: Place, value: String, why: String, takes: String },
+    Value { place: Box<Place>, value: String, why: String, takes: String },
     #[error("{key} is {value:?}; it takes: {takes}")]
     Invalid { key: String, value: String, takes: String },
     #[error("{key} is not set; give --{flag}, {variable}, or {key} in section [{section}]")]
@@ -108,7 +108,7 @@ fn wrong_value(error: &clap::Error, command: &Command, sources: &Sources) -> Opt
         ToString::to_string,
     );
     Some(SettingsError::Value {
-        place: sources.places.get(id).cloned().unwrap_or_else(flag),
+        place: Box::new(sources.places.get(id).cloned().unwrap_or_else(flag)),
         value: if is_secret(id) { REDACTED.to_owned() } else { value },
         why,
         takes: takes(arg),

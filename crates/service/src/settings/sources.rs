@@ -80,7 +80,7 @@ fn key_place(path: &Option<PathBuf>, service: &str, id: &str) -> Place {
 /// A value of the file as the texts that a flag would take.
 fn texts(arg: &Arg, value: &toml::Value, place: &Place) -> Result<Vec<String>, SettingsError> {
     let wrong = |why: &str| SettingsError::Value {
-        place: place.clone(),
+        place: Box::new(place.clone()),
         value: if is_secret(arg.get_id().as_str()) { REDACTED.into() } else { value.to_string() },
         why: why.to_owned(),
         takes: takes(arg),

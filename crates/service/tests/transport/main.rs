@@ -5,3 +5,4 @@ mod mosquitto;
 mod mqtt;
 mod proxy;
 mod suite;
+mod tls;

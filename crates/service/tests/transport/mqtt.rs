@@ -65,11 +65,11 @@ async fn foreign_topics_and_large_payloads_stop_here_except_for_updates() {
     // They were acknowledged, so they do not come again.
     hearer.close(Duration::from_secs(10)).await;
     let mut hearer = Mqtt::connect(config(running.address(), "hearer"));
-    hearer.listen(Filter::Exactly(Topic::ModelPublish));
+    hearer.listen(Filter::AnyModel);
     assert!(connected(&mut hearer).await);
     speaker.publish(envelope(Topic::ModelPublish, "small"), None);
     let (heard, _) = message(&mut hearer).await;
-    assert_eq!(heard.payload, "small");
+    assert_eq!((heard.topic, heard.payload.len()), (Topic::ModelPublish, 5));
     assert_eq!(hearer.counts().received, 1);
     running.stop().await;
 }
@@ -161,9 +161,12 @@ async fn a_password_that_is_right_opens_and_a_wrong_one_is_waited_with() {
     let mut wrong = Mqtt::connect(with("wrong"));
     let mut right = Mqtt::connect(with("right"));
     connected(&mut right).await;
+    // An attempt that fails is no event; only the counter tells.
+    while wrong.counts().failures < 2 {
+        let nothing = tokio::time::timeout(Duration::from_millis(10), wrong.next()).await;
+        assert!(nothing.is_err(), "{nothing:?}");
+    }
     assert_eq!(wrong.counts().connections, 0);
-    let nothing = tokio::time::timeout(Duration::ZERO, wrong.next()).await;
-    assert!(nothing.is_err());
 }
 
 /// Mosquitto gives up root before it reads.

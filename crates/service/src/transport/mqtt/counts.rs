@@ -17,6 +17,8 @@ pub struct Counts {
     pub connections: u64,
     /// Connections that were lost.
     pub losses: u64,
+    /// Attempts that came to no connection.
+    pub failures: u64,
 }
 
 /// The counters themselves, shared between a transport and its task.
@@ -28,6 +30,7 @@ pub(super) struct Counters {
     pub unsendable: AtomicU64,
     pub connections: AtomicU64,
     pub losses: AtomicU64,
+    pub failures: AtomicU64,
 }
 
 impl Counters {
@@ -40,6 +43,7 @@ impl Counters {
             unsendable: read(&self.unsendable),
             connections: read(&self.connections),
             losses: read(&self.losses),
+            failures: read(&self.failures),
         }
     }
 }

@@ -54,7 +54,6 @@ pub(super) enum Wire {
         pkid: u16,
         refused: Vec<bool>,
     },
-    Disconnected,
     Lost {
         why: String,
     },
@@ -110,10 +109,11 @@ impl Link {
         let _ = self.client.disconnect().await;
     }
 
-    /// Waits until the DISCONNECT is out, or the connection is gone.
-    pub(super) async fn disconnected(&mut self) {
+    /// Waits until the connection is gone: the broker ends it when it has dealt with everything
+    /// up to our DISCONNECT.
+    pub(super) async fn ended(&mut self) {
         while let Some(wire) = self.events.recv().await {
-            if let Wire::Disconnected | Wire::Lost { .. } = wire {
+            if let Wire::Lost { .. } = wire {
                 return;
             }
         }
@@ -152,11 +152,19 @@ async fn poll(
                         .map(|code| matches!(code, SubscribeReasonCode::Failure))
                         .collect(),
                 },
-                _ => continue,
+                Packet::Connect(_)
+                | Packet::PubRec(_)
+                | Packet::PubRel(_)
+                | Packet::PubComp(_)
+                | Packet::Subscribe(_)
+                | Packet::Unsubscribe(_)
+                | Packet::UnsubAck(_)
+                | Packet::PingReq
+                | Packet::PingResp
+                | Packet::Disconnect => continue,
             },
             Ok(Event::Outgoing(Outgoing::Publish(pkid))) => Wire::Sent(pkid),
             Ok(Event::Outgoing(Outgoing::Subscribe(pkid))) => Wire::SubscribeSent(pkid),
-            Ok(Event::Outgoing(Outgoing::Disconnect)) => Wire::Disconnected,
             Ok(Event::Outgoing(_)) => continue,
             Err(error) => {
                 let _ = wire.send(Wire::Lost { why: explain(&error) });
@@ -222,5 +230,20 @@ fn explain(error: &ConnectionError) -> String {
         ConnectReturnCode::RefusedProtocolVersion => "it does not speak MQTT 3.1.1".to_owned(),
         ConnectReturnCode::ServiceUnavailable => "it says that it is not available".to_owned(),
         ConnectReturnCode::Success => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_the_settings_to_look_at() {
+        let refused = |code| explain(&ConnectionError::ConnectionRefused(code));
+        let password = refused(ConnectReturnCode::BadUserNamePassword);
+        assert!(password.contains("mqtt_username") && password.contains("client_key"));
+        assert!(refused(ConnectReturnCode::NotAuthorized).contains("client_id"));
+        let gone = ConnectionError::Io(std::io::ErrorKind::ConnectionRefused.into());
+        assert!(explain(&gone).contains("connection refused"), "{}", explain(&gone));
     }
 }

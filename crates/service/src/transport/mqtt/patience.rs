@@ -57,6 +57,11 @@ impl Patience {
         (jittered(pause), self.unless_said(kind, now))
     }
 
+    /// What made the connections fail is out of the way.
+    pub(super) fn renew(&mut self) {
+        (self.failures, self.flaps) = (0, 0);
+    }
+
     fn unless_said(&mut self, kind: Say, now: Timestamp) -> Say {
         let recently = self.said_at.is_some_and(|at| now.since(at) < SAY_EVERY);
         if kind == Say::Nothing || recently {

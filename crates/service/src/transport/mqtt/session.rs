@@ -273,7 +273,6 @@ impl Session {
                 }
                 self.rise();
             }
-            Wire::Disconnected => {}
             Wire::Lost { why } => return Some(End::Lost { why }),
         }
         None
@@ -331,13 +330,14 @@ impl Session {
                 "the broker ends the connection whenever it gets this message; its limit may be lower"
             );
             bump(&self.shared.counters.unsendable);
+            self.patience.renew();
             match fate {
                 Fate::Dropped => self.settle(None),
                 Fate::Parked => self.parked = Some(Box::pin(sleep(PARKED_FOR))),
             }
         }
         match mem::replace(&mut self.phase, Phase::Connecting) {
-            Phase::Connecting => {}
+            Phase::Connecting => drop(bump(&self.shared.counters.failures)),
             Phase::Subscribing { .. } => drop(bump(&self.shared.counters.losses)),
             Phase::Up => {
                 bump(&self.shared.counters.losses);
@@ -352,7 +352,7 @@ impl Session {
             return;
         }
         link.disconnect().await;
-        let _ = timeout(DISCONNECT_TIMEOUT, link.disconnected()).await;
+        let _ = timeout(DISCONNECT_TIMEOUT, link.ended()).await;
     }
 }
 

@@ -1,0 +1,210 @@
+//! The whole coordinator, disk and all, on a broker in memory: killed, it goes on where it was.
+
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+use std::{path::Path, str::FromStr, time::Duration};
+
+use coordinator::CoordinatorSettings;
+use protocol::{
+    Digest, Envelope, Filter, Letter as _, ModelUri, ModelVersion, Tensor, Tensors, Timestamp,
+    Topic,
+    ledger::{self, Claim, Member, Standing},
+    message::{Model, ModelLatest, Origin, RoundComplete, RoundStart, Update, forward},
+};
+use service::{
+    Inbound, Transport as _,
+    settings::{Environment, Resolved, resolve},
+    transport::memory::{Broker, Memory},
+};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+const SAMPLES: [u64; 3] = [3, 5, 7];
+
+fn settings(dir: &Path) -> CoordinatorSettings {
+    let words = ["--state-dir".into(), dir.as_os_str().to_owned()];
+    match resolve(&words, &Environment::default()).unwrap() {
+        Resolved::Run(settings) => settings,
+        Resolved::Print(text) => panic!("{text}"),
+    }
+}
+
+/// A running coordinator.
+struct Running {
+    task: JoinHandle<()>,
+    stop: CancellationToken,
+}
+
+impl Running {
+    fn start(dir: &Path, broker: &Broker) -> Self {
+        let stop = CancellationToken::new();
+        let (settings, transport) = (settings(dir), broker.connect("coordinator", None));
+        let stopped = stop.clone();
+        let task = tokio::spawn(async move {
+            coordinator::serve(&settings, transport, stopped).await.unwrap();
+        });
+        Self { task, stop }
+    }
+
+    /// As far as a task can be killed: it does nothing more.
+    async fn dies(self) {
+        self.task.abort();
+        assert!(self.task.await.unwrap_err().is_cancelled());
+    }
+
+    async fn stops(self) {
+        self.stop.cancel();
+        self.task.await.unwrap();
+    }
+}
+
+/// Everybody else.
+struct Peer(Memory);
+
+impl Peer {
+    fn connect(broker: &Broker) -> Self {
+        let mut transport = broker.connect("peer", None);
+        transport.listen(Filter::Everything);
+        Self(transport)
+    }
+
+    fn says(&mut self, envelope: Envelope) {
+        self.0.publish(envelope, None);
+    }
+
+    /// Waits for the next message that is about what is asked for.
+    async fn hears<R>(&mut self, pick: impl Fn(&Envelope) -> Option<R>) -> R {
+        let found = async {
+            loop {
+                if let Inbound::Message { envelope, receipt } = self.0.next().await.unwrap() {
+                    self.0.ack(receipt);
+                    if let Some(found) = pick(&envelope) {
+                        return found;
+                    }
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), found).await.unwrap()
+    }
+
+    async fn hears_payload(&mut self, topic: &Topic) -> bytes::Bytes {
+        self.hears(|envelope| (envelope.topic == *topic).then(|| envelope.payload.clone())).await
+    }
+}
+
+fn id<T: FromStr<Err = protocol::IdError>>(text: &str) -> T {
+    text.parse().unwrap()
+}
+
+fn zeros() -> Tensors {
+    let tensor = Tensor::new(vec![4], vec![0.0; 4]).unwrap();
+    [("w".to_owned(), tensor)].into_iter().collect()
+}
+
+fn start() -> Envelope {
+    let text = format!(
+        r#"{{"round_id":"r","model_uri":"{}","participants":["p0","p1","p2"],"k_of_n":3}}"#,
+        ModelUri(ModelVersion(0))
+    );
+    serde_json::from_str::<RoundStart>(&text).unwrap().seal()
+}
+
+fn update(index: usize) -> Envelope {
+    let update = Update {
+        round_id: id("r"),
+        proplet_id: id(&format!("p{index}")),
+        base_model_uri: ModelUri(ModelVersion(0)),
+        num_samples: SAMPLES[index],
+        metrics: [("loss".to_owned(), 0.5)].into(),
+        update: ledger::one_hot(&zeros().schema(), index).unwrap(),
+    };
+    let origin = Origin { round_id: id("r"), proplet_id: update.proplet_id.clone() };
+    let payload = forward(&update.seal().payload, &origin, Timestamp::ZERO);
+    Envelope { topic: Topic::ForwardedUpdate, payload }
+}
+
+fn latest(version: u64, payload: &[u8]) -> Envelope {
+    let version = ModelVersion(version);
+    ModelLatest {
+        version,
+        topic: ModelUri(version),
+        sha256: Digest::of(payload),
+        bytes: payload.len() as u64,
+        format: "json".into(),
+    }
+    .seal()
+}
+
+fn ack(index: usize) -> Topic {
+    Topic::RoundAck { round: id("r"), proplet: id(&format!("p{index}")) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_round_survives_a_death_after_each_of_its_steps() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::default();
+    let mut peer = Peer::connect(&broker);
+    let model = Model { version: ModelVersion(0), tensors: zeros() }.seal().payload;
+    let topic = Topic::Model { version: ModelVersion(0) };
+    peer.says(Envelope { topic, payload: model.clone() });
+    peer.says(latest(0, &model));
+
+    let running = Running::start(dir.path(), &broker);
+    peer.says(start());
+    peer.hears_payload(&Topic::RoundOpened { round: id("r") }).await;
+    running.dies().await;
+
+    let mut running = Running::start(dir.path(), &broker);
+    for index in 0..SAMPLES.len() {
+        peer.says(update(index));
+        peer.says(update(index));
+        // The base model may still be on its way: then there is no verdict, and it is sent again.
+        loop {
+            let heard = peer.hears_payload(&ack(index));
+            match tokio::time::timeout(Duration::from_millis(200), heard).await {
+                Ok(payload) => break assert!(payload.windows(8).any(|word| word == b"accepted")),
+                Err(_) => peer.says(update(index)),
+            }
+        }
+        running.dies().await;
+        running = Running::start(dir.path(), &broker);
+    }
+    let payload = peer.hears_payload(&Topic::ModelPublish).await;
+    running.dies().await;
+    let running = Running::start(dir.path(), &broker);
+    assert_eq!(peer.hears_payload(&Topic::ModelPublish).await, payload, "the same bytes");
+    peer.says(latest(1, &payload));
+    let complete = peer.hears_payload(&Topic::RoundComplete { round: id("r") }).await;
+    let complete: RoundComplete = serde_json::from_slice(&complete).unwrap();
+
+    let model: Model = serde_json::from_slice(&payload).unwrap();
+    assert_eq!((model.version, complete.model_version), (ModelVersion(1), ModelVersion(1)));
+    let members: Vec<Member> = SAMPLES
+        .into_iter()
+        .enumerate()
+        .map(|(index, num_samples)| Member { index, num_samples, standing: Standing::Accepted })
+        .collect();
+    let claim = Claim { num_updates: complete.num_updates, total_samples: complete.total_samples };
+    assert_eq!(ledger::check(&members, &model.tensors, claim), Ok([0, 1, 2].into()));
+
+    running.stops().await;
+    let running = Running::start(dir.path(), &broker);
+    peer.says(start());
+    peer.hears_payload(&Topic::RoundComplete { round: id("r") }).await;
+    running.stops().await;
+}
+
+#[test]
+fn bad_settings_name_the_key_and_what_it_takes() {
+    for (flag, value, word) in [
+        ("--strategy", "best", "fedavg"),
+        ("--samples-max", "0", "2^53"),
+        ("--update-bytes-max", "1000000000", "268435456"),
+        ("--unknown-round-grace-s", "-1", "3600"),
+    ] {
+        let words = [format!("{flag}={value}").into()];
+        let why = resolve::<CoordinatorSettings>(&words, &Environment::default()).unwrap_err();
+        let why = why.to_string();
+        assert!(why.contains(flag) && why.contains(value) && why.contains(word), "{why}");
+    }
+}

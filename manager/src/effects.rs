@@ -1,0 +1,55 @@
+//! What the manager does about the core's effects: it answers callers, and it logs.
+
+use fleet::{Answer, Effect, Fleet, Refusal, Report};
+use protocol::OpenError;
+use service::{Effects, StoreError};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::status::Status;
+
+/// Whoever waits for an answer.
+pub(crate) type Caller = oneshot::Sender<Result<Answer, Refusal>>;
+
+/// Answers callers, and says how it goes.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    status: watch::Sender<Status>,
+}
+
+impl Desk {
+    pub(crate) fn new() -> (Self, watch::Receiver<Status>) {
+        let (status, seen) = watch::channel(Status::default());
+        (Self { status }, seen)
+    }
+}
+
+impl Effects<Fleet<Caller>> for Desk {
+    fn perform(&mut self, effect: Effect<Caller>, _report: &mpsc::Sender<Report<Caller>>) {
+        match effect {
+            // A caller that has gone away does not want its answer any more.
+            Effect::Reply { to, answer } => drop(to.send(answer)),
+            Effect::Tell(notice) if notice.is_warning() => tracing::warn!("{notice}"),
+            Effect::Tell(notice) => tracing::info!("{notice}"),
+        }
+    }
+
+    fn unreadable(&mut self, _why: &OpenError) {
+        self.status.send_modify(|status| status.unreadable += 1);
+    }
+
+    fn connection(&mut self, connected: bool) {
+        self.status.send_modify(|status| status.connected = connected);
+        if connected {
+            tracing::info!("connected to the broker");
+        }
+    }
+
+    fn storage(&mut self, why: Option<&StoreError>) {
+        let why = why.map(|why| service::run::chain(why));
+        self.status.send_if_modified(|status| {
+            let changed = status.storage != why;
+            status.storage = why;
+            changed
+        });
+    }
+}

@@ -1,0 +1,153 @@
+//! The HTTP port: a bounded number of connections, none of which may stand still for long.
+
+use std::{
+    io::{self, IoSlice},
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{Router, serve::Listener};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{self, Sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::ManagerError;
+
+/// Connections served at once; further ones wait to be accepted.
+const CONNECTIONS_MAX: usize = 256;
+/// How long a connection may go without a byte read or written.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// An open port.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    listener: TcpListener,
+    address: SocketAddr,
+    places: Arc<Semaphore>,
+}
+
+/// A connection that is given up when nothing moves on it.
+#[derive(Debug)]
+pub(crate) struct Moving {
+    stream: TcpStream,
+    idle: Pin<Box<Sleep>>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Listening {
+    /// Takes the port.
+    pub(crate) async fn bind(address: SocketAddr) -> Result<Self, ManagerError> {
+        let failed = |source| ManagerError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self { listener, address, places: Arc::new(Semaphore::new(CONNECTIONS_MAX)) })
+    }
+
+    /// Where it listens, with the port that it was given.
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `closing`, and then what has begun.
+    pub(crate) async fn serve(self, router: Router, closing: CancellationToken) {
+        let served = axum::serve(self, router).with_graceful_shutdown(closing.cancelled_owned());
+        if let Err(why) = served.await {
+            tracing::error!("the HTTP API ended: {why}");
+        }
+    }
+}
+
+impl Listener for Listening {
+    type Io = Moving;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Moving, SocketAddr) {
+        loop {
+            let place = Arc::clone(&self.places).acquire_owned().await;
+            let place = place.expect("nobody closes the semaphore");
+            match self.listener.accept().await {
+                Ok((stream, peer)) => {
+                    let idle = Box::pin(time::sleep(IDLE_MAX));
+                    return (Moving { stream, idle, _place: place }, peer);
+                }
+                Err(why) => {
+                    tracing::warn!("cannot accept an HTTP connection: {why}");
+                    time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.address)
+    }
+}
+
+impl Moving {
+    /// Something moved, or time goes on running.
+    fn watch<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        moved: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if moved.is_ready() {
+            self.idle.as_mut().set(time::sleep(IDLE_MAX));
+            return moved;
+        }
+        match self.idle.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl AsyncRead for Moving {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let moved = pin!(&mut self.stream).poll_read(cx, buf);
+        self.watch(cx, moved)
+    }
+}
+
+impl AsyncWrite for Moving {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let moved = pin!(&mut self.stream).poll_write(cx, buf);
+        self.watch(cx, moved)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let moved = pin!(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.watch(cx, moved)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        pin!(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        pin!(&mut self.stream).poll_shutdown(cx)
+    }
+}

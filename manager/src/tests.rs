@@ -1,0 +1,1 @@
+//! The manager, driven over HTTP and MQTT.
