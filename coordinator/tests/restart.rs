@@ -87,6 +87,17 @@ impl Peer {
         tokio::time::timeout(Duration::from_secs(60), found).await.unwrap()
     }
 
+    /// Says something again and again, as all peers do, until there is an answer.
+    async fn asks(&mut self, question: Envelope, answer: &Topic) -> bytes::Bytes {
+        loop {
+            self.says(question.clone());
+            let heard = self.hears_payload(answer);
+            if let Ok(payload) = tokio::time::timeout(Duration::from_millis(200), heard).await {
+                return payload;
+            }
+        }
+    }
+
     async fn hears_payload(&mut self, topic: &Topic) -> bytes::Bytes {
         self.hears(|envelope| (envelope.topic == *topic).then(|| envelope.payload.clone())).await
     }
@@ -150,22 +161,14 @@ async fn a_round_survives_a_death_after_each_of_its_steps() {
     peer.says(latest(0, &model));
 
     let running = Running::start(dir.path(), &broker);
-    peer.says(start());
-    peer.hears_payload(&Topic::RoundOpened { round: id("r") }).await;
+    peer.asks(start(), &Topic::RoundOpened { round: id("r") }).await;
     running.dies().await;
 
     let mut running = Running::start(dir.path(), &broker);
     for index in 0..SAMPLES.len() {
         peer.says(update(index));
-        peer.says(update(index));
-        // The base model may still be on its way: then there is no verdict, and it is sent again.
-        loop {
-            let heard = peer.hears_payload(&ack(index));
-            match tokio::time::timeout(Duration::from_millis(200), heard).await {
-                Ok(payload) => break assert!(payload.windows(8).any(|word| word == b"accepted")),
-                Err(_) => peer.says(update(index)),
-            }
-        }
+        let payload = peer.asks(update(index), &ack(index)).await;
+        assert!(payload.windows(8).any(|word| word == b"accepted"), "{payload:?}");
         running.dies().await;
         running = Running::start(dir.path(), &broker);
     }
@@ -189,8 +192,7 @@ async fn a_round_survives_a_death_after_each_of_its_steps() {
 
     running.stops().await;
     let running = Running::start(dir.path(), &broker);
-    peer.says(start());
-    peer.hears_payload(&Topic::RoundComplete { round: id("r") }).await;
+    peer.asks(start(), &Topic::RoundComplete { round: id("r") }).await;
     running.stops().await;
 }
 

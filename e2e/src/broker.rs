@@ -101,7 +101,8 @@ fn mosquitto_conf(port: u16, state: &Path) -> String {
     format!(
         "listener {port} 127.0.0.1\nallow_anonymous true\nuser root\npersistence true\n\
          persistence_location {}/\nautosave_on_changes true\nautosave_interval 1\n\
-         max_queued_messages 0\nmax_inflight_messages 0\n",
+         max_queued_messages 0\nmax_inflight_messages 0\nlog_type error\n\
+         log_type warning\nlog_type notice\n",
         state.display()
     )
 }

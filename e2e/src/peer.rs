@@ -112,6 +112,7 @@ impl Peer {
         }
         let (client, mut connection) = Client::new(options, REQUESTS_MAX);
         connection.eventloop.network_options.set_connection_timeout(30);
+        connection.eventloop.network_options.set_tcp_nodelay(true);
         let shared = Arc::new(Shared::default());
         let filters: Vec<String> = plan.filters.iter().map(|&filter| filter.to_owned()).collect();
         let (listener, asker) = (Arc::clone(&shared), client.clone());

@@ -64,6 +64,12 @@ const ROUTES: &[Route] = &[
     ("/tasks/{id}/metrics", || get(tasks::metrics)),
 ];
 
+/// Every path there is, for those who check the description.
+#[cfg(test)]
+pub(crate) fn paths() -> impl Iterator<Item = &'static str> {
+    ROUTES.iter().map(|(path, _)| *path)
+}
+
 /// The whole API, in front of a core that takes `reports`.
 pub(crate) fn router(
     reports: mpsc::Sender<Report<Caller>>,

@@ -1,7 +1,7 @@
 //! What an operator can tell the manager.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
@@ -21,8 +21,8 @@ pub struct ManagerSettings {
     pub state: StateArgs,
     #[command(flatten)]
     pub log: LogArgs,
-    /// IP address that the HTTP API listens on; it asks nobody for a password
-    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    /// IP address, or localhost, that the HTTP API listens on; it asks nobody for a password
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1", value_parser = host)]
     pub http_host: IpAddr,
     /// Port of the HTTP API, 0 to 65535; 0 takes any that is free
     #[arg(long, value_name = "PORT", default_value = "7070")]
@@ -90,6 +90,13 @@ impl ManagerSettings {
         let longest = self.upload_len_max().saturating_mul(4) / 3 + (1 << 20);
         config.payload_bytes_max = config.payload_bytes_max.max(longest);
         Ok(config)
+    }
+}
+
+fn host(text: &str) -> Result<IpAddr, std::net::AddrParseError> {
+    match text {
+        "localhost" => Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        text => text.parse(),
     }
 }
 

@@ -32,6 +32,7 @@ pub(crate) struct Listening {
     listener: TcpListener,
     address: SocketAddr,
     places: Arc<Semaphore>,
+    idle_max: Duration,
 }
 
 /// A connection that is given up when nothing moves on it.
@@ -39,6 +40,7 @@ pub(crate) struct Listening {
 pub(crate) struct Moving {
     stream: TcpStream,
     idle: Pin<Box<Sleep>>,
+    idle_max: Duration,
     _place: OwnedSemaphorePermit,
 }
 
@@ -48,7 +50,14 @@ impl Listening {
         let failed = |source| ManagerError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, address, places: Arc::new(Semaphore::new(CONNECTIONS_MAX)) })
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        Ok(Self { listener, address, places, idle_max: IDLE_MAX })
+    }
+
+    /// The same, with less patience.
+    #[cfg(test)]
+    pub(crate) fn with_idle_max(self, idle_max: Duration) -> Self {
+        Self { idle_max, ..self }
     }
 
     /// Where it listens, with the port that it was given.
@@ -75,8 +84,9 @@ impl Listener for Listening {
             let place = place.expect("nobody closes the semaphore");
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
-                    let idle = Box::pin(time::sleep(IDLE_MAX));
-                    return (Moving { stream, idle, _place: place }, peer);
+                    let idle_max = self.idle_max;
+                    let idle = Box::pin(time::sleep(idle_max));
+                    return (Moving { stream, idle, idle_max, _place: place }, peer);
                 }
                 Err(why) => {
                     tracing::warn!("cannot accept an HTTP connection: {why}");
@@ -99,7 +109,8 @@ impl Moving {
         moved: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if moved.is_ready() {
-            self.idle.as_mut().set(time::sleep(IDLE_MAX));
+            let idle_max = self.idle_max;
+            self.idle.as_mut().set(time::sleep(idle_max));
             return moved;
         }
         match self.idle.as_mut().poll(cx) {

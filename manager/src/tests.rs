@@ -1,1 +1,8 @@
 //! The manager, driven over HTTP and MQTT.
+
+mod description;
+mod http;
+mod refusals;
+mod story;
+mod trouble;
+mod world;

@@ -43,7 +43,7 @@ const CLI_MAY_IMPORT: &[&str] = &[
 
 /// An outside crate has few owners: who may depend on it, and who may for its tests only.
 const OWNERS: &[(&str, &[&str], &[&str])] = &[
-    ("rumqttc", &["service"], &["broker", "e2e"]),
+    ("rumqttc", &["service", "e2e"], &["broker"]),
     ("mqtt5", &["broker"], &[]),
     ("rumqttd", &["broker"], &[]),
     ("wasmtime", &["proplet"], &[]),

@@ -206,8 +206,8 @@ impl Show<'_> {
         let dir = self.cast.dir.display();
         view::line(format!(
             "\nAccuracy on {} rows that nobody trained on\n  \
-             federated, {} proplets, data never moved   {}\n  \
-             the same model, all data in one place      {}   ({} epochs)\n\n\
+             federated, {} proplets, data never moved  {:>9}\n  \
+             the same model, all data in one place    {:>9}   ({} epochs)\n\n\
              The model  {}\n\n\
              Go on from here, on the same data and model:\n  \
              aileron up --dir {dir} --proplets {} --data-dir {dir}/data\n  \

@@ -190,6 +190,8 @@ fn the_poison_matrix_has_a_reason_for_every_row() {
     let honest = r#"{"w":[1,1,1]}"#;
     for (payload, reason) in [
         (base(r#"{"w":[NaN,1,1]}"#, "100"), Rejection::NotFinite),
+        (base(r#"{"w":[1,1,1]}"#, "NaN"), Rejection::NumSamples),
+        (base(r#"{"w":[1,1,1]}"#, "-Infinity"), Rejection::NumSamples),
         (base(r#"{"w":[Infinity,1,1]}"#, "100"), Rejection::NotFinite),
         (base(r#"{"w":[1,-Infinity,1]}"#, "100"), Rejection::NotFinite),
         (base(r#"{"w":[1e999,1,1]}"#, "100"), Rejection::NotFinite),

@@ -136,10 +136,11 @@ where
     }
     loop {
         let mut batch = Batch::new();
-        match driver.wait(&stop).await? {
-            Heard::Stop => return Ok(driver),
-            heard => driver.hear(heard, &mut batch),
+        let heard = driver.wait(&stop).await?;
+        if let Heard::Stop = heard {
+            return Ok(driver);
         }
+        driver.hear(heard, &mut batch);
         while batch.has_room() {
             match driver.ready().await? {
                 Some(heard) => driver.hear(heard, &mut batch),

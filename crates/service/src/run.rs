@@ -9,6 +9,9 @@ use tokio_util::sync::CancellationToken;
 const WORKERS: usize = 2;
 /// How long work on blocking threads may still take when the service has ended.
 const LEFTOVERS_MAX: Duration = Duration::from_secs(5);
+/// Within this time after the first signal a second one is an echo (a shell and a supervisor both
+/// pass on one Ctrl-C), not impatience.
+const ECHO: Duration = Duration::from_millis(500);
 /// What a process exits with that is told twice to stop.
 const IMPATIENCE: i32 = 130;
 
@@ -69,6 +72,15 @@ pub fn watch_signals() -> CancellationToken {
             }
             tracing::info!("told to stop");
             told.cancel();
+            let echoes = async {
+                loop {
+                    tokio::select! {
+                        _ = interrupts.recv() => {}
+                        _ = terminations.recv() => {}
+                    }
+                }
+            };
+            let _: Result<(), _> = tokio::time::timeout(ECHO, echoes).await;
         }
     });
     stop

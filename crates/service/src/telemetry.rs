@@ -1,6 +1,6 @@
 //! Logs on stderr, as text or as one JSON object a line.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 
 use tracing_subscriber::{EnvFilter, fmt, util::SubscriberInitExt as _};
 
@@ -40,7 +40,8 @@ pub fn init_quiet() {
 
 fn init_at(format: LogFormat, unasked: &str) {
     let (filter, bad) = filter(unasked);
-    let builder = fmt().with_env_filter(filter).with_writer(io::stderr);
+    let builder =
+        fmt().with_env_filter(filter).with_ansi(io::stderr().is_terminal()).with_writer(io::stderr);
     let begun = match format {
         LogFormat::Text => builder.finish().try_init(),
         LogFormat::Json => builder.json().flatten_event(true).finish().try_init(),

@@ -1,5 +1,7 @@
 //! Settings as an operator meets them: where they come from, who wins, and what errors say.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 use std::{ffi::OsString, net::IpAddr, path::PathBuf};
 
 use service::{

@@ -1,5 +1,7 @@
 //! The state file: round trips, one user at a time, and clear words when something is wrong.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 use std::path::Path;
 
 use protocol::{Entry, Envelope, Topic};

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use e2e::{
-    BrokerKind, Ended, Heard, OneHotFleet, Operator, Peer, RoundPlan, StackPlan, Turn, judge,
+    BrokerKind, Ended, Heard, OneHotFleet, Operator, Peer, RoundPlan, Stack, StackPlan, Turn, judge,
 };
 use serde_json::{Value, json};
 
@@ -28,8 +28,8 @@ fn each_poisoned_update_gets_its_reason_and_the_round_goes_on() {
     let cases = cases();
     let names: BTreeSet<&str> = cases.iter().map(|case| case.name).collect();
     assert_eq!(names.len(), cases.len(), "two cases of one name");
-    let crowd = Crowd::join(stack.field().port(), names.iter().copied().chain(["late", "twice"]));
-    let operator = operator(&stack, names.len() + 3);
+    let operator = stack.operator();
+    let crowd = Crowd::join(&stack, names.iter().copied().chain(["late", "twice"]));
     // `proplet-1` is real; `late` and `twice` are honest, and played by this test.
     let fleet = OneHotFleet::named(&["proplet-1", "late", "twice"].map(str::to_owned));
     let mut round = RoundPlan::one_hot(&fleet, ROUND, 0);
@@ -58,8 +58,8 @@ fn each_poisoned_update_gets_its_reason_and_the_round_goes_on() {
 fn a_round_of_nothing_but_poison_fails_and_makes_no_version() {
     let _turn = Turn::take();
     let stack = plan().start();
-    let crowd = Crowd::join(stack.field().port(), ["empty-1", "empty-2"]);
-    let operator = operator(&stack, 3);
+    let operator = stack.operator();
+    let crowd = Crowd::join(&stack, ["empty-1", "empty-2"]);
     let fleet = OneHotFleet::named(&["empty-1", "empty-2"].map(str::to_owned));
     let mut round = RoundPlan::one_hot(&fleet, ROUND, 0);
     round.timeout_s = 5;
@@ -87,23 +87,19 @@ fn plan() -> StackPlan {
         .with("MANAGER_LIVENESS_S", 3600)
 }
 
-fn operator(stack: &e2e::Stack, alive: usize) -> Operator {
-    let operator = Operator::connect(stack.field().port());
-    stack.http.wait_for_alive(alive);
-    operator.peer().wait_for("fl/models/latest");
-    operator
-}
-
 /// Participants that this test plays: they say that they are alive, and run nothing.
 struct Crowd(Peer);
 
 impl Crowd {
-    fn join<'a>(port: u16, names: impl IntoIterator<Item = &'a str>) -> Self {
-        let peer = Peer::connect(port, &[]);
+    fn join<'a>(stack: &Stack, names: impl IntoIterator<Item = &'a str>) -> Self {
+        let peer = Peer::connect(stack.field().port(), &[]);
+        let mut alive = stack.proplets.len();
         for name in names {
             let create = json!({"proplet_id": name, "namespace": "", "metadata": {}});
             peer.publish("m/demo/c/fl/control/proplet/create", create.to_string());
+            alive += 1;
         }
+        stack.http.wait_for_alive(alive);
         Self(peer)
     }
 
@@ -221,7 +217,7 @@ fn cases() -> Vec<Case> {
         "sender_mismatch",
         update("other-round", |it| it["round_id"] = json!("r-other")),
     );
-    let padding = "x".repeat(UPDATE_BYTES_MAX);
+    let padding = "x".repeat(2 * UPDATE_BYTES_MAX);
     case("too-large", "too_large", update("too-large", |it| it["padding"] = json!(padding)));
     let many = vec![9.0; UPDATE_BYTES_MAX / 2];
     case("too-many", "too_large", tensors("too-many", json!({"w": many, "b": 9.0})));

@@ -110,6 +110,12 @@ impl<T: DeserializeOwned> FromRequest<Api> for Body64<T> {
             }
             Err(why) => return Err(ApiError::BadInput(why.body_text())),
         };
+        if !bytes.trim_ascii_start().starts_with(b"{") {
+            let begins = String::from_utf8_lossy(&bytes[..bytes.len().min(40)]).into_owned();
+            return Err(ApiError::BadInput(format!(
+                "the body takes a JSON object, not {begins:?}"
+            )));
+        }
         match Json::<T>::from_bytes(&bytes) {
             Ok(Json(body)) => Ok(Self(body)),
             Err(why) => Err(ApiError::BadInput(why.body_text())),

@@ -5,7 +5,7 @@ use std::{ffi::OsString, fs, path::Path, time::Duration};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use proplet::{Proplet, PropletError, PropletSettings};
 use protocol::{
-    Envelope, Filter, Letter, ModelVersion, PropletId, RoundId, TaskId, Topic,
+    Envelope, Filter, Letter, ModelUri, ModelVersion, PropletId, RoundId, TaskId, Topic,
     message::{
         AliveStatus, PropletAlive, PropletCreate, TaskResults, TaskStart, TaskStop, UpdateAck,
         Verdict,
@@ -58,6 +58,12 @@ impl<P: Transport> Platform<P> {
     /// Waits until the broker has taken note of what the peer listens to.
     pub(crate) async fn connected(&mut self) {
         while !matches!(self.peer.next().await.expect("it lives"), Inbound::Connected { .. }) {}
+    }
+
+    /// Waits until the broker is gone, and forgets what was heard before.
+    pub(crate) async fn lost(&mut self) {
+        while !matches!(self.peer.next().await.expect("it lives"), Inbound::Lost { .. }) {}
+        self.heard.clear();
     }
 
     /// A proplet on this platform's broker and disk, once it has introduced itself.
@@ -235,9 +241,10 @@ pub(crate) fn task(id: &str, file: Option<String>) -> TaskStart {
 /// As [`task`], for a round based on model 0.
 pub(crate) fn federated(id: &str, file: Option<String>, round: &str) -> TaskStart {
     let mut start = task(id, file);
+    let base = ModelUri(ModelVersion(0)).to_string();
     for (name, value) in [
         ("ROUND_ID", round),
-        ("MODEL_URI", "fl/models/global_model_v0"),
+        ("MODEL_URI", &base),
         ("HYPERPARAMS", "{}"),
         ("PROPLET_ID", "proplet-1"),
     ] {

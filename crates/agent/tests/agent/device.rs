@@ -11,8 +11,8 @@ use agent::{
 };
 use bytes::Bytes;
 use protocol::{
-    Entry, Envelope, Filter, Input, Letter, Machine as _, ModelVersion, Output, PropletId,
-    Rejection, RoundId, TaskId, Timestamp, Topic,
+    Entry, Envelope, Filter, Input, Letter, Machine as _, ModelUri, ModelVersion, Output,
+    PropletId, Rejection, RoundId, TaskId, Timestamp, Topic,
     message::{
         FailureCode, HeldTask, PropletAlive, PropletCreate, TaskResults, TaskStart, TaskStop,
         Update, UpdateAck, Verdict,
@@ -227,6 +227,11 @@ pub(crate) fn held(tasks: &[(&str, u32)]) -> Option<Vec<HeldTask>> {
     )
 }
 
+/// The address of a model.
+pub(crate) fn uri(version: u64) -> String {
+    ModelUri(ModelVersion(version)).to_string()
+}
+
 pub(crate) fn model(version: u64) -> Bytes {
     format!("{{\"w\":[0.0,0.0,0.0],\"b\":0.0,\"version\":{version}}}").into()
 }
@@ -243,7 +248,7 @@ pub(crate) fn federated(task: &str, attempt: u32, round: &str, version: u64) -> 
     start.directed = true;
     start.env = BTreeMap::from([
         ("ROUND_ID".to_owned(), round.to_owned()),
-        ("MODEL_URI".to_owned(), format!("fl/models/global_model_v{version}")),
+        ("MODEL_URI".to_owned(), uri(version)),
         ("HYPERPARAMS".to_owned(), "{}".to_owned()),
     ]);
     start
@@ -254,8 +259,9 @@ pub(crate) fn stop(task: &str) -> TaskStop {
 }
 
 pub(crate) fn update(round: &str, version: u64) -> String {
+    let base = uri(version);
     format!(
-        "{{\"round_id\":\"{round}\",\"base_model_uri\":\"fl/models/global_model_v{version}\",\
+        "{{\"round_id\":\"{round}\",\"base_model_uri\":\"{base}\",\
          \"num_samples\":7,\"metrics\":{{\"loss\":0.73}},\
          \"update\":{{\"w\":[0.1,-0.30000000000000004,1e-300],\"b\":5e-324}}}}\n"
     )

@@ -10,7 +10,9 @@ use protocol::{
 };
 use serde_json::{Value, json};
 
-use crate::device::{Device, failed, federated, held, me, model, plain, printed, stop, task_id};
+use crate::device::{
+    Device, failed, federated, held, me, model, plain, printed, stop, task_id, uri,
+};
 
 #[test]
 fn it_listens_to_the_manager_and_to_the_verdicts_on_its_own_updates() {
@@ -221,7 +223,7 @@ fn a_task_with_a_model_gets_it_or_fails_in_time() {
     let mut device = Device::connected(|_| {});
     let topic = Filter::Exactly(Topic::Model { version: ModelVersion(4) });
     let mut start = plain("t-1", 0);
-    start.env.insert("MODEL_URI".to_owned(), "fl/models/global_model_v4".to_owned());
+    start.env.insert("MODEL_URI".to_owned(), uri(4));
     device.hear(&start);
     assert!(device.listening.contains(&topic) && device.runs.is_empty());
     assert_eq!(device.kept("running"), 0);
@@ -243,7 +245,7 @@ fn a_task_with_a_model_gets_it_or_fails_in_time() {
     assert_eq!(device.take_results(), vec![]);
     device.wait(Duration::from_secs(1));
     let error = device.take_result().error.expect("an error");
-    assert!(error.contains("fl/models/global_model_v5 did not arrive"), "{error}");
+    assert!(error.contains(&format!("{} did not arrive", uri(5))), "{error}");
     assert!(device.listening.is_empty());
 }
 
@@ -261,11 +263,13 @@ fn time_without_a_broker_does_not_count_as_waiting() {
 
 #[test]
 fn an_environment_that_cannot_be_meant_is_refused_with_its_value() {
+    let (leading_zero, latest) = (uri(1).replace("v1", "v01"), Topic::ModelLatest.to_string());
     for (name, value, expected) in [
         ("ROUND_ID", "r/1", "'/' is not allowed in an id"),
         ("ROUND_ID", "", "must not be empty"),
-        ("MODEL_URI", "fl/models/../x", "\"fl/models/../x\" is not a model address"),
-        ("MODEL_URI", "fl/models/global_model_v01", "is not a model address"),
+        ("MODEL_URI", "../x", "\"../x\" is not a model address"),
+        ("MODEL_URI", &leading_zero, "is not a model address"),
+        ("MODEL_URI", &latest, "is not a model address"),
     ] {
         let mut device = Device::connected(|_| {});
         let mut start = federated("t-1", 0, "r-1", 0);

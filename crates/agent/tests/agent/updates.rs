@@ -140,7 +140,7 @@ fn output_that_is_not_the_update_asked_for_is_a_failed_task() {
         (good.replace("0.1,", "1e999,"), "not_finite"),
         (good.replace("\"num_samples\":7", "\"num_samples\":0"), "num_samples is 0"),
         (update("r-2", 0), "it names round r-2, the task's is r-1"),
-        (update("r-1", 3), "it is based on fl/models/global_model_v3"),
+        (update("r-1", 3), "it is based on "),
         (good.replacen('{', "{\"proplet_id\":\"proplet-2\",", 1), "proplet-2"),
     ] {
         let mut device = Device::connected(|_| {});

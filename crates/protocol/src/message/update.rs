@@ -155,14 +155,26 @@ fn tensors(given: Option<&RawValue>) -> Result<Tensors, (Rejection, String)> {
 /// Python writes NaN and Infinity into what it calls JSON: that is a number that is not finite,
 /// and worth saying so.
 fn syntax(payload: &[u8], why: &serde_json::Error, sender: Option<&PropletId>) -> UpdateError {
-    let at = offset(payload, why);
-    let rest = payload.get(at.saturating_sub(2)..).unwrap_or_default();
+    let from = offset(payload, why).saturating_sub(2);
+    let rest = payload.get(from..).unwrap_or_default();
     let window = String::from_utf8_lossy(&rest[..rest.len().min(12)]).into_owned();
-    let word = ["NaN", "Infinity", "nan", "inf"].into_iter().any(|word| window.contains(word));
-    let reason =
-        if word || is_out_of_range(why) { Rejection::NotFinite } else { Rejection::Malformed };
+    let words = ["NaN", "Infinity", "nan", "inf"];
+    let word = words.into_iter().find_map(|word| window.find(word));
+    let reason = match word {
+        Some(at) if counts_samples(&payload[..from + at.min(rest.len())]) => Rejection::NumSamples,
+        Some(_) => Rejection::NotFinite,
+        None if is_out_of_range(why) => Rejection::NotFinite,
+        None => Rejection::Malformed,
+    };
     let what = format!("not JSON: {why}");
     UpdateError { reason, what, round_id: None, proplet_id: sender.cloned() }
+}
+
+/// Whether the text ends where the number of samples should stand.
+fn counts_samples(before: &[u8]) -> bool {
+    let before = before.strip_suffix(b"-").unwrap_or(before).trim_ascii_end();
+    let key = before.strip_suffix(b":").map(<[u8]>::trim_ascii_end);
+    key.is_some_and(|key| key.ends_with(b"\"num_samples\""))
 }
 
 fn is_out_of_range(why: &serde_json::Error) -> bool {

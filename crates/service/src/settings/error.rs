@@ -85,23 +85,21 @@ impl SettingsError {
     /// Says in our words what clap found, naming the place where the value really came from.
     pub(super) fn from_clap(error: &clap::Error, command: &Command, sources: &Sources) -> Self {
         let usage = || Self::Usage(error.render().to_string().trim_end().to_owned());
-        match error.kind() {
-            ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
-                wrong_value(error, command, sources).unwrap_or_else(usage)
-            }
-            ErrorKind::MissingRequiredArgument => missing(error, command).unwrap_or_else(usage),
-            _ => usage(),
-        }
+        let said = if let ErrorKind::ValueValidation | ErrorKind::InvalidValue = error.kind() {
+            wrong_value(error, command, sources)
+        } else if error.kind() == ErrorKind::MissingRequiredArgument {
+            missing(error, command)
+        } else {
+            None
+        };
+        said.unwrap_or_else(usage)
     }
 }
 
 fn wrong_value(error: &clap::Error, command: &Command, sources: &Sources) -> Option<SettingsError> {
     let arg = blamed(error, command)?;
     let id = arg.get_id().as_str();
-    let value = match error.get(ContextKind::InvalidValue)? {
-        ContextValue::String(value) => value.clone(),
-        _ => return None,
-    };
+    let ContextValue::String(value) = error.get(ContextKind::InvalidValue)? else { return None };
     let flag = || Place::Flag(arg.get_long().unwrap_or_default().to_owned());
     let why = error.source().map_or_else(
         || if value.is_empty() { "it needs a value" } else { "it is none of those" }.to_owned(),
@@ -109,7 +107,7 @@ fn wrong_value(error: &clap::Error, command: &Command, sources: &Sources) -> Opt
     );
     Some(SettingsError::Value {
         place: Box::new(sources.places.get(id).cloned().unwrap_or_else(flag)),
-        value: if is_secret(id) { REDACTED.to_owned() } else { value },
+        value: if is_secret(id) { REDACTED.to_owned() } else { value.clone() },
         why,
         takes: takes(arg),
     })
@@ -128,10 +126,13 @@ fn missing(error: &clap::Error, command: &Command) -> Option<SettingsError> {
 
 /// The argument that clap speaks of.
 fn blamed<'a>(error: &clap::Error, command: &'a Command) -> Option<&'a Arg> {
-    let spoken = match error.get(ContextKind::InvalidArg)? {
-        ContextValue::String(text) => text.as_str(),
-        ContextValue::Strings(texts) => texts.first()?,
-        _ => return None,
+    let context = error.get(ContextKind::InvalidArg)?;
+    let spoken = if let ContextValue::String(text) = context {
+        text
+    } else if let ContextValue::Strings(texts) = context {
+        texts.first()?
+    } else {
+        return None;
     };
     let long = spoken.strip_prefix("--")?;
     let end = long.find(|c: char| !c.is_ascii_alphanumeric() && c != '-').unwrap_or(long.len());

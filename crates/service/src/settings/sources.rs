@@ -85,10 +85,10 @@ fn texts(arg: &Arg, value: &toml::Value, place: &Place) -> Result<Vec<String>, S
         why: why.to_owned(),
         takes: takes(arg),
     };
-    let items = match value {
-        toml::Value::Array(items) if is_list(arg) => items.as_slice(),
-        toml::Value::Array(_) => return Err(wrong("it is not a list")),
-        one => std::slice::from_ref(one),
+    let items = match value.as_array() {
+        Some(items) if is_list(arg) => items.as_slice(),
+        Some(_) => return Err(wrong("it is not a list")),
+        None => std::slice::from_ref(value),
     };
     let mut texts = Vec::with_capacity(items.len());
     for item in items {

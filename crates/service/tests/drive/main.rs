@@ -1,5 +1,7 @@
 //! The driver with a small machine on a broker in memory and a real state file.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 mod counter;
 
 use std::{path::Path, time::Duration};

@@ -47,7 +47,7 @@ async fn talks(config: Config) {
     let mut transport = Mqtt::connect(config);
     transport.listen(Filter::Exactly(Topic::TaskResults));
     connected(&mut transport).await;
-    let text = vec![b'x'; 300_000];
+    let text = vec![b'x'; 100000];
     transport.publish(envelope(Topic::TaskResults, text.clone()), Some(PromiseId(1)));
     delivered(&mut transport).await;
     assert_eq!(message(&mut transport).await.0.payload, text);
@@ -55,6 +55,7 @@ async fn talks(config: Config) {
 
 #[tokio::test]
 async fn tls() {
+    service::telemetry::init(service::telemetry::LogFormat::Text);
     let (server, _dir) = server("");
     talks(trusting("ssl", &server)).await;
 }
