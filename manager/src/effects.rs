@@ -39,9 +39,6 @@ impl Effects<Fleet<Caller>> for Desk {
 
     fn connection(&mut self, connected: bool) {
         self.status.send_modify(|status| status.connected = connected);
-        if connected {
-            tracing::info!("connected to the broker");
-        }
     }
 
     fn storage(&mut self, why: Option<&StoreError>) {

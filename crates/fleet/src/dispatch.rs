@@ -16,6 +16,15 @@ use crate::{
     task::{Stage, Task},
 };
 
+/// When a start that is missing goes out again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Urgency {
+    /// Once it has had the time to arrive, and not too often.
+    InTime,
+    /// At once: whoever dropped it, it is not under way any more.
+    Now,
+}
+
 /// Starts sent again in vain before the run counts as cut off.
 const RESENDS_MAX: u32 = 10;
 
@@ -112,13 +121,13 @@ impl State {
     /// vain, the run counts as cut off.
     pub(crate) fn resend(
         &mut self,
-        id: &TaskId,
-        proplet: &PropletId,
+        (id, proplet): (&TaskId, &PropletId),
+        urgency: Urgency,
         now: Timestamp,
         out: &mut Acts,
     ) {
         let Some(run) = self.tasks.get(id).and_then(|task| task.run(proplet)) else { return };
-        if run.resend_at > now {
+        if urgency == Urgency::InTime && run.resend_at > now {
             return;
         }
         if run.resends >= RESENDS_MAX {
@@ -133,10 +142,11 @@ impl State {
         out.push(Output::Effect(Notice::Resent { id, proplet, attempt }));
     }
 
-    /// For proplets that do not say what they hold: what they have not confirmed goes out again.
+    /// What this proplet has not confirmed goes out again.
     pub(crate) fn resend_unconfirmed(
         &mut self,
         proplet: &PropletId,
+        urgency: Urgency,
         now: Timestamp,
         out: &mut Acts,
     ) {
@@ -144,7 +154,7 @@ impl State {
         for id in known.active().clone() {
             let run = self.tasks.get(&id).and_then(|task| task.run(proplet));
             if run.is_some_and(|run| run.stage == Stage::Sent) {
-                self.resend(&id, proplet, now, out);
+                self.resend((&id, proplet), urgency, now, out);
             }
         }
     }

@@ -52,7 +52,7 @@ impl<R: Debug> Machine for Fleet<R> {
                 let answer = self.state.answer(report.ask, now, &mut acts);
                 reply = Some(Output::Effect(Effect::Reply { to: report.reply, answer }));
             }
-            Input::Connected { resumed: true } => self.state.connected(now),
+            Input::Connected { resumed: true } => self.state.connected(now, &mut acts),
             Input::Connected { resumed: false } => self.state.connected_anew(now, &mut acts),
             Input::Tick => {}
         }

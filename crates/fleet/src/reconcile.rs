@@ -11,6 +11,7 @@ use protocol::{
 use crate::{
     Notice,
     act::Acts,
+    dispatch::Urgency,
     record,
     state::State,
     task::{Phase, Stage, Task},
@@ -47,8 +48,11 @@ impl State {
         known.kept_at = None;
         self.sign_of_life(&id, now, out);
         match create.tasks {
-            Some(held) => self.compare(&id, held, now, out),
-            None => self.resend_unconfirmed(&id, now, out),
+            Some(held) => {
+                let held = self.compare(&id, held, now, out);
+                self.resend_missing((&id, &held), Urgency::Now, now, out);
+            }
+            None => self.resend_unconfirmed(&id, Urgency::InTime, now, out),
         }
         self.rerun_waiting_for(&id, now, out);
     }
@@ -76,7 +80,8 @@ impl State {
         }
         self.sign_of_life(&id, now, out);
         if let Some(held) = alive.tasks {
-            self.compare(&id, held, now, out);
+            let held = self.compare(&id, held, now, out);
+            self.resend_missing((&id, &held), Urgency::InTime, now, out);
         }
         if !was_alive {
             self.rerun_waiting_for(&id, now, out);
@@ -109,7 +114,14 @@ impl State {
         }
     }
 
-    fn compare(&mut self, id: &PropletId, held: Vec<HeldTask>, now: Timestamp, out: &mut Acts) {
+    /// Learns from what a proplet holds, and stops what it should not; returns it in order.
+    fn compare(
+        &mut self,
+        id: &PropletId,
+        held: Vec<HeldTask>,
+        now: Timestamp,
+        out: &mut Acts,
+    ) -> BTreeMap<TaskId, u32> {
         let held = held.into_iter().take(HELD_MAX).map(|task| (task.id, task.attempt));
         let held: BTreeMap<TaskId, u32> = held.collect();
         let mut strays = 0;
@@ -133,7 +145,7 @@ impl State {
                 }
             }
         }
-        self.resend_missing(id, &held, now, out);
+        held
     }
 
     fn finding(&self, on: &PropletId, id: &TaskId, attempt: u32, now: Timestamp) -> Finding {
@@ -161,8 +173,8 @@ impl State {
 
     fn resend_missing(
         &mut self,
-        id: &PropletId,
-        held: &BTreeMap<TaskId, u32>,
+        (id, held): (&PropletId, &BTreeMap<TaskId, u32>),
+        urgency: Urgency,
         now: Timestamp,
         out: &mut Acts,
     ) {
@@ -171,7 +183,7 @@ impl State {
         let tasks = known.active().iter().filter_map(|task| self.tasks.get(task));
         let missing: Vec<_> = tasks.filter(|task| !has(task)).map(|it| it.id.clone()).collect();
         for task in missing {
-            self.resend(&task, id, now, out);
+            self.resend((&task, id), urgency, now, out);
         }
     }
 }

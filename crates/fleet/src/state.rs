@@ -1,6 +1,6 @@
 //! Everything that the manager knows, and the one way in which a task changes.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use protocol::{
     AbsentReason, Entry, EntryError, Output, PropletId, TaskId, Timestamp, message::RoundAbsent,
@@ -9,9 +9,10 @@ use protocol::{
 use crate::{
     Counts, Illegal, Limits, News, Notice,
     act::Acts,
+    dispatch::Urgency,
     file::Files,
     metrics::Metrics,
-    proplet::Proplets,
+    proplet::{Proplet, Proplets},
     record,
     rounds::Rounds,
     task::{End, Phase, Task},
@@ -68,21 +69,28 @@ impl State {
         }
     }
 
-    /// The broker is there: what was not heard while it was away says nothing.
-    pub(crate) fn connected(&mut self, now: Timestamp) {
-        self.restored = false;
+    /// The broker is there: what was not heard while it was away says nothing. What was written
+    /// down just before a restart may never have been said.
+    pub(crate) fn connected(&mut self, now: Timestamp, out: &mut Acts) {
         self.proplets.grant(now + self.limits.liveness);
+        if mem::take(&mut self.restored) {
+            for proplet in self.alive_where(|it| it.lists_tasks) {
+                self.resend_unconfirmed(&proplet, Urgency::Now, now, out);
+            }
+        }
     }
 
     /// The broker may have forgotten what was on its way. Proplets that say what they hold will
     /// make up for it themselves; the others are sent again what they have not confirmed.
     pub(crate) fn connected_anew(&mut self, now: Timestamp, out: &mut Acts) {
-        self.connected(now);
-        let silent: Vec<_> =
-            self.proplets.alive().filter(|it| !it.lists_tasks).map(|it| it.id.clone()).collect();
-        for proplet in silent {
-            self.resend_unconfirmed(&proplet, now, out);
+        self.connected(now, out);
+        for proplet in self.alive_where(|it| !it.lists_tasks) {
+            self.resend_unconfirmed(&proplet, Urgency::InTime, now, out);
         }
+    }
+
+    fn alive_where(&self, which: impl Fn(&Proplet) -> bool) -> Vec<PropletId> {
+        self.proplets.alive().filter(|it| which(it)).map(|it| it.id.clone()).collect()
     }
 
     pub(crate) fn hear(&mut self, news: News, now: Timestamp, out: &mut Acts) {
@@ -190,7 +198,7 @@ impl State {
 
     /// Whether this proplet wants what concerns it on topics of its own.
     pub(crate) fn is_directed(&self, proplet: &PropletId) -> bool {
-        self.proplets.get(proplet).is_some_and(crate::proplet::Proplet::is_directed)
+        self.proplets.get(proplet).is_some_and(Proplet::is_directed)
     }
 }
 

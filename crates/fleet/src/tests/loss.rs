@@ -151,6 +151,20 @@ fn a_start_that_did_not_arrive_is_sent_again_with_growing_pauses() {
 }
 
 #[test]
+fn a_start_that_the_broker_forgot_goes_out_again_as_soon_as_the_proplet_is_back() {
+    let mut world = World::new();
+    world.create("p1", &[]);
+    let id = world.make("job", Edit::default());
+    world.start(&id);
+    world.starts();
+
+    world.pass(0.2);
+    world.create("p1", &[]);
+
+    assert_eq!(world.starts(), [(id, Some(proplet("p1")), 1)]);
+}
+
+#[test]
 fn a_start_that_is_never_taken_ends_the_attempt() {
     let mut world = World::new();
     world.create("p1", &[]);
