@@ -23,14 +23,19 @@ const EXIT_USAGE: u8 = 64;
 ///
 /// Without a command: the demo.
 #[derive(Debug, Parser)]
-#[command(name = "aileron", version, max_term_width = 100, after_help = "\
+#[command(
+    name = "aileron",
+    version,
+    max_term_width = 100,
+    after_help = "\
 First steps:
   aileron demo                    train a real model on three proplets, here and now
   aileron up                      start a platform and keep it running
   aileron round start --watch     train one round on it, with every proplet that is alive
   aileron model list              see the models
 
-Every service explains its settings: aileron manager --help")]
+Every service explains its settings: aileron manager --help"
+)]
 struct Aileron {
     #[command(subcommand)]
     verb: Verb,

@@ -6,4 +6,20 @@ mod split;
 mod stage;
 mod story;
 
-pub(crate) use story::{Cast, End, play};
+use std::path::PathBuf;
+
+pub(crate) use story::{End, play};
+
+/// Who plays, and for how long.
+#[derive(Clone, Debug)]
+pub(crate) struct Cast {
+    pub(crate) dir: PathBuf,
+    pub(crate) proplets: usize,
+    pub(crate) rounds: u64,
+    pub(crate) k: usize,
+    /// JSON.
+    pub(crate) hyperparams: String,
+    pub(crate) alpha: f64,
+    pub(crate) seed: u64,
+    pub(crate) data_dir: Option<PathBuf>,
+}

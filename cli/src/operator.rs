@@ -29,7 +29,12 @@ const CLOSE: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug, Args)]
 pub(crate) struct LinkArgs {
     /// Address of the MQTT broker: tcp://, ssl://, ws:// or wss://
-    #[arg(long, env = "AILERON_MQTT_ADDRESS", default_value = "tcp://127.0.0.1:1883", global = true)]
+    #[arg(
+        long,
+        env = "AILERON_MQTT_ADDRESS",
+        default_value = "tcp://127.0.0.1:1883",
+        global = true
+    )]
     mqtt_address: MqttAddress,
     /// Levels that stand before every topic
     #[arg(long, env = "AILERON_TOPIC_PREFIX", default_value = "", global = true)]
@@ -83,8 +88,7 @@ impl LinkArgs {
         for filter in filters {
             transport.listen(filter.clone());
         }
-        let mut operator =
-            Operator { transport, wait: Duration::from_secs(self.wait_s) };
+        let mut operator = Operator { transport, wait: Duration::from_secs(self.wait_s) };
         let connected = time::timeout(operator.wait, operator.connected()).await;
         match connected {
             Ok(result) => result?,

@@ -85,10 +85,7 @@ impl Plan {
 
     /// In memory: the services say again whatever a broker has forgotten.
     async fn broker(&self) -> anyhow::Result<RunningBroker> {
-        let config = BrokerConfig {
-            listen: self.broker_listen,
-            ..BrokerConfig::default()
-        };
+        let config = BrokerConfig { listen: self.broker_listen, ..BrokerConfig::default() };
         broker::start(config).await.context("start the embedded broker")
     }
 
@@ -116,8 +113,7 @@ impl Plan {
             let data_dir = plan.data_dir.as_ref().map(|path| path.display().to_string());
             let mut flags = vec![("--id", plan.id.as_str())];
             flags.extend(data_dir.iter().map(|path| ("--data-dir", path.as_str())));
-            let settings =
-                self.settings::<proplet::PropletSettings>(platform, &plan.id, &flags)?;
+            let settings = self.settings::<proplet::PropletSettings>(platform, &plan.id, &flags)?;
             platform.spawn(&plan.id, |stop| proplet::run(settings, stop));
         }
         tokio::select! {

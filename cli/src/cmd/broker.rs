@@ -39,8 +39,7 @@ pub(super) async fn run(
     settings: BrokerSettings,
     stop: CancellationToken,
 ) -> Result<(), BrokerError> {
-    let exposure =
-        if settings.allow_remote { Exposure::Network } else { Exposure::LoopbackOnly };
+    let exposure = if settings.allow_remote { Exposure::Network } else { Exposure::LoopbackOnly };
     let running = ::broker::start(BrokerConfig {
         kind: settings.kind,
         listen: settings.listen,

@@ -105,8 +105,7 @@ impl Start {
                 show(&news, self.format);
                 return Ok(ExitCode::SUCCESS);
             }
-            let end =
-                operator.run_round(&start, &stop, |news| show(news, self.format)).await?;
+            let end = operator.run_round(&start, &stop, |news| show(news, self.format)).await?;
             operator.close().await;
             Ok(match end {
                 RoundEnd::Complete(_) => ExitCode::SUCCESS,

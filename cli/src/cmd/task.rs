@@ -87,11 +87,9 @@ impl Task {
     pub(super) const fn format(&self) -> Format {
         match self {
             Self::List { format, .. } => *format,
-            Self::Create(_)
-            | Self::Show(_)
-            | Self::Start(_)
-            | Self::Stop(_)
-            | Self::Results(_) => Format::Text,
+            Self::Create(_) | Self::Show(_) | Self::Start(_) | Self::Stop(_) | Self::Results(_) => {
+                Format::Text
+            }
         }
     }
 

@@ -34,8 +34,7 @@ impl Judge {
         hyperparams.epochs = hyperparams.epochs.saturating_mul(rounds.max(1));
         hyperparams.holdout = 0.0;
         let classes = rows.classes()?;
-        let mut model =
-            initial_model(hyperparams.kind, self.features, classes, hyperparams.seed)?;
+        let mut model = initial_model(hyperparams.kind, self.features, classes, hyperparams.seed)?;
         train(&mut model, &dataset(rows)?, &hyperparams, 0)?;
         Ok(evaluate(&model, &self.test, hyperparams.scale)?)
     }

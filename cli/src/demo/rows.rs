@@ -42,8 +42,8 @@ impl Rows {
         ensure!(!paths.is_empty(), "{} holds no .csv file", dir.display());
         let mut text = String::new();
         for path in paths {
-            let file = fs::read_to_string(&path)
-                .with_context(|| format!("read {}", path.display()))?;
+            let file =
+                fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
             text.push_str(&file);
             text.push('\n');
         }

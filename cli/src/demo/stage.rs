@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context as _;
 use client_wasm::{Hyperparams, initial_model};
 
-use super::{rows::Rows, split::dirichlet, story::Cast};
+use super::{Cast, rows::Rows, split::dirichlet};
 
 /// Share of the rows that nobody trains on.
 const TEST_SHARE: f64 = 0.2;
@@ -41,8 +41,7 @@ pub(crate) fn set(cast: &Cast, hyperparams: &Hyperparams) -> anyhow::Result<Stag
         let dir = data_dir.join(format!("proplet-{}", number + 1));
         write(&dir.join("train.csv"), &part.to_csv())?;
     }
-    let model =
-        initial_model(hyperparams.kind, rows.features(), classes, cast.seed)?.to_json(0)?;
+    let model = initial_model(hyperparams.kind, rows.features(), classes, cast.seed)?.to_json(0)?;
     let model_file = cast.dir.join("model_0.json");
     write(&model_file, &model)?;
     let shares = parts.iter().map(Rows::len).collect();

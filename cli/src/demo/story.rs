@@ -1,6 +1,6 @@
 //! The demo from beginning to end.
 
-use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
 use anyhow::{Context as _, bail};
 use client_wasm::Hyperparams;
@@ -14,6 +14,7 @@ use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    Cast,
     central::Judge,
     stage::{self, Stage},
 };
@@ -26,20 +27,6 @@ use crate::{
 
 const READY: Duration = Duration::from_secs(30);
 const ROUND_TIMEOUT_S: u64 = 120;
-
-/// Who plays, and for how long.
-#[derive(Clone, Debug)]
-pub(crate) struct Cast {
-    pub(crate) dir: PathBuf,
-    pub(crate) proplets: usize,
-    pub(crate) rounds: u64,
-    pub(crate) k: usize,
-    /// JSON.
-    pub(crate) hyperparams: String,
-    pub(crate) alpha: f64,
-    pub(crate) seed: u64,
-    pub(crate) data_dir: Option<PathBuf>,
-}
 
 /// How the demo ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,10 +56,10 @@ pub(crate) async fn play(cast: &Cast, stop: &CancellationToken) -> anyhow::Resul
     };
     let mut platform = plan.start().await?;
     let judge = Judge::new(&stage.test, &hyperparams)?;
-    let show = Show { cast, stage: &stage, judge: &judge, began };
+    let show = Show { cast, stage: &stage, judge: &judge, began, stop };
     let (mqtt_address, http) = (platform.mqtt_address.clone(), platform.http);
     let played = tokio::select! {
-        played = show.rounds(&mqtt_address, http, stop) => played,
+        played = show.rounds(&mqtt_address, http) => played,
         why = platform.ended() => Err(why),
     };
     platform.stop().await;
@@ -89,22 +76,18 @@ struct Show<'a> {
     stage: &'a Stage,
     judge: &'a Judge,
     began: protocol::Timestamp,
+    stop: &'a CancellationToken,
 }
 
 impl Show<'_> {
-    async fn rounds(
-        &self,
-        mqtt_address: &str,
-        http: SocketAddr,
-        stop: &CancellationToken,
-    ) -> anyhow::Result<End> {
+    async fn rounds(&self, mqtt_address: &str, http: SocketAddr) -> anyhow::Result<End> {
         let link = LinkArgs::to(mqtt_address.parse()?);
         let mut filters = round_filters();
         filters.push(Filter::Exactly(Topic::ModelLatest));
         let mut operator = link.connect(&filters).await?;
         let ready = time::timeout(READY, everybody(http, self.cast.proplets));
         tokio::select! {
-            () = stop.cancelled() => return Ok(End::Stopped),
+            () = self.stop.cancelled() => return Ok(End::Stopped),
             ready = ready => ready.unwrap_or_else(|_| {
                 bail!("not every proplet was there within {} s", READY.as_secs())
             })?,
@@ -114,7 +97,7 @@ impl Show<'_> {
         let bar = bar(self.cast.rounds);
         let mut base = first;
         for number in 1..=self.cast.rounds {
-            match self.round(&mut operator, base, number, &bar, stop).await? {
+            match self.round(&mut operator, base, number, &bar).await? {
                 Some(version) => base = version,
                 None => {
                     bar.finish_and_clear();
@@ -136,13 +119,12 @@ impl Show<'_> {
         base: ModelVersion,
         number: u64,
         bar: &ProgressBar,
-        stop: &CancellationToken,
     ) -> anyhow::Result<Option<ModelVersion>> {
         let start = self.start(base, number)?;
         let mut heard = 0;
         bar.set_message(format!("round {number}: training"));
         let end = operator
-            .run_round(&start, stop, |news| {
+            .run_round(&start, self.stop, |news| {
                 if let RoundNews::Update { .. } = news {
                     heard += 1;
                     bar.set_message(format!("round {number}: {heard} of {} updates", start.k_of_n));
@@ -166,9 +148,8 @@ impl Show<'_> {
     }
 
     fn start(&self, base: ModelVersion, number: u64) -> anyhow::Result<RoundStart> {
-        let participants: Result<_, _> = (1..=self.cast.proplets)
-            .map(|i| format!("proplet-{i}").parse::<PropletId>())
-            .collect();
+        let participants: Result<_, _> =
+            (1..=self.cast.proplets).map(|i| format!("proplet-{i}").parse::<PropletId>()).collect();
         Ok(RoundStart {
             round_id: format!("demo-{number}").parse()?,
             model_uri: ModelUri(base),
@@ -272,7 +253,7 @@ async fn everybody(http: SocketAddr, proplets: usize) -> anyhow::Result<()> {
     }
 }
 
-fn newest(models: &PathBuf) -> anyhow::Result<u64> {
+fn newest(models: &Path) -> anyhow::Result<u64> {
     let entries = fs::read_dir(models).with_context(|| format!("read {}", models.display()))?;
     let versions = entries.filter_map(|entry| {
         let name = entry.ok()?.file_name().into_string().ok()?;

@@ -222,6 +222,34 @@ fn the_poison_matrix_has_a_reason_for_every_row() {
 }
 
 #[test]
+fn what_cannot_be_read_to_its_end_still_says_where_it_belongs() {
+    let deep = format!("{}1{}", "[".repeat(5000), "]".repeat(5000));
+    let payloads = [
+        format!(r#"{{"round_id":"r","proplet_id":"p","base_model_uri":{deep}}}"#),
+        r#"{"round_id":"r","proplet_id":"p","base_model_uri":1e999}"#.to_owned(),
+        r#"{"round_id":"r","proplet_id":"p","update":{},"update":{}}"#.to_owned(),
+    ];
+    for payload in payloads {
+        let why = read_update(payload.as_bytes(), None).unwrap_err();
+        assert_eq!(why.round_id, Some("r".parse().unwrap()), "{why}");
+        assert_eq!(why.proplet_id, Some("p".parse().unwrap()), "{why}");
+    }
+}
+
+#[test]
+fn a_poisoned_metric_does_not_cost_an_honest_update() {
+    let deep = format!("{}1{}", "[".repeat(5000), "]".repeat(5000));
+    let metrics = format!(r#"{{"a":{deep},"b":1e999,"c":"1","d":null,"loss":0.5}}"#);
+    for (metrics, kept) in [(metrics.as_str(), 1), (&deep, 0), ("7", 0), ("null", 0)] {
+        let payload = format!(
+            r#"{{"round_id":"r","proplet_id":"p","base_model_uri":"fl/models/global_model_v0","num_samples":1,"metrics":{metrics},"update":{{"b":1}}}}"#
+        );
+        let update = read_update(payload.as_bytes(), None).unwrap();
+        assert_eq!(update.metrics.len(), kept);
+    }
+}
+
+#[test]
 fn a_forwarded_message_says_who_sent_it_where_the_payload_does_not() {
     let origin = origin();
     for payload in

@@ -44,7 +44,12 @@ fn each_poisoned_update_gets_its_reason_and_the_round_goes_on() {
     outsiders_are_refused(&crowd, &operator);
     nobody_counts_twice(&crowd, &operator, &fleet);
     let late = "late".parse().unwrap();
+    // Bad metrics are dropped; they do not cost an honest update.
+    let deep = format!("{}1{}", "[".repeat(5000), "]".repeat(5000));
+    let metrics = format!("{{\"loss\":1e999,\"text\":\"1\",\"deep\":{deep}}}");
     let update = fleet.update(&late, ROUND, BASE).to_string();
+    let update = update.replace("{\"loss\":0.5}", &metrics);
+    assert!(update.contains(&metrics));
     assert_eq!(crowd.say(&operator, ROUND, "late", update).json()["verdict"], "accepted");
     let complete = operator.wait_for_complete(ROUND);
     assert_eq!(judge(&operator, &fleet, &complete).len(), 3, "{complete:?}");
@@ -221,6 +226,8 @@ fn cases() -> Vec<Case> {
     case("too-large", "too_large", update("too-large", |it| it["padding"] = json!(padding)));
     let many = vec![9.0; UPDATE_BYTES_MAX / 2];
     case("too-many", "too_large", tensors("too-many", json!({"w": many, "b": 9.0})));
+    let base = format!("\"{BASE}\"");
+    case("base-huge", "not_finite", rewritten("base-huge", &base, "1e99999"));
     malformed(&mut cases);
     cases
 }
@@ -240,14 +247,8 @@ fn malformed(cases: &mut Vec<Case>) {
         "deep",
         rewritten("deep", "\"b\":9.0", &format!("\"b\":{}1{}", "[".repeat(5000), "]".repeat(5000))),
     );
-    case(
-        "deep-elsewhere",
-        rewritten(
-            "deep-elsewhere",
-            "\"loss\":0.1",
-            &format!("\"loss\":{}1{}", "[".repeat(5000), "]".repeat(5000)),
-        ),
-    );
+    let deep = format!("{}1{}", "[".repeat(5000), "]".repeat(5000));
+    case("deep-base", rewritten("deep-base", &format!("\"{BASE}\""), &deep));
     case("ragged", rewritten("ragged", "[9.0,9.0,9.0]", "[9.0,[9.0],9.0]"));
     case("text-in-w", rewritten("text-in-w", "[9.0,9.0,9.0]", "[9.0,\"9.0\",9.0]"));
     case("null-in-w", rewritten("null-in-w", "[9.0,9.0,9.0]", "[9.0,null,9.0]"));

@@ -27,9 +27,9 @@ fn services_wait_for_a_broker_that_is_away_say_so_and_connect_when_it_comes() {
     let mut stack = plan.start();
     stack.kill(e2e::Victim::Broker);
     let services = || [&stack.manager, &stack.coordinator, &stack.model_server, &stack.proplets[0]];
-    let port = stack.brokers[0].port().to_string();
+    let waiting = format!("waiting for broker at {}", stack.brokers[0].address());
     for process in services() {
-        process.wait_for_log(&port);
+        process.wait_for_log(&waiting);
     }
     let health = stack.http.get("/health");
     assert_eq!((health.status, health.body["status"].as_str()), (503, Some("fail")), "{health:?}");
@@ -45,7 +45,7 @@ fn a_service_that_starts_before_its_broker_connects_when_it_comes() {
     let dir = tempfile::tempdir().unwrap();
     let port = free_port();
     let model_server = service(dir.path(), "model-server", port, &[]);
-    model_server.wait_for_log(&port.to_string());
+    model_server.wait_for_log(&format!("waiting for broker at tcp://127.0.0.1:{port}"));
     let broker = Broker::start_on(BrokerKind::Embedded, dir.path(), port);
     let peer = e2e::eventually("the broker listens", || {
         std::net::TcpStream::connect(("127.0.0.1", port)).ok()

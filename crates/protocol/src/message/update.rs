@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 
 use crate::{Digest, Letter, ModelUri, PropletId, Rejection, RoundId, Tensors, Topic};
 
 /// Most metrics that are kept of one update.
 pub const METRICS_MAX: usize = 64;
+
+const METRIC_NAME_LEN_MAX: usize = 64;
 
 /// One proplet's contribution to a round.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -58,10 +60,17 @@ struct Wire<'a> {
     base_model_uri: Option<Value>,
     #[serde(default, borrow)]
     num_samples: Option<&'a RawValue>,
-    #[serde(default, deserialize_with = "metrics")]
-    metrics: BTreeMap<String, f64>,
+    #[serde(default, borrow)]
+    metrics: Option<&'a RawValue>,
     #[serde(default, borrow)]
     update: Option<&'a RawValue>,
+}
+
+/// What can be read even where the rest cannot.
+#[derive(Deserialize)]
+struct Address {
+    round_id: Option<RoundId>,
+    proplet_id: Option<PropletId>,
 }
 
 /// Reads an update. `sender` is who is known to have sent it (from the topic), if anyone is; it
@@ -101,7 +110,7 @@ pub fn read_update(payload: &[u8], sender: Option<&PropletId>) -> Result<Update,
     let num_samples =
         samples(wire.num_samples).map_err(|what| fail(Rejection::NumSamples, what))?;
     let update = tensors(wire.update).map_err(|(reason, what)| fail(reason, what))?;
-    let metrics = wire.metrics;
+    let metrics = metrics(wire.metrics);
     Ok(Update { round_id, proplet_id, base_model_uri, num_samples, metrics, update })
 }
 
@@ -167,7 +176,10 @@ fn syntax(payload: &[u8], why: &serde_json::Error, sender: Option<&PropletId>) -
         None => Rejection::Malformed,
     };
     let what = format!("not JSON: {why}");
-    UpdateError { reason, what, round_id: None, proplet_id: sender.cloned() }
+    // Valid JSON can still be too deep, or hold too large a number: then it says where it belongs.
+    let address = serde_json::from_slice::<Address>(payload).ok();
+    let (round_id, named) = address.map_or((None, None), |it| (it.round_id, it.proplet_id));
+    UpdateError { reason, what, round_id, proplet_id: sender.cloned().or(named) }
 }
 
 /// Whether the text ends where the number of samples should stand.
@@ -196,16 +208,17 @@ fn offset(payload: &[u8], why: &serde_json::Error) -> usize {
     start + why.column().saturating_sub(1)
 }
 
-/// Numbers stay, everything else is dropped: a poisoned metric does not cost an honest update.
-fn metrics<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, f64>, D::Error> {
-    let Value::Object(given) = Value::deserialize(deserializer)? else {
-        return Ok(BTreeMap::new());
-    };
-    let numbers = given.into_iter().filter(|(name, _)| name.len() <= 64);
-    Ok(numbers
-        .filter_map(|(name, value)| value.as_f64().map(|number| (name, number)))
+/// Numbers stay, everything else is dropped, whatever it is: a poisoned metric does not cost an
+/// honest update.
+fn metrics(given: Option<&RawValue>) -> BTreeMap<String, f64> {
+    let named = given.map(|raw| serde_json::from_str::<BTreeMap<String, &RawValue>>(raw.get()));
+    let named = named.and_then(Result::ok).unwrap_or_default();
+    let short = named.into_iter().filter(|(name, _)| name.len() <= METRIC_NAME_LEN_MAX);
+    let number = |raw: &RawValue| serde_json::from_str::<f64>(raw.get()).ok();
+    short
+        .filter_map(|(name, raw)| number(raw).map(|number| (name, number)))
         .take(METRICS_MAX)
-        .collect())
+        .collect()
 }
 
 fn shown(text: &str) -> String {

@@ -56,7 +56,7 @@ async fn talks(config: Config) {
 #[tokio::test]
 async fn tls() {
     service::telemetry::init(service::telemetry::LogFormat::Text);
-    let (server, _dir) = server("log_dest file /tmp/team/mosq.log\nlog_type all");
+    let (server, _dir) = server("log_type all");
     talks(trusting("ssl", &server)).await;
 }
 

@@ -1,0 +1,1 @@
+//! The co-simulation endpoint: lines to and from nodes outside of this process.
