@@ -6,6 +6,7 @@ mod model;
 mod proplet;
 mod round;
 mod service;
+mod sim;
 mod task;
 mod up;
 
@@ -33,6 +34,7 @@ First steps:
   aileron up                      start a platform and keep it running
   aileron round start --watch     train one round on it, with every proplet that is alive
   aileron model list              see the models
+  aileron sim run FILE            simulate a fleet with the very same code
 
 Every service explains its settings: aileron manager --help"
 )]
@@ -59,6 +61,9 @@ enum Verb {
     /// Look at models
     #[command(subcommand)]
     Model(model::Models),
+    /// Run scenarios under virtual time
+    #[command(subcommand)]
+    Sim(sim::Sim),
     /// [service] Run tasks on proplets and forward their updates
     Manager,
     /// [service] Run rounds and aggregate updates
@@ -97,6 +102,7 @@ fn perform(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Task(task) => task.run(),
         Verb::Proplet(proplets) => proplets.run(),
         Verb::Model(models) => models.run(),
+        Verb::Sim(sim) => sim.run(),
         Verb::Manager | Verb::Coordinator | Verb::ModelServer | Verb::Broker => {
             anyhow::bail!("a service's name comes first on the command line")
         }
@@ -112,6 +118,7 @@ impl Verb {
             Self::Model(models) => models.format(),
             Self::Demo(_)
             | Self::Up(_)
+            | Self::Sim(_)
             | Self::Manager
             | Self::Coordinator
             | Self::ModelServer

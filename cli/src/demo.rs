@@ -8,6 +8,9 @@ mod story;
 
 use std::path::PathBuf;
 
+pub(crate) use central::Judge;
+pub(crate) use rows::Rows;
+pub(crate) use split::dirichlet;
 pub(crate) use story::{End, play};
 
 /// Who plays, and for how long.

@@ -5,6 +5,7 @@ mod demo;
 mod http;
 mod operator;
 mod platform;
+mod simulate;
 mod view;
 
 use std::process::ExitCode;

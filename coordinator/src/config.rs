@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use aggregate::{NUM_SAMPLES_MAX, STRATEGIES, Strategy};
-use protocol::message::FORWARD_TAIL_LEN_MAX;
 use round::{LazyRounds, PAYLOAD_LEN_MAX, Rules};
 use service::{
     settings::{MqttArgs, Settings, SettingsError, StateArgs},
@@ -29,6 +28,9 @@ pub struct CoordinatorSettings {
     /// Longest update that is taken, 1 to 268435456 bytes
     #[arg(long, value_name = "BYTES", default_value = "16777216", value_parser = clap::value_parser!(u64).range(1..=PAYLOAD_LEN_MAX as u64))]
     pub update_bytes_max: u64,
+    /// Longest model that is made, 1 to 268435456 bytes; what the model server takes
+    #[arg(long, value_name = "BYTES", default_value = "67108864", value_parser = clap::value_parser!(u64).range(1..=PAYLOAD_LEN_MAX as u64))]
+    pub model_bytes_max: u64,
     /// Most samples that one update may claim, 1 to 2^53
     #[arg(long, value_name = "COUNT", default_value = "1000000000", value_parser = clap::value_parser!(u64).range(1..=NUM_SAMPLES_MAX))]
     pub samples_max: u64,
@@ -55,6 +57,7 @@ impl CoordinatorSettings {
     pub(crate) fn rules(&self) -> Rules {
         Rules {
             update_len_max: whole(self.update_bytes_max),
+            model_len_max: whole(self.model_bytes_max),
             samples_max: self.samples_max,
             updates_min: whole(self.min_updates),
             kept_len_max: self.memory_bytes_max,
@@ -64,11 +67,11 @@ impl CoordinatorSettings {
         }
     }
 
-    /// Takes in a little more than the longest update, so that its sender hears what is wrong.
+    /// The core has a limit for each kind of message, so that whoever sent a longer one (an update,
+    /// a start) hears what is wrong.
     pub(crate) fn transport(&self) -> Result<Config, SettingsError> {
         let mut config = self.mqtt.config(Self::SERVICE, None)?;
-        let longest = whole(self.update_bytes_max).saturating_mul(2) + FORWARD_TAIL_LEN_MAX;
-        config.payload_bytes_max = config.payload_bytes_max.max(longest);
+        config.payload_bytes_max = PAYLOAD_LEN_MAX;
         Ok(config)
     }
 }

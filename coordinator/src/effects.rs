@@ -124,8 +124,13 @@ fn log(note: &Note) {
         Note::Made { round, version, digest } => {
             tracing::info!(%round, %version, %digest, "model made");
         }
-        Note::Unconfirmed { round, version, attempts } => {
-            tracing::warn!(%round, %version, attempts, "the model server does not show the model");
+        Note::Unconfirmed { round, version, attempts, shown } => {
+            let shown = shown.map(|shown| shown.0);
+            tracing::warn!(
+                %round, %version, attempts, shown,
+                "the model server does not show the model; if the newest that it shows is older than \
+                 the one before this, it has lost its state directory, and needs it back"
+            );
         }
         Note::VersionTaken { round, version, ours, theirs } => tracing::error!(
             %round, %version, %ours, %theirs,

@@ -1,4 +1,5 @@
-//! A proxy between brokers that says everything at least twice, late, and in another order.
+//! A proxy between brokers that says everything at least twice, late, and in another order; on
+//! request it also loses some of it.
 //!
 //! Each role lives on a broker of its own, so that every message of the platform crosses here.
 
@@ -35,6 +36,15 @@ pub struct Route {
     pub retain: bool,
 }
 
+/// How the bridge treats what crosses it.
+#[derive(Clone, Debug)]
+pub struct Habits {
+    pub dice: Dice,
+    /// How many messages of a hundred are lost, all their copies. Not those that a broker would
+    /// keep: it owes them to whoever comes.
+    pub lost_percent: u64,
+}
+
 /// A running bridge; taken down when dropped.
 #[derive(Debug)]
 pub struct Bridge {
@@ -53,7 +63,7 @@ struct Shared {
 #[derive(Debug)]
 struct Queue {
     due: BinaryHeap<Reverse<Copy>>,
-    dice: Dice,
+    habits: Habits,
     sequence: u64,
     down: bool,
 }
@@ -91,8 +101,8 @@ impl Ord for Copy {
 impl Bridge {
     /// Joins the brokers on `ports` by `routes`.
     #[track_caller]
-    pub fn build(ports: &[u16], routes: &'static [Route], dice: Dice) -> Self {
-        let queue = Queue { due: BinaryHeap::new(), dice, sequence: 0, down: false };
+    pub fn build(ports: &[u16], routes: &'static [Route], habits: Habits) -> Self {
+        let queue = Queue { due: BinaryHeap::new(), habits, sequence: 0, down: false };
         let shared = Arc::new(Shared {
             queue: Mutex::new(queue),
             changed: Condvar::new(),
@@ -180,8 +190,12 @@ impl Shared {
 impl Queue {
     /// Two copies at least, each with a delay of its own: so they overtake one another.
     fn push(&mut self, to: Side, retain: bool, heard: &Heard) {
-        for _ in 0..2 + self.dice.below(COPIES_MAX - 1) {
-            let delay = Duration::from_millis(self.dice.below(DELAY_MS_MAX));
+        let Habits { dice, lost_percent } = &mut self.habits;
+        if !retain && dice.below(100) < *lost_percent {
+            return;
+        }
+        for _ in 0..2 + dice.below(COPIES_MAX - 1) {
+            let delay = Duration::from_millis(dice.below(DELAY_MS_MAX));
             self.sequence += 1;
             let (at, sequence, heard) = (clock::now() + delay, self.sequence, heard.clone());
             self.due.push(Reverse(Copy { at, sequence, to, retain, heard }));

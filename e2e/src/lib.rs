@@ -19,7 +19,7 @@ mod stack;
 mod tools;
 mod turn;
 
-pub use bridge::{Bridge, Route, Side};
+pub use bridge::{Bridge, Habits, Route, Side};
 pub use broker::{Broker, BrokerKind};
 pub use clock::{Deadline, PATIENCE, eventually};
 pub use dice::Dice;

@@ -11,6 +11,9 @@ use service::{
 
 use crate::{executor, fetch};
 
+/// Every sign of life names every task that is held; the manager takes 256 KiB of that.
+const TASKS_QUEUED_MAX: i64 = 1000;
+
 /// The settings of one proplet.
 #[derive(Clone, Debug, clap::Args)]
 pub struct PropletSettings {
@@ -32,8 +35,8 @@ pub struct PropletSettings {
     /// Tasks that run at once, 1 to 256
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub concurrency: u16,
-    /// Tasks that wait for their turn, 0 to 10000; one more is refused
-    #[arg(long, value_name = "N", default_value = "64", value_parser = clap::value_parser!(u16).range(0..=10_000))]
+    /// Tasks that wait for their turn, 0 to 1000; one more is refused
+    #[arg(long, value_name = "N", default_value = "64", value_parser = clap::value_parser!(u16).range(0..=TASKS_QUEUED_MAX))]
     pub tasks_queued_max: u16,
     /// Memory of one guest, in bytes, at least 65536
     #[arg(long, value_name = "BYTES", default_value = "268435456", value_parser = clap::value_parser!(u64).range(65_536..))]
@@ -161,4 +164,28 @@ impl PropletSettings {
 
 fn size(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::{
+        Letter as _,
+        message::{AliveStatus, HeldTask, PropletAlive},
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_sign_of_life_with_all_tasks_that_can_be_held_is_one_that_the_manager_takes() {
+        let held = (0..TASKS_QUEUED_MAX + 256)
+            .map(|n| HeldTask { id: format!("{n:a>128}").parse().unwrap(), attempt: u32::MAX });
+        let alive = PropletAlive {
+            proplet_id: "p".repeat(128).parse().unwrap(),
+            status: AliveStatus::Alive,
+            namespace: String::new(),
+            tasks: Some(held.collect()),
+        };
+        let metadata = 16 << 10;
+        assert!(alive.seal().payload.len() + metadata < 256 << 10);
+    }
 }

@@ -17,6 +17,7 @@ mod cpu;
 mod failure;
 mod sandbox;
 mod stopwatch;
+pub mod virtual_time;
 mod wasm;
 
 use std::{
@@ -35,6 +36,10 @@ pub const ENV_MODEL_PATH: &str = "MODEL_PATH";
 pub const ENV_DATA_DIR: &str = "DATA_DIR";
 /// Environment variable with the path at which the guest may leave a binary update.
 pub const ENV_UPDATE_PATH: &str = "UPDATE_PATH";
+
+/// Environment variable with the task's inputs, a JSON array; absent if there are none. A module
+/// that is entered at a `run` with numbers for parameters gets them from here, in order.
+pub const ENV_INPUTS: &str = "INPUTS";
 
 /// Every executor. To add one: a file in `executor/`, and one line here.
 pub const EXECUTORS: &[Entry] = &[Entry { name: "wasm", build: wasm::build }];
@@ -194,7 +199,7 @@ pub struct Outcome {
 }
 
 /// What a guest left behind when it succeeded.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Output {
     /// All that it printed.
     pub stdout: Vec<u8>,
@@ -212,7 +217,7 @@ pub struct Metrics {
     /// Time from there to the first instruction of the guest's entry.
     pub start_us: u64,
     /// Time from the guest's start to its end.
-    pub wall_ms: u64,
+    pub wall_us: u64,
     /// CPU time of the guest, where the system says.
     pub cpu_us: u64,
     /// Fuel used, where it is counted.

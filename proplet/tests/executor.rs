@@ -13,5 +13,7 @@ mod cache;
 mod conformance;
 #[path = "executor/device.rs"]
 mod device;
+#[path = "executor/inputs.rs"]
+mod inputs;
 #[path = "executor/wasm.rs"]
 mod wasm;

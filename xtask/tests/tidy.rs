@@ -22,6 +22,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("coordinator", &["protocol", "round", "aggregate", "service"]),
     ("model-server", &["protocol", "lineage", "service"]),
     ("proplet", &["protocol", "agent", "service"]),
+    ("cosim", &["protocol", "sim"]),
     ("client-wasm", &[]),
     ("broker", &[]),
     ("cli", CLI_MAY_IMPORT),
@@ -39,6 +40,9 @@ const CLI_MAY_IMPORT: &[&str] = &[
     "proplet",
     "client-wasm",
     "broker",
+    "cosim",
+    "sim",
+    "agent",
 ];
 
 /// An outside crate has few owners: who may depend on it, and who may for its tests only.

@@ -28,6 +28,8 @@ pub struct Config {
     /// How many results of ended tasks are kept, and how many bytes they may have together.
     pub results_kept_max: usize,
     pub results_bytes_max: usize,
+    /// The longest update: a longer one could not be sent, and would be tried for ever.
+    pub update_bytes_max: usize,
     /// Bytes of updates that wait for a verdict; one update is always taken.
     pub updates_bytes_max: usize,
     /// Bytes of base models kept for the next task.
@@ -52,6 +54,8 @@ impl Config {
             result_bytes_max: 1 << 20,
             results_kept_max: 256,
             results_bytes_max: 16 << 20,
+            // As much as MQTT can carry, with what forwarding adds.
+            update_bytes_max: (256 << 20) - (64 << 10),
             updates_bytes_max: 64 << 20,
             models_bytes_max: 64 << 20,
             seed: 0,

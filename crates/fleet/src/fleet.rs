@@ -60,6 +60,10 @@ impl<R: Debug> Machine for Fleet<R> {
         acts.into_iter().map(tell).chain(reply).collect()
     }
 
+    fn disconnected(&mut self) {
+        self.state.disconnected();
+    }
+
     fn deadline(&self) -> Option<Timestamp> {
         self.state.deadline()
     }

@@ -39,6 +39,7 @@ pub use api::{
 pub use fleet::{Fleet, TABLES};
 pub use limits::Limits;
 pub use news::News;
+pub use results::SealedResults;
 pub use spec::{FileRef, Placed, Spec, SpecError};
 pub use task::{Illegal, JsonText};
 

@@ -3,13 +3,14 @@
 use bytes::Bytes;
 use protocol::{
     Envelope, Filter, OpenError, Topic,
-    message::{
-        Origin, PropletAlive, PropletCreate, PropletMetrics, RoundStart, TaskMetrics, TaskResults,
-    },
+    message::{Origin, PropletAlive, PropletCreate, PropletMetrics, RoundStart, TaskMetrics},
 };
 use serde::de::DeserializeOwned;
 
-use crate::limits::{HELLO_LEN_MAX, METADATA_LEN_MAX};
+use crate::{
+    limits::{HELLO_LEN_MAX, METADATA_LEN_MAX},
+    results::SealedResults,
+};
 
 /// A message to the manager.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,7 +21,7 @@ pub enum News {
     PropletAlive(PropletAlive),
     PropletMetrics(PropletMetrics),
     TaskMetrics(TaskMetrics),
-    TaskResults(TaskResults),
+    TaskResults(SealedResults),
 }
 
 impl News {
@@ -55,7 +56,7 @@ impl TryFrom<Envelope> for News {
             Topic::PropletAlive => hello(&envelope).map(Self::PropletAlive),
             Topic::PropletMetrics => hello(&envelope).map(Self::PropletMetrics),
             Topic::TaskMetrics => hello(&envelope).map(Self::TaskMetrics),
-            Topic::TaskResults => Ok(Self::TaskResults(envelope.open()?)),
+            Topic::TaskResults => SealedResults::read(&envelope).map(Self::TaskResults),
             Topic::RoundOpened { .. }
             | Topic::RoundAck { .. }
             | Topic::RoundAbsent { .. }

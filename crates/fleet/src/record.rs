@@ -199,8 +199,7 @@ fn restore_proplet(state: &mut State, record: Option<PropletRecord>) {
 
 fn restore_round(state: &mut State, record: Option<RoundRecord>) {
     let Some(record) = record else { return };
-    let started =
-        Started { fingerprint: record.fingerprint, at: record.at, absent: BTreeMap::new() };
+    let started = Started::new(record.fingerprint, record.at);
     state.rounds.insert(record.id, started);
 }
 

@@ -3,7 +3,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Bound,
     sync::Arc,
+    time::Duration,
 };
 
 use protocol::{
@@ -21,6 +23,11 @@ use crate::{
     task::Task,
 };
 
+/// Absences said again to one repeated start; those left out are named to the next ones, in turn.
+const REPEATS_MAX: usize = 1000;
+/// A start that is repeated sooner than this is not answered.
+const REPEAT_PAUSE: Duration = Duration::from_secs(2);
+
 /// Rounds that were started, the latest ones.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rounds {
@@ -34,6 +41,35 @@ pub(crate) struct Started {
     pub(crate) at: Timestamp,
     /// Who was said to be absent, and why.
     pub(crate) absent: BTreeMap<PropletId, (AbsentReason, Option<String>)>,
+    repeated: Repeated,
+}
+
+/// How far the absences of a round were said again; not kept.
+#[derive(Clone, Debug, Default)]
+struct Repeated {
+    at: Option<Timestamp>,
+    /// Whom the last turn named last; nobody means that all are through.
+    up_to: Option<PropletId>,
+}
+
+impl Started {
+    pub(crate) fn new(fingerprint: Digest, at: Timestamp) -> Self {
+        Self { fingerprint, at, absent: BTreeMap::new(), repeated: Repeated::default() }
+    }
+
+    /// Who is to be named again now: so many in a turn, and no two turns at once.
+    fn next_turn(&mut self, now: Timestamp) -> Vec<PropletId> {
+        if self.repeated.at.is_some_and(|at| now.since(at) < REPEAT_PAUSE) {
+            return vec![];
+        }
+        self.repeated.at = Some(now);
+        let from = self.repeated.up_to.take().map_or(Bound::Unbounded, Bound::Excluded);
+        let left = self.absent.range((from, Bound::Unbounded));
+        let turn: Vec<_> = left.take(REPEATS_MAX).map(|(proplet, _)| proplet.clone()).collect();
+        let last = self.absent.last_key_value().map(|(proplet, _)| proplet);
+        self.repeated.up_to = turn.last().filter(|it| Some(*it) != last).cloned();
+        turn
+    }
 }
 
 impl Rounds {
@@ -67,7 +103,7 @@ impl State {
         match self.rounds.get(&start.round_id) {
             Some(known) if known.fingerprint == fingerprint => {
                 self.counts.round_repeats += 1;
-                return self.repeat_absences(&start.round_id, out);
+                return self.repeat_absences(&start.round_id, now, out);
             }
             Some(_) => {
                 self.counts.round_conflicts += 1;
@@ -139,7 +175,7 @@ impl State {
     }
 
     fn remember_round(&mut self, id: &RoundId, fingerprint: Digest, at: Timestamp, out: &mut Acts) {
-        let started = Started { fingerprint, at, absent: BTreeMap::new() };
+        let started = Started::new(fingerprint, at);
         out.push(Output::Keep(record::round(id, &started)));
         self.rounds.insert(id.clone(), started);
         while self.rounds.len() > self.limits.rounds_max {
@@ -163,15 +199,11 @@ impl State {
     }
 
     /// Whoever repeats a start may have missed what was said to the first.
-    fn repeat_absences(&self, round: &RoundId, out: &mut Acts) {
-        let Some(started) = self.rounds.get(round) else { return };
-        for (proplet, (reason, error)) in &started.absent {
-            let letter = RoundAbsent {
-                round_id: round.clone(),
-                proplet_id: proplet.clone(),
-                reason: *reason,
-                error: error.clone(),
-            };
+    fn repeat_absences(&mut self, round: &RoundId, now: Timestamp, out: &mut Acts) {
+        let Some(started) = self.rounds.get_mut(round) else { return };
+        for proplet_id in started.next_turn(now) {
+            let Some((reason, error)) = started.absent.get(&proplet_id).cloned() else { continue };
+            let letter = RoundAbsent { round_id: round.clone(), proplet_id, reason, error };
             out.push(Output::Publish(letter.seal()));
         }
     }

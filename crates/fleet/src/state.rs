@@ -33,6 +33,8 @@ pub(crate) struct State {
     pub(crate) counts: Counts,
     /// Bytes of modules sent in this step.
     pub(crate) sent_len: usize,
+    /// Whether the broker is there: without it, nobody can be heard, and silence says nothing.
+    connected: bool,
     /// Restored, and not yet connected.
     restored: bool,
 }
@@ -48,6 +50,7 @@ impl State {
             metrics: Metrics::default(),
             counts: Counts::default(),
             sent_len: 0,
+            connected: false,
             restored: false,
         }
     }
@@ -63,8 +66,7 @@ impl State {
     /// Before anything else: were we able to hear?
     pub(crate) fn wake(&mut self, now: Timestamp) {
         self.sent_len = 0;
-        let late = self.proplets.next_expiry().is_some_and(|at| now.since(at) > DEAF);
-        if late || self.restored {
+        if self.next_expiry().is_some_and(|at| now.since(at) > DEAF) {
             self.proplets.grant(now + self.limits.liveness);
         }
     }
@@ -72,12 +74,18 @@ impl State {
     /// The broker is there: what was not heard while it was away says nothing. What was written
     /// down just before a restart may never have been said.
     pub(crate) fn connected(&mut self, now: Timestamp, out: &mut Acts) {
+        self.connected = true;
         self.proplets.grant(now + self.limits.liveness);
         if mem::take(&mut self.restored) {
             for proplet in self.alive_where(|it| it.lists_tasks) {
                 self.resend_unconfirmed(&proplet, Urgency::Now, now, out);
             }
         }
+    }
+
+    /// The broker is gone.
+    pub(crate) fn disconnected(&mut self) {
+        self.connected = false;
     }
 
     /// The broker may have forgotten what was on its way. Proplets that say what they hold will
@@ -107,7 +115,7 @@ impl State {
 
     /// What the time has made due.
     pub(crate) fn catch_up(&mut self, now: Timestamp, out: &mut Acts) {
-        while let Some(proplet) = self.proplets.expired(now) {
+        while let Some(proplet) = self.expired(now) {
             self.lose(&proplet, "nothing heard of it for too long", now, out);
         }
         while let Some(task) = self.tasks.pop_due(now) {
@@ -116,7 +124,16 @@ impl State {
     }
 
     pub(crate) fn deadline(&self) -> Option<Timestamp> {
-        [self.proplets.next_expiry(), self.tasks.next_due()].into_iter().flatten().min()
+        [self.next_expiry(), self.tasks.next_due()].into_iter().flatten().min()
+    }
+
+    /// A proplet that could have been heard, and has been silent for too long.
+    fn expired(&self, now: Timestamp) -> Option<PropletId> {
+        self.proplets.expired(now).filter(|_| self.connected)
+    }
+
+    fn next_expiry(&self) -> Option<Timestamp> {
+        self.proplets.next_expiry().filter(|_| self.connected)
     }
 
     /// Changes one task: keeps its record, moves it in the indexes, and says what follows. A task

@@ -17,6 +17,8 @@ use crate::{
 
 /// Offers that are held until the files have been read.
 const EARLY_MAX: usize = 16;
+/// Models that are said again when a session goes on.
+const RECENT_MAX: usize = 16;
 /// What models are called on the wire.
 const FORMAT: &str = "json";
 
@@ -137,7 +139,8 @@ impl Lineage {
     }
 
     /// A broker that lost the session may have lost the models, too; and whatever it says, at the
-    /// start of the process nobody knows what it holds.
+    /// start of the process nobody knows what it holds. One that was killed may have an old session
+    /// and lack the newest models: those are said again at every connection.
     fn connected(&mut self, resumed: bool, out: &mut Outputs) {
         let first = self.link == Link::Awaited;
         self.link = Link::Had;
@@ -145,9 +148,10 @@ impl Lineage {
         if !matches!(self.phase, Phase::Ready) {
             return;
         }
-        if first || !resumed {
-            self.replay_all();
+        if first || !resumed || self.replay.is_under_way() {
+            self.replay_newest(usize::MAX);
         } else {
+            self.replay_newest(RECENT_MAX);
             self.show_latest(out);
         }
     }
@@ -239,7 +243,7 @@ impl Lineage {
         }
         let before = std::mem::replace(&mut self.phase, Phase::Ready);
         if self.link == Link::Had {
-            self.replay_all();
+            self.replay_newest(usize::MAX);
         }
         if let Phase::Reading { early } = before {
             early.into_iter().for_each(|offer| self.judge(offer, out));
@@ -310,9 +314,9 @@ impl Lineage {
     }
 
     /// The newest first: that is what is waited for.
-    fn replay_all(&mut self) {
+    fn replay_newest(&mut self, count: usize) {
         let intact = self.records.keys().filter(|version| !self.damaged.contains(version));
-        self.replay.begin(intact.rev().copied());
+        self.replay.begin(intact.rev().take(count).copied());
     }
 
     /// The newest version whose bytes are there.

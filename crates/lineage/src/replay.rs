@@ -38,6 +38,10 @@ impl Replay {
         *self = Self { todo: versions.collect(), loading, ..Self::default() };
     }
 
+    pub(crate) fn is_under_way(&self) -> bool {
+        !self.todo.is_empty() || !self.loading.is_empty()
+    }
+
     /// The next version to load, if one may be.
     pub(crate) fn next(&mut self) -> Option<ModelVersion> {
         if self.echo_by.is_some() || self.loading.len() >= LOADS_MAX {

@@ -274,10 +274,27 @@ fn a_broker_that_lost_everything_gets_everything_the_newest_first() {
     assert_eq!(story.published().len(), 201);
     assert_eq!(story.loads[0].0, 200);
     assert_eq!(story.latest().unwrap().version.0, 200);
+}
+
+#[test]
+fn a_broker_that_came_back_with_an_old_session_gets_the_newest_models() {
+    let mut story = Story::with(200);
     story.retained.clear();
+    story.loads.clear();
     story.tell(Input::Connected { resumed: true });
-    assert_eq!(story.published(), [] as [u64; 0], "a session that holds has its models, too");
     assert_eq!(story.latest().unwrap().version.0, 200);
+    assert_eq!(story.published(), (185..=200).collect::<Vec<u64>>(), "all would be too much");
+}
+
+#[test]
+fn a_replay_that_a_reconnect_cuts_off_begins_again() {
+    let mut story = Story::with(200);
+    story.retained.clear();
+    let begun = story.lineage.step(Input::Connected { resumed: false }, story.now);
+    story.tell(Input::Connected { resumed: true });
+    let heard = story.perform(begun);
+    heard.into_iter().for_each(|input| story.tell(input));
+    assert_eq!(story.published().len(), 201, "not only the newest");
 }
 
 #[test]

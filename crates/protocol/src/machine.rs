@@ -39,6 +39,10 @@ pub trait Machine: Sized {
         now: Timestamp,
     ) -> Vec<Output<Self::Effect>>;
 
+    /// The broker is gone: silence says nothing until the next [`Input::Connected`]. For those who
+    /// conclude anything from silence; nothing follows from it at once.
+    fn disconnected(&mut self) {}
+
     /// When to step with [`Input::Tick`]; an early tick changes nothing.
     fn deadline(&self) -> Option<Timestamp>;
 }

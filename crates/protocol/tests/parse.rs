@@ -9,7 +9,8 @@ use protocol::{
     Filter, IdError, ModelUri, ModelVersion, Namespace, PropletId, Rejection, RoundId, Tensor,
     Tensors, Timestamp, Topic,
     message::{
-        Forwarded, Model, Origin, RoundStart, TaskState, Update, UpdateAck, forward, read_update,
+        Forwarded, Model, Origin, RoundStart, TaskStart, TaskState, Update, UpdateAck, forward,
+        read_update,
     },
     topic::TOPICS,
 };
@@ -234,6 +235,63 @@ fn what_cannot_be_read_to_its_end_still_says_where_it_belongs() {
         assert_eq!(why.round_id, Some("r".parse().unwrap()), "{why}");
         assert_eq!(why.proplet_id, Some("p".parse().unwrap()), "{why}");
     }
+}
+
+#[test]
+fn an_error_does_not_quote_megabytes() {
+    let huge = "x".repeat(1 << 20);
+    let update = format!(
+        r#"{{"round_id":"r","proplet_id":"p","base_model_uri":"fl/models/global_model_v0","num_samples":1,"update":{{"w":"{huge}"}}}}"#
+    );
+    let why = read_update(update.as_bytes(), None).unwrap_err();
+    assert!(why.what.len() < 600 && why.what.contains("line 1 column"), "{}", why.what.len());
+    let start = format!(
+        r#"{{"round_id":"r","model_uri":"fl/models/global_model_v0","participants":["p"],"k_of_n":"{huge}"}}"#
+    );
+    let envelope = protocol::Envelope { topic: Topic::RoundStart, payload: start.into() };
+    let why = envelope.open::<RoundStart>().unwrap_err().to_string();
+    assert!(why.len() < 600 && why.contains("line 1 column"), "{}", why.len());
+}
+
+#[test]
+fn an_address_of_a_million_parts_is_refused_in_a_few_words() {
+    let list = format!("[{}0]", "0,".repeat(1_000_000));
+    for field in ["round_id", "proplet_id", "base_model_uri", "num_samples"] {
+        let payload = format!(r#"{{"{field}":{list}}}"#);
+        let why = read_update(payload.as_bytes(), None).unwrap_err();
+        assert!(why.what.len() < 200, "{field}: {}", why.what.len());
+    }
+    let metrics: Vec<String> = (0..100_000).map(|n| format!(r#""m{n}":{n}"#)).collect();
+    let payload = format!(
+        r#"{{"round_id":"r","proplet_id":"p","base_model_uri":"fl/models/global_model_v0","num_samples":1,"metrics":{{{}}},"update":{{"b":1}}}}"#,
+        metrics.join(",")
+    );
+    let update = read_update(payload.as_bytes(), None).unwrap();
+    assert_eq!(update.metrics.len(), protocol::message::METRICS_MAX);
+}
+
+#[test]
+fn inputs_of_a_start_are_measured_before_they_are_opened() {
+    let start = |inputs: &str| format!(r#"{{"id":"t","inputs":{inputs}}}"#);
+    let read = serde_json::from_str::<TaskStart>(&start(r#"[1,{"a":[]}]"#)).unwrap();
+    assert_eq!(read.inputs.len(), 2);
+    let bomb = start(&format!("[{}0]", "0,".repeat(1 << 19)));
+    let why = serde_json::from_str::<TaskStart>(&bomb).unwrap_err().to_string();
+    assert!(why.contains("at most 1048576 are taken"), "{why}");
+    assert!(serde_json::from_str::<TaskStart>(&start("7")).is_err());
+}
+
+#[test]
+fn more_participants_than_the_limit_are_refused_before_all_are_read() {
+    let many: Vec<String> = (0..=100_000).map(|n| format!("\"p{n}\"")).collect();
+    let start = |rest: &str| {
+        format!(
+            r#"{{"round_id":"r","model_uri":"fl/models/global_model_v0","participants":[{}{rest}"#,
+            many.join(",")
+        )
+    };
+    let why = serde_json::from_str::<RoundStart>(&start(",this is not even JSON")).unwrap_err();
+    assert!(why.to_string().contains("more than 100000 participants"), "{why}");
 }
 
 #[test]

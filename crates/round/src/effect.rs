@@ -92,6 +92,8 @@ pub enum Note {
         round: RoundId,
         version: ModelVersion,
         attempts: u32,
+        /// What it shows instead.
+        shown: Option<ModelVersion>,
     },
     /// Somebody else published this version; the round's model takes the next one.
     VersionTaken {

@@ -92,6 +92,7 @@ impl Rounds {
 
     pub(crate) fn repeat_publications(&mut self, turn: &mut Turn) {
         let attempts = self.repetition.overdue();
+        let shown = self.versions.shown().map(|latest| latest.version);
         let rounds = self.open.values();
         let mut ours: Vec<_> = rounds
             .filter_map(|round| round.publication().map(|ours| (&round.spec.id, ours)))
@@ -101,7 +102,7 @@ impl Rounds {
             turn.publish(publication.seal());
             let (round, version) = (round.clone(), publication.version);
             if let Some(attempts) = attempts {
-                turn.note(Note::Unconfirmed { round, version, attempts });
+                turn.note(Note::Unconfirmed { round, version, attempts, shown });
             }
         }
     }
@@ -121,9 +122,16 @@ impl Rounds {
     fn make(&mut self, id: &RoundId, turn: &mut Turn) {
         let Some(round) = self.open.get_mut(id) else { return };
         let Phase::Ready(tensors) = &round.phase else { return };
-        let Some(version) = self.versions.take() else { return };
+        let Some(version) = self.versions.next() else { return };
         let model = Model { version, tensors: tensors.clone() };
         let publication = Publication::of(&model);
+        let (len, len_max) = (publication.payload.len(), self.rules.model_len_max);
+        if len > len_max {
+            // No version is spent on what the model server would refuse for ever.
+            let error = format!("the model has {len} bytes, at most {len_max} are taken");
+            return self.fail(id, FailReason::Aggregation, Some(error), turn);
+        }
+        self.versions.take(version);
         let digest = publication.digest;
         self.versions.learn(version, model.tensors.schema());
         self.kept_len -= round.kept_len();

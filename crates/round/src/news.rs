@@ -7,7 +7,10 @@ use protocol::{
 };
 use serde::Deserialize;
 
-use crate::PAYLOAD_LEN_MAX;
+use crate::{
+    PAYLOAD_LEN_MAX,
+    rules::{NOTICE_LEN_MAX, START_LEN_MAX},
+};
 
 /// Above this, a version is not one that anybody has counted up to.
 const VERSION_MAX: u64 = 1 << 53;
@@ -49,6 +52,7 @@ impl TryFrom<Envelope> for News {
             Topic::RoundStart => start(&envelope),
             Topic::ForwardedUpdate => Ok(Self::Update(envelope.payload)),
             Topic::RoundAbsent { round } => {
+                bounded(&envelope, NOTICE_LEN_MAX)?;
                 let absent: RoundAbsent = envelope.open()?;
                 if absent.round_id == *round {
                     return Ok(Self::Absent(absent));
@@ -78,8 +82,9 @@ impl TryFrom<Envelope> for News {
 }
 
 fn start(envelope: &Envelope) -> Result<News, OpenError> {
-    bounded(envelope)?;
-    match envelope.open::<RoundStart>() {
+    bounded(envelope, PAYLOAD_LEN_MAX)?;
+    let read = bounded(envelope, START_LEN_MAX).and_then(|()| envelope.open::<RoundStart>());
+    match read {
         Ok(start) => Ok(News::Start(start)),
         Err(why) => match envelope.open::<Named>() {
             Ok(named) => Ok(News::BadStart { round: named.round_id, what: why.to_string() }),
@@ -89,6 +94,7 @@ fn start(envelope: &Envelope) -> Result<News, OpenError> {
 }
 
 fn latest(envelope: &Envelope) -> Result<News, OpenError> {
+    bounded(envelope, NOTICE_LEN_MAX)?;
     let latest: ModelLatest = envelope.open()?;
     let version = latest.version;
     if version.0 <= VERSION_MAX && latest.topic.0 == version {
@@ -99,7 +105,7 @@ fn latest(envelope: &Envelope) -> Result<News, OpenError> {
 }
 
 fn model(envelope: &Envelope, version: ModelVersion) -> Result<News, OpenError> {
-    bounded(envelope)?;
+    bounded(envelope, PAYLOAD_LEN_MAX)?;
     let model: Model = envelope.open()?;
     if model.version != version {
         let what = format!("the payload names version {}", model.version);
@@ -109,10 +115,10 @@ fn model(envelope: &Envelope, version: ModelVersion) -> Result<News, OpenError> 
     Ok(News::Model(BaseModel { version, schema: model.tensors.schema(), digest }))
 }
 
-fn bounded(envelope: &Envelope) -> Result<(), OpenError> {
+fn bounded(envelope: &Envelope, len_max: usize) -> Result<(), OpenError> {
     let len = envelope.payload.len();
-    if len <= PAYLOAD_LEN_MAX {
+    if len <= len_max {
         return Ok(());
     }
-    Err(OpenError::TooLarge { topic: envelope.topic.clone(), len, len_max: PAYLOAD_LEN_MAX })
+    Err(OpenError::TooLarge { topic: envelope.topic.clone(), len, len_max })
 }

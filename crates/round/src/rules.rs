@@ -5,11 +5,18 @@ use std::time::Duration;
 /// Longest payload that is looked at whatever the settings say, in bytes.
 pub const PAYLOAD_LEN_MAX: usize = 256 << 20;
 
+/// Longest start of a round that is read further than its name.
+pub(crate) const START_LEN_MAX: usize = 64 << 20;
+/// Longest announcement of a model, or of an absence.
+pub(crate) const NOTICE_LEN_MAX: usize = 64 << 10;
+
 /// Limits and habits of one coordinator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// Longest update, in bytes.
     pub update_len_max: usize,
+    /// Longest model that is made, in bytes: as long as the model server takes.
+    pub model_len_max: usize,
     /// Most samples that one update may claim.
     pub samples_max: u64,
     /// Updates without which a closing round fails, where its start does not say.
@@ -47,6 +54,7 @@ impl Default for Rules {
     fn default() -> Self {
         Self {
             update_len_max: 16 << 20,
+            model_len_max: 64 << 20,
             samples_max: 1_000_000_000,
             updates_min: 1,
             kept_len_max: 1 << 30,

@@ -16,7 +16,6 @@ const ATTEMPTS_QUIET: u32 = 4;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Versions {
     made: Option<ModelVersion>,
-    newest: Option<ModelVersion>,
     shown: Option<ModelLatest>,
     schemas: BTreeMap<ModelVersion, Schema>,
 }
@@ -39,16 +38,21 @@ impl Versions {
         self.shown.as_ref()
     }
 
+    /// The last word counts, not the highest: a broker that outlived another run first tells of
+    /// that run's newest version, which the model server of this one does not have.
     pub(crate) fn show(&mut self, latest: ModelLatest) {
-        self.newest = self.newest.max(Some(latest.version));
         self.shown = Some(latest);
     }
 
     /// The next version, if it is known what is there already.
-    pub(crate) fn take(&mut self) -> Option<ModelVersion> {
-        let version = self.made.max(self.newest).filter(|_| self.shown.is_some())?.next();
+    pub(crate) fn next(&self) -> Option<ModelVersion> {
+        let shown = self.shown.as_ref()?.version;
+        Some(self.made.map_or(shown, |made| made.max(shown)).next())
+    }
+
+    /// This version is taken, from now on.
+    pub(crate) const fn take(&mut self, version: ModelVersion) {
         self.made = Some(version);
-        Some(version)
     }
 
     pub(crate) fn schema(&self, version: ModelVersion) -> Option<&Schema> {
@@ -64,10 +68,11 @@ impl Versions {
 }
 
 impl Repetition {
-    /// Something was published just now.
+    /// Something was published just now. What waits for its repetition waits no longer for it.
     pub(crate) fn begin(&mut self, now: Timestamp) {
+        let soon = now + REPEAT_MIN;
         self.attempts = 1;
-        self.next = Some(now + REPEAT_MIN);
+        self.next = Some(self.next.map_or(soon, |next| next.min(soon)));
     }
 
     /// Nothing is left to publish.

@@ -355,6 +355,72 @@ fn no_version_is_given_before_the_newest_is_known() {
 }
 
 #[test]
+fn what_a_broker_retained_from_another_run_does_not_push_the_versions_up() {
+    let mut story = Story::unconnected(Rules::default());
+    story.tell(Input::Connected { resumed: false });
+    story.hears(latest(41, Digest::of(b"model 41 of another run")));
+    story.hears(latest(0, Digest::of(b"model 0")));
+    story.hears(start("r", &["a"], 1).seal());
+    story.hears(base(0));
+    let closed = count(&mut story, &["a"]);
+    let out = story.aggregates(&job(&closed));
+    let model: serde_json::Value = serde_json::from_slice(&models(&out)[0]).unwrap();
+    assert_eq!(model["version"], 1, "the model server takes no other");
+}
+
+#[test]
+fn a_model_that_the_model_server_would_refuse_fails_its_round_and_holds_up_no_other() {
+    let mut story = Story::new(Rules { model_len_max: 40, ..Rules::default() });
+    story.hears(start("r", &["a"], 1).seal());
+    story.hears(base(0));
+    count(&mut story, &["a"]);
+    let long = tensors(&[1.0 / 3.0, 2.0 / 3.0, 1.0 / 7.0]);
+    let out = story.tell(Input::Report(Report::Aggregated { round: id("r"), tensors: long }));
+    let said = letter(&out, &failed());
+    assert_eq!(said["reason"], "aggregation");
+    assert!(said["error"].as_str().unwrap().ends_with("at most 40 are taken"), "{said}");
+    story.hears(start("r2", &["a"], 1).seal());
+    let closed = story.hears(sent(&update("r2", "a")));
+    let out = story.aggregates(&job(&closed));
+    let model: serde_json::Value = serde_json::from_slice(&models(&out)[0]).unwrap();
+    assert_eq!(model["version"], 1, "no version was spent");
+}
+
+#[test]
+fn new_models_do_not_keep_an_old_one_from_being_repeated() {
+    let (mut story, digest) = publishing();
+    let lost_at = story.now;
+    for n in 0..4 {
+        story.now = story.now + Duration::from_millis(400);
+        let round = format!("r{n}");
+        let mut out = story.hears(start(&round, &["a"], 1).seal());
+        let closed = story.hears(sent(&update(&round, "a")));
+        out.extend(story.aggregates(&job(&closed)));
+        if models(&out).iter().any(|model| Digest::of(model) == digest) {
+            assert!(story.now.since(lost_at) >= SECOND);
+            return;
+        }
+    }
+    panic!("the model server waits for the first, and refuses all others");
+}
+
+#[test]
+fn a_start_that_is_too_long_is_answered_by_name() {
+    let mut story = Story::new(Rules::default());
+    let mut asked = start("r", &["a"], 1);
+    asked.file = Some("A".repeat(64 << 20));
+    let out = story.hears(asked.seal());
+    let said = letter(&out, &failed());
+    assert_eq!(said["reason"], "bad_start");
+    assert!(said["error"].as_str().unwrap().contains("bytes, at most"), "{said}");
+    let mut long: serde_json::Value =
+        serde_json::from_slice(&latest(1, Digest::of(b"")).payload).unwrap();
+    long["format"] = json!("x".repeat(100_000));
+    let payload = long.to_string().into_bytes().into();
+    assert!(News::try_from(protocol::Envelope { topic: Topic::ModelLatest, payload }).is_err());
+}
+
+#[test]
 fn a_model_is_published_again_until_the_model_server_shows_it() {
     let (mut story, digest) = publishing();
     let mut waits = vec![];

@@ -211,6 +211,7 @@ where
             Heard::Inbound(Inbound::Lost { why }) => {
                 tracing::warn!(%why, "lost the broker");
                 self.effects.connection(false);
+                self.machine.disconnected();
                 return;
             }
             Heard::Inbound(Inbound::Delivered(id)) => {

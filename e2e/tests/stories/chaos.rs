@@ -3,7 +3,8 @@
 //! Manager, coordinator, model server and proplets have a broker each, and only the proxy between.
 
 use e2e::{
-    Bridge, BrokerKind, Dice, RoundPlan, Route, Side, StackPlan, Turn, judge, versions_are_whole,
+    Bridge, BrokerKind, Dice, Habits, RoundPlan, Route, Side, StackPlan, Turn, judge,
+    versions_are_whole,
 };
 
 const MANAGER: Side = 0;
@@ -45,12 +46,25 @@ const fn kept(filter: &'static str, from: Side, to: &'static [Side]) -> Route {
 
 #[test]
 fn models_are_exact_when_everything_is_repeated_delayed_and_reordered() {
+    let crossed = five_rounds("chaos", 0);
+    // 5 rounds, 4 proplets, a dozen messages each: the proxy was in the way of all of it.
+    assert!(crossed > 200, "only {crossed} copies crossed the bridge");
+}
+
+#[test]
+fn models_are_exact_when_every_fifth_message_is_lost_as_well() {
+    five_rounds("loss", 20);
+}
+
+/// How many copies crossed.
+fn five_rounds(story: &str, lost_percent: u64) -> u64 {
     let _turn = Turn::take();
-    let mut plan = StackPlan::new(BrokerKind::Mosquitto, 4);
+    let mut plan = StackPlan::new(BrokerKind::Mosquitto, 4).with("PROPLET_ALIVE_INTERVAL_S", 1);
     plan.apart = true;
     let stack = plan.start();
     let ports: Vec<u16> = stack.brokers.iter().map(e2e::Broker::port).collect();
-    let bridge = Bridge::build(&ports, ROUTES, Dice::of_story("chaos"));
+    let habits = Habits { dice: Dice::of_story(story), lost_percent };
+    let bridge = Bridge::build(&ports, ROUTES, habits);
     let operator = stack.operator();
     for base in 0..5 {
         let mut round = RoundPlan::one_hot(&plan.fleet, &format!("r-{base}"), base);
@@ -60,6 +74,5 @@ fn models_are_exact_when_everything_is_repeated_delayed_and_reordered() {
         assert_eq!(judge(&operator, &plan.fleet, &complete).len(), 4, "{complete:?}");
     }
     versions_are_whole(&operator, 5);
-    // 5 rounds, 4 proplets, a dozen messages each: the proxy was in the way of all of it.
-    assert!(bridge.crossed() > 200, "only {} copies crossed the bridge", bridge.crossed());
+    bridge.crossed()
 }

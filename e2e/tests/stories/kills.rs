@@ -13,8 +13,8 @@ use e2e::{
 
 const ROUNDS: u64 = 3;
 const PROPLETS: usize = 3;
-/// Longest draw of a random point: longer than a round takes on an idle machine.
-const DELAY_MS_MAX: u64 = 1500;
+/// Longest draw of a random point: twice what a round takes on an idle machine.
+const DELAY_MS_MAX: u64 = 900;
 
 /// When to pull the plug.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +33,9 @@ const POINTS: &[Point] = &[
     Point::Heard("fl/models/global_model_v{v}"),
     Point::Heard("fl/rounds/{r}/complete"),
 ];
+
+const ALL: &[Victim] =
+    &[Victim::Manager, Victim::Broker, Victim::Proplet, Victim::Coordinator, Victim::ModelServer];
 
 #[test]
 fn the_coordinator_dies_and_nothing_is_lost() {
@@ -64,9 +67,19 @@ fn mosquitto_dies_and_nothing_is_lost() {
     dies(Victim::Broker, BrokerKind::Mosquitto);
 }
 
+/// As when the power fails: all processes at the same moment, and all back in any order.
+#[test]
+fn everything_dies_at_once_and_nothing_is_lost() {
+    die(ALL, BrokerKind::Embedded);
+}
+
 fn dies(victim: Victim, broker: BrokerKind) {
+    die(&[victim], broker);
+}
+
+fn die(victims: &[Victim], broker: BrokerKind) {
     let _turn = Turn::take();
-    let mut dice = Dice::of_story(&format!("kill {victim:?} on {broker:?}"));
+    let mut dice = Dice::of_story(&format!("kill {victims:?} on {broker:?}"));
     let plan = StackPlan::new(broker, PROPLETS).with("PROPLET_ALIVE_INTERVAL_S", 2);
     let mut stack = plan.start();
     let operator = stack.operator();
@@ -79,15 +92,15 @@ fn dies(victim: Victim, broker: BrokerKind) {
         let from = operator.start(&round);
         await_point(&operator, &round, from, point);
         let killed = watch.cursor();
-        stack.kill(victim);
-        stack.start_again(victim);
-        if victim == Victim::Proplet {
+        victims.iter().for_each(|victim| stack.kill(*victim));
+        victims.iter().for_each(|victim| stack.start_again(*victim));
+        if victims.contains(&Victim::Proplet) {
             // A round that starts before the fleet is whole again goes on without the missing one.
             watch.wait_after(killed, "m/demo/c/fl/control/proplet/create", |_| true);
         }
         let complete = operator.wait_for_complete(&round.id);
         say(&format!(
-            "{victim:?} killed at {point:?}: {} of {PROPLETS} counted",
+            "{victims:?} killed at {point:?}: {} of {PROPLETS} counted",
             complete.num_updates
         ));
         assert_eq!(complete.model_version.0, base + 1, "killed at {point:?}: {complete:?}");

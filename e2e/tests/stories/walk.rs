@@ -91,6 +91,16 @@ fn a_module_is_uploaded_and_its_task_runs_twice() {
     assert_eq!(refused.status, 400, "{refused:?}");
 }
 
+#[test]
+fn a_guest_that_exports_run_as_the_note_has_it_works() {
+    let _turn = Turn::take();
+    let stack = StackPlan::new(BrokerKind::Embedded, 1).start();
+    drop(stack.operator());
+    let task = json!({"name": "run", "file": guest("run-only")});
+    let ended = stack.http.wait_for_end(&stack.http.run_task(&task));
+    assert_eq!(ended["state"], "Completed", "{ended}");
+}
+
 fn fl_task(number: u32, file: Option<String>) -> Value {
     json!({
         "name": format!("fl-round-r-http-proplet-{number}"), "file": file,

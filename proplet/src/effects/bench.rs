@@ -7,11 +7,12 @@ use agent::{ENV_ROUND_ID, Failure, GuestOutput, Outcome, RunMetrics};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use protocol::message::{FailureCode, TaskStart};
+use serde_json::Value;
 use tokio::task;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    executor::{self, Executor, Job, Limits, Metrics, Program},
+    executor::{self, ENV_INPUTS, Executor, Job, Limits, Metrics, Program},
     fetch::{self, Source},
 };
 
@@ -94,6 +95,10 @@ impl Bench {
         model: Option<Bytes>,
         cancel: CancellationToken,
     ) -> Job {
+        let mut env = start.env;
+        if !start.inputs.is_empty() {
+            env.insert(ENV_INPUTS.to_owned(), Value::Array(start.inputs).to_string());
+        }
         let mut limits = self.limits.clone();
         if start.daemon {
             limits.wall_max = Duration::MAX;
@@ -102,7 +107,7 @@ impl Bench {
             label: start.id.to_string(),
             program,
             args: start.cli_args,
-            env: start.env,
+            env,
             model,
             data_dir: self.data_dir.clone(),
             limits,
@@ -128,7 +133,7 @@ fn with_last_words(why: &executor::Failure, stderr_tail: &str) -> Failure {
 #[expect(clippy::cast_precision_loss, reason = "a duration, for the eye")]
 fn metrics(took: &Metrics) -> RunMetrics {
     RunMetrics {
-        wall_ms: took.wall_ms as f64,
+        wall_ms: took.wall_us as f64 / 1e3,
         cpu_ms: took.cpu_us as f64 / 1e3,
         memory_bytes: took.memory_bytes_peak,
         fuel: took.fuel_used,

@@ -81,6 +81,12 @@ pub enum Failure {
         /// The variable.
         name: String,
     },
+    /// The task's inputs are not what the program takes.
+    #[error("{reason}")]
+    Inputs {
+        /// What is wrong with them, and what is taken.
+        reason: String,
+    },
     /// The device's data is not there. It is never replaced by anything else.
     #[error("the data directory {} cannot be opened: {reason}", path.display())]
     DataDir {
@@ -114,6 +120,7 @@ impl Failure {
             Self::UpdateNotAFile => "update_not_a_file",
             Self::Cancelled => "cancelled",
             Self::Environment { .. } => "environment",
+            Self::Inputs { .. } => "inputs",
             Self::DataDir { .. } => "data_dir",
             Self::Host { .. } => "host",
         }

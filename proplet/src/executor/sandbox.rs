@@ -11,9 +11,9 @@ use std::{
 use super::failure::{Failure, OutputKind};
 
 /// Files and directories a guest may have at once; small, because it needs one.
-const ENTRIES_MAX: usize = 64;
-const MODEL_FILE: &str = "base";
-const UPDATE_FILE: &str = "update";
+pub(super) const ENTRIES_MAX: usize = 64;
+pub(super) const MODEL_FILE: &str = "base";
+pub(super) const UPDATE_FILE: &str = "update";
 
 /// A directory of its own for one run; removed when dropped.
 #[derive(Debug)]

@@ -1,7 +1,5 @@
 //! How long something took.
 
-use std::time::Duration;
-
 use protocol::Timestamp;
 use service::{Clock as _, SystemClock};
 
@@ -15,14 +13,6 @@ impl Stopwatch {
     }
 
     pub(super) fn elapsed_us(self) -> u64 {
-        u64::try_from(self.elapsed().as_micros()).unwrap_or(u64::MAX)
-    }
-
-    pub(super) fn elapsed_ms(self) -> u64 {
-        u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    fn elapsed(self) -> Duration {
-        SystemClock.now().since(self.0)
+        u64::try_from(SystemClock.now().since(self.0).as_micros()).unwrap_or(u64::MAX)
     }
 }

@@ -5,11 +5,13 @@
 //! guest that sleeps in the host is stopped in the same way.
 
 mod disk;
-mod ends;
-mod guest;
-mod program;
+pub(super) mod ends;
+pub(super) mod guest;
+pub(super) mod inputs;
+pub(super) mod program;
+pub(super) mod programs;
 mod runtime;
-mod stdio;
+pub(super) mod stdio;
 mod ticker;
 
 use std::{
@@ -28,7 +30,7 @@ use self::{
     stdio::{Capture, Log, Shared},
 };
 use super::{
-    Executor, Failure, Job, Metrics, Outcome, Output, Run, Settings, cpu, sandbox,
+    ENV_INPUTS, Executor, Failure, Job, Metrics, Outcome, Output, Run, Settings, cpu, sandbox,
     sandbox::Sandbox, stopwatch::Stopwatch,
 };
 
@@ -105,18 +107,19 @@ impl Inner {
         metrics.prepare_us = preparing.elapsed_us();
         metrics.origin = Some(origin);
 
+        let args = ready.arguments(job.env.get(ENV_INPUTS).map(String::as_str))?;
         let starting = Stopwatch::start();
         let cpu_before = cpu::thread_us();
         let stdout = Shared::new(Capture::new(job.limits.stdout_bytes_max));
         let stdio = (stdout.clone(), log.clone());
-        let mut store = guest::store(&runtime.engine, job, &sandbox, stdio)?;
+        let mut store = guest::store(runtime.engine(), job, &sandbox, stdio)?;
         let _ticking = runtime.ticker.guest_runs();
         let start_us = Cell::new(0);
-        let call = ready.run(&mut store, || start_us.set(starting.elapsed_us()));
+        let call = ready.run(&mut store, &args, || start_us.set(starting.elapsed_us()));
         let ended = handle.block_on(supervise(call, job, stop, &sandbox));
 
         metrics.start_us = start_us.get();
-        metrics.wall_ms = starting.elapsed_ms();
+        metrics.wall_us = starting.elapsed_us();
         let cpu_used = |before| Some(cpu::thread_us()?.saturating_sub(before));
         metrics.cpu_us = cpu_before.and_then(cpu_used).unwrap_or_default();
         metrics.memory_bytes_peak = store.data().budget.bytes_peak();
@@ -125,7 +128,7 @@ impl Inner {
         drop(store);
 
         let mut stdout = stdout.lock();
-        ends::judge(ended, job, &stdout, refused)?;
+        ends::judge(ended, &job.limits, &stdout, refused)?;
         sandbox.check_quota(job.limits.update_bytes_max)?;
         let update_file = sandbox.take_update(job.limits.update_bytes_max)?;
         Ok(Output { stdout: stdout.take(), update_file })

@@ -62,7 +62,9 @@ fn a_guest_sees_its_arguments_and_environment_and_nothing_of_the_hosts() {
         ];
         assert_eq!(lines(&output), expected);
         assert_eq!(output.update_file, None);
-        assert!(outcome.metrics.memory_bytes_peak > 0);
+        let metrics = outcome.metrics;
+        assert!(metrics.memory_bytes_peak > 0);
+        assert!(metrics.wall_us > 0 && metrics.wall_us >= metrics.start_us, "{metrics:?}");
     });
 }
 

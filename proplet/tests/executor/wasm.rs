@@ -55,7 +55,7 @@ async fn a_program_without_an_entry_says_what_is_missing() {
         "(module)",
         r#"(module (func (export "main")))"#,
         r#"(module (memory (export "_start") 1))"#,
-        r#"(module (func (export "run") (param i32)))"#,
+        r#"(module (func (export "run") (param i32 v128)))"#,
         "(component)",
     ] {
         assert_eq!(failure_of(&wat(text)).await.code(), "missing_export", "{text}");

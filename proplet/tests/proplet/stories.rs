@@ -104,10 +104,12 @@ async fn a_plain_guest_sees_its_own_environment_and_its_text_is_the_result() {
     let (proplet, _) = platform.start(&[]).await;
     let mut start: TaskStart = task("t-1", Some(guest("echo-env")));
     start.env.insert("COLOUR".to_owned(), "blue".to_owned());
+    start.inputs = vec![json!(1), json!("two")];
     platform.say(&start).await;
     let results: TaskResults = platform.result_of("t-1").await;
     let text = results.results.as_str().expect("text").to_owned();
     assert!(text.contains("COLOUR=blue\n") && text.contains("PROPLET_ID=proplet-1\n"), "{text}");
+    assert!(text.contains("INPUTS=[1,\"two\"]\n"), "{text}");
     assert!(!text.contains("HOME="), "{text}");
     proplet.stop().await;
 }

@@ -226,6 +226,11 @@ impl Agent {
             return Ok(End::Update { round, result });
         }
         let payload = update.seal().payload;
+        let (len, len_max) = (payload.len(), self.config.update_bytes_max);
+        if len > len_max {
+            let message = format!("the update has {len} bytes, at most {len_max} can be sent");
+            return Err(Failure::new("update_too_large", message));
+        }
         if let Some((count, bytes)) = self.updates.full(payload.len()) {
             let message = format!("{count} updates of {bytes} bytes still wait for a verdict");
             return Err(Failure::new("updates_full", message));

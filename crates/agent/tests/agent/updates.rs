@@ -68,6 +68,18 @@ fn a_rejected_update_is_not_said_again_and_the_tasks_result_stays() {
 }
 
 #[test]
+fn an_update_that_could_not_be_sent_fails_its_task_instead_of_being_tried_for_ever() {
+    let mut device = Device::connected(|config| config.update_bytes_max = 100);
+    device.hear(&federated("t-1", 0, "r-1", 0));
+    device.hear_model(0);
+    device.print("t-1", 0, &update("r-1", 0));
+    let results = device.take_result();
+    assert_eq!(results.code.expect("a code").0, "update_too_large");
+    assert_eq!(device.kept("updates"), 0);
+    assert_eq!(device.take_updates("r-1").len(), 0);
+}
+
+#[test]
 fn a_verdict_on_another_update_changes_nothing() {
     let mut device = trained("r-1");
     device.accept("r-2");

@@ -1,6 +1,6 @@
 //! Proplets that die, blink, and miss what was said to them.
 
-use protocol::message::TaskState;
+use protocol::{Input, Machine as _, message::TaskState};
 use serde_json::json;
 
 use super::world::{World, federated, pinned, proplet, task};
@@ -93,6 +93,48 @@ fn silence_is_loss_and_another_takes_over_and_the_first_is_called_back() {
     assert_eq!((&stops[0].id, stops[0].proplet_id.as_ref()), (&id, Some(&proplet("p1"))));
     world.report(&id, "p1", Some(1), json!({"results": "late"}));
     assert_eq!(world.state(&id), TaskState::Scheduled);
+}
+
+#[test]
+fn silence_while_the_broker_is_away_says_nothing() {
+    let mut world = World::new();
+    world.create("p1", &[]);
+    let edit = Edit { retries: Some(0), ..federated("r1", "p1") };
+    let id = running(&mut world, edit);
+
+    world.live(20.0);
+    world.fleet.disconnected();
+    assert_eq!(world.fleet_deadline(), None, "there is nothing to wait for");
+    for _ in 0..100 {
+        world.live(1.0);
+        world.step(Input::Tick);
+    }
+    assert!(world.proplet("p1").alive);
+    assert_eq!(world.state(&id), TaskState::Running);
+
+    world.step(Input::Connected { resumed: true });
+    world.live(29.0);
+    assert!(world.proplet("p1").alive, "it has not had the time to say anything");
+    world.alive("p1", &[(&id, 1)]);
+    assert!(world.stops().is_empty() && world.absences().is_empty());
+    assert_eq!(world.state(&id), TaskState::Running);
+
+    world.live(31.0);
+    assert!(!world.proplet("p1").alive, "silence counts again");
+    assert_eq!(world.state(&id), TaskState::Interrupted);
+}
+
+#[test]
+fn what_waits_to_run_again_does_not_wait_for_the_broker() {
+    let mut world = World::new();
+    world.create("p1", &[]);
+    let id = running(&mut world, pinned("p1"));
+    world.report(&id, "p1", Some(1), json!({"error": "busy", "code": "interrupted"}));
+
+    world.fleet.disconnected();
+    world.live(2.0);
+
+    assert_eq!(world.starts(), [(id, Some(proplet("p1")), 2)]);
 }
 
 #[test]

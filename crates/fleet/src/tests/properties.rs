@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use protocol::{Input, TaskId, message::TaskState};
+use protocol::{Input, Machine as _, TaskId, message::TaskState};
 use serde_json::json;
 
 use super::world::{World, federated, pinned, task};
@@ -30,6 +30,7 @@ enum Event {
     Forget { on: usize },
     Pass { tenths: u16 },
     Connected { resumed: bool },
+    Disconnected,
     Restart,
 }
 
@@ -53,6 +54,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => on.prop_map(|on| Event::Forget { on }),
         4 => (1..400_u16).prop_map(|tenths| Event::Pass { tenths }),
         1 => any::<bool>().prop_map(|resumed| Event::Connected { resumed }),
+        1 => Just(Event::Disconnected),
         1 => Just(Event::Restart),
     ]
 }
@@ -122,6 +124,7 @@ fn happen(world: &mut World, event: Event) {
         Event::Forget { on } => drop(world.ask(Ask::ForgetProplet(PROPLETS[on].parse().unwrap()))),
         Event::Pass { tenths } => world.live(f64::from(tenths) / 10.0),
         Event::Connected { resumed } => drop(world.step(Input::Connected { resumed })),
+        Event::Disconnected => world.fleet.disconnected(),
         Event::Restart => {
             world.restart();
             world.step(Input::Connected { resumed: true });

@@ -66,6 +66,34 @@ fn who_cannot_take_part_is_named_at_once_and_again_for_those_who_ask_again() {
 }
 
 #[test]
+fn however_many_are_absent_and_however_often_one_asks_few_are_named_again_at_a_time() {
+    let names: Vec<_> = (0..2500).map(|n| format!("p{n:04}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let mut world = World::new();
+    world.start_round("r1", &names);
+    assert_eq!(world.absences().len(), 2500);
+    let topic = Topic::RoundAbsent { round: "r1".parse().unwrap() };
+    let asked_again = |world: &mut World| -> Vec<String> {
+        world.start_round("r1", &names);
+        let said = world.taken(|it| *it == topic);
+        said.iter().map(|it| it.open::<Value>().unwrap()["proplet_id"].to_string()).collect()
+    };
+
+    let mut named = vec![];
+    for turn in [1000, 1000, 500] {
+        let now = asked_again(&mut world);
+        assert_eq!(now.len(), turn);
+        named.extend(now);
+        assert!(asked_again(&mut world).is_empty(), "asked at the same moment");
+        world.pass(3.0);
+    }
+
+    let all: Vec<_> = names.iter().map(|name| format!("\"{name}\"")).collect();
+    assert_eq!(named, all, "each in its turn");
+    assert_eq!(asked_again(&mut world), all[..1000], "and around again");
+}
+
+#[test]
 fn the_same_round_with_another_content_changes_nothing() {
     let mut world = World::new();
     world.create("p1", &[]);

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use protocol::{Topic, message::TaskState};
+use protocol::{Envelope, TaskId, Topic, message::TaskState};
 use serde_json::{Value, json};
 
 use super::world::{World, pinned, proplet, task};
-use crate::{Answer, Ask, Edit, Limits, Page, Refusal, RefusalKind, TaskFilter};
+use crate::{Answer, Ask, Edit, Limits, News, Page, Refusal, RefusalKind, TaskFilter, TaskView};
 
 #[test]
 fn a_task_goes_its_way_and_its_end_does_not_change() {
@@ -259,6 +259,51 @@ fn there_is_only_so_much_room() {
 
     world.start_round("r1", &["p1"]);
     assert_eq!(world.absences()[0].error.as_deref(), Some("1 tasks are held, no more"));
+}
+
+#[test]
+fn a_result_stays_closed_until_its_sender_has_a_say_and_its_length_is_known() {
+    let mut world = World::with(Limits { results_len_max: 1000, ..Limits::default() });
+    world.create("p1", &[]);
+    let says = |id: &TaskId, results: &str| -> Envelope {
+        let (topic, attempt) = (Topic::TaskResults, 1);
+        let text = format!(
+            r#"{{"task_id":"{id}","proplet_id":"p1","attempt":{attempt},"results": {results}}}"#
+        );
+        Envelope { topic, payload: text.into() }
+    };
+    // Nobody who opens it can say how long it is: too deep for that.
+    let deep = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    let letter = says(&task("job"), &deep(100_000));
+    let held = letter.payload.as_ptr_range();
+    let News::TaskResults(news) = News::try_from(letter.clone()).unwrap() else { panic!() };
+    let results = news.results.unwrap();
+    assert!(held.contains(&results.as_ptr()) && results.len() == 200_000, "not even copied");
+
+    let mut ends = |results: &str| -> TaskView {
+        let id = world.make("job", Edit::default());
+        world.start(&id);
+        let letter = says(&id, results);
+        world.say(letter.topic, letter.payload);
+        let view = world.view(&id);
+        world.ask(Ask::DeleteTask(id)).unwrap();
+        view
+    };
+    let view = ends(&deep(100_000));
+    assert_eq!((view.state, view.code.as_deref()), (TaskState::Failed, Some("result_too_large")));
+    let error = "results have 200000 bytes, at most 1000 are kept of a task";
+    assert_eq!(view.error.as_deref(), Some(error));
+    let view = ends(&deep(101));
+    assert_eq!((view.state, view.code.as_deref()), (TaskState::Failed, Some("result_too_deep")));
+    let error = "results are nested more than 100 deep";
+    assert_eq!(view.error.as_deref(), Some(error));
+    let brackets = r#"{"text": "[[\"[[\\", "a": [1.50, 1e999]}"#.replace(' ', &" ".repeat(20));
+    for good in [&deep(100), &brackets, &format!("\"{}\"", "[".repeat(500))] {
+        let view = ends(good);
+        assert_eq!(view.state, TaskState::Completed, "{:?}", view.error);
+        assert_eq!(view.results.unwrap().as_str(), good, "as it was said");
+    }
+    assert_eq!(ends("null").results.unwrap().as_str(), "null");
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! A round's start: what an operator asks for.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt};
 
-use serde::{Deserialize, Deserializer, Serialize, de::Error};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error, SeqAccess, Visitor},
+};
 use serde_json::value::RawValue;
 
 use crate::{Digest, Letter, ModelUri, PropletId, RoundId, Topic};
@@ -111,13 +114,33 @@ impl<'de> Deserialize<'de> for Hyperparams {
 fn participants<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeSet<PropletId>, D::Error> {
-    let set = BTreeSet::deserialize(deserializer)?;
-    match set.len() {
-        0 => Err(D::Error::custom("participants is empty")),
-        n if n > PARTICIPANTS_MAX => {
-            Err(D::Error::custom(format!("{n} participants, at most {PARTICIPANTS_MAX} are taken")))
+    let set = deserializer.deserialize_seq(Names)?;
+    if set.is_empty() {
+        return Err(D::Error::custom("participants is empty"));
+    }
+    Ok(set)
+}
+
+/// Stops at the limit, so that a list of millions is not held before it is refused.
+struct Names;
+
+impl<'de> Visitor<'de> for Names {
+    type Value = BTreeSet<PropletId>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of proplet ids")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut names = BTreeSet::new();
+        while let Some(name) = seq.next_element()? {
+            names.insert(name);
+            if names.len() > PARTICIPANTS_MAX {
+                let what = format!("more than {PARTICIPANTS_MAX} participants");
+                return Err(A::Error::custom(what));
+            }
         }
-        _ => Ok(set),
+        Ok(names)
     }
 }
 

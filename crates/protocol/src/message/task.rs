@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 use crate::{Letter, PropletId, TaskId, Topic};
 
@@ -18,7 +18,7 @@ pub struct TaskStart {
     /// The module itself, base64.
     #[serde(default)]
     pub file: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "inputs")]
     pub inputs: Vec<Value>,
     #[serde(default)]
     pub cli_args: Vec<String>,
@@ -38,6 +38,19 @@ pub struct TaskStart {
     /// Sent on the named proplet's own topic rather than to everybody.
     #[serde(skip)]
     pub directed: bool,
+}
+
+/// Longest `inputs` of a start, as JSON text: opened, they take many times that.
+const INPUTS_LEN_MAX: usize = 1 << 20;
+
+fn inputs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Value>, D::Error> {
+    let raw = Box::<RawValue>::deserialize(deserializer)?;
+    let len = raw.get().len();
+    if len > INPUTS_LEN_MAX {
+        let what = format!("inputs has {len} bytes, at most {INPUTS_LEN_MAX} are taken");
+        return Err(D::Error::custom(what));
+    }
+    serde_json::from_str(raw.get()).map_err(D::Error::custom)
 }
 
 /// Asks a proplet to stop a task.

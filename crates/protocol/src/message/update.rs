@@ -1,11 +1,16 @@
 //! A proplet's update: what it learned, from how much data, starting from which model.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, value::RawValue};
+use serde::{
+    Deserialize, Deserializer as _, Serialize,
+    de::{MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
 
-use crate::{Digest, Letter, ModelUri, PropletId, Rejection, RoundId, Tensors, Topic};
+use crate::{
+    Digest, Letter, ModelUri, PropletId, Rejection, RoundId, Tensors, Topic, envelope::brief,
+};
 
 /// Most metrics that are kept of one update.
 pub const METRICS_MAX: usize = 64;
@@ -52,12 +57,12 @@ impl Letter for Update {
 /// What is read first: who speaks of what. The rest stays text until that is known.
 #[derive(Deserialize)]
 struct Wire<'a> {
-    #[serde(default)]
-    round_id: Option<Value>,
-    #[serde(default)]
-    proplet_id: Option<Value>,
-    #[serde(default)]
-    base_model_uri: Option<Value>,
+    #[serde(default, borrow)]
+    round_id: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    proplet_id: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    base_model_uri: Option<&'a RawValue>,
     #[serde(default, borrow)]
     num_samples: Option<&'a RawValue>,
     #[serde(default, borrow)]
@@ -85,10 +90,10 @@ pub fn read_update(payload: &[u8], sender: Option<&PropletId>) -> Result<Update,
     };
     let wire: Wire<'_> =
         serde_json::from_slice(payload).map_err(|why| syntax(payload, &why, sender))?;
-    let round_id: RoundId = id(wire.round_id.as_ref(), "round_id").map_err(malformed)?;
-    let named = match &wire.proplet_id {
-        None | Some(Value::Null) => None,
-        given => Some(id(given.as_ref(), "proplet_id").map_err(malformed)?),
+    let round_id: RoundId = id(wire.round_id, "round_id").map_err(malformed)?;
+    let named = match wire.proplet_id {
+        None => None,
+        given => Some(id(given, "proplet_id").map_err(malformed)?),
     };
     let fail = |reason, what: String| UpdateError {
         reason,
@@ -105,8 +110,7 @@ pub fn read_update(payload: &[u8], sender: Option<&PropletId>) -> Result<Update,
         (None, Some(named)) => named.clone(),
         (None, None) => return Err(fail(Rejection::Malformed, "proplet_id is missing".into())),
     };
-    let base_model_uri =
-        base(wire.base_model_uri.as_ref()).map_err(|(reason, what)| fail(reason, what))?;
+    let base_model_uri = base(wire.base_model_uri).map_err(|(reason, what)| fail(reason, what))?;
     let num_samples =
         samples(wire.num_samples).map_err(|what| fail(Rejection::NumSamples, what))?;
     let update = tensors(wire.update).map_err(|(reason, what)| fail(reason, what))?;
@@ -115,27 +119,29 @@ pub fn read_update(payload: &[u8], sender: Option<&PropletId>) -> Result<Update,
 }
 
 fn id<T: std::str::FromStr<Err = crate::IdError>>(
-    given: Option<&Value>,
+    given: Option<&RawValue>,
     field: &str,
 ) -> Result<T, String> {
-    match given {
-        Some(Value::String(text)) => text.parse().map_err(|why| format!("{field}: {why}")),
-        Some(other) => Err(format!("{field} takes a string, not {}", shown(&other.to_string()))),
-        None => Err(format!("{field} is missing")),
+    let Some(raw) = given else { return Err(format!("{field} is missing")) };
+    match serde_json::from_str::<String>(raw.get()) {
+        Ok(text) => text.parse().map_err(|why| format!("{field}: {why}")),
+        Err(_) => Err(format!("{field} takes a string, not {}", shown(raw.get()))),
     }
 }
 
 /// An address of something else than a model of ours is a stale base, not a syntax error.
-fn base(given: Option<&Value>) -> Result<ModelUri, (Rejection, String)> {
-    match given {
-        Some(Value::String(text)) => text
+fn base(given: Option<&RawValue>) -> Result<ModelUri, (Rejection, String)> {
+    let Some(raw) = given else {
+        return Err((Rejection::Malformed, "base_model_uri is missing".into()));
+    };
+    match serde_json::from_str::<String>(raw.get()) {
+        Ok(text) => text
             .parse()
             .map_err(|why: crate::ModelUriError| (Rejection::StaleBase, why.to_string())),
-        Some(other) => {
-            let what = format!("base_model_uri takes a string, not {}", shown(&other.to_string()));
+        Err(_) => {
+            let what = format!("base_model_uri takes a string, not {}", shown(raw.get()));
             Err((Rejection::Malformed, what))
         }
-        None => Err((Rejection::Malformed, "base_model_uri is missing".into())),
     }
 }
 
@@ -153,7 +159,7 @@ fn tensors(given: Option<&RawValue>) -> Result<Tensors, (Rejection, String)> {
     let tensors: Tensors = serde_json::from_str(raw.get()).map_err(|why| {
         let reason =
             if is_out_of_range(&why) { Rejection::NotFinite } else { Rejection::Malformed };
-        (reason, format!("update: {why}"))
+        (reason, format!("update: {}", brief(&why)))
     })?;
     match tensors.not_finite() {
         Some(name) => Err((Rejection::NotFinite, format!("tensor {name:?} is not finite"))),
@@ -175,7 +181,7 @@ fn syntax(payload: &[u8], why: &serde_json::Error, sender: Option<&PropletId>) -
         None if is_out_of_range(why) => Rejection::NotFinite,
         None => Rejection::Malformed,
     };
-    let what = format!("not JSON: {why}");
+    let what = format!("not JSON: {}", brief(why));
     // Valid JSON can still be too deep, or hold too large a number: then it says where it belongs.
     let address = serde_json::from_slice::<Address>(payload).ok();
     let (round_id, named) = address.map_or((None, None), |it| (it.round_id, it.proplet_id));
@@ -209,16 +215,34 @@ fn offset(payload: &[u8], why: &serde_json::Error) -> usize {
 }
 
 /// Numbers stay, everything else is dropped, whatever it is: a poisoned metric does not cost an
-/// honest update.
+/// honest update, and however many there are, no more than are kept take memory.
 fn metrics(given: Option<&RawValue>) -> BTreeMap<String, f64> {
-    let named = given.map(|raw| serde_json::from_str::<BTreeMap<String, &RawValue>>(raw.get()));
-    let named = named.and_then(Result::ok).unwrap_or_default();
-    let short = named.into_iter().filter(|(name, _)| name.len() <= METRIC_NAME_LEN_MAX);
-    let number = |raw: &RawValue| serde_json::from_str::<f64>(raw.get()).ok();
-    short
-        .filter_map(|(name, raw)| number(raw).map(|number| (name, number)))
-        .take(METRICS_MAX)
-        .collect()
+    let read =
+        given.map(|raw| serde_json::Deserializer::from_str(raw.get()).deserialize_map(Numbers));
+    read.and_then(Result::ok).unwrap_or_default()
+}
+
+struct Numbers;
+
+impl<'de> Visitor<'de> for Numbers {
+    type Value = BTreeMap<String, f64>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of numbers")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut numbers = BTreeMap::new();
+        while let Some((name, raw)) = map.next_entry::<String, &RawValue>()? {
+            if name.len() > METRIC_NAME_LEN_MAX || numbers.len() == METRICS_MAX {
+                continue;
+            }
+            if let Ok(number) = serde_json::from_str::<f64>(raw.get()) {
+                numbers.insert(name, number);
+            }
+        }
+        Ok(numbers)
+    }
 }
 
 fn shown(text: &str) -> String {

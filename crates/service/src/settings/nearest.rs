@@ -14,26 +14,13 @@ pub(super) fn nearest<'a>(
         .map(|(_, name)| name)
 }
 
-/// Levenshtein's distance, without regard to case and to `-` against `_`.
+/// Edits from one name to the other, without regard to case and to `-` against `_`.
 fn distance(a: &str, b: &str) -> usize {
-    let plain = |text: &str| -> Vec<char> {
-        text.chars()
-            .take(200)
-            .map(|c| if c == '-' { '_' } else { c.to_ascii_lowercase() })
-            .collect()
+    let plain = |text: &str| -> String {
+        let shown = text.chars().take(200);
+        shown.map(|c| if c == '-' { '_' } else { c.to_ascii_lowercase() }).collect()
     };
-    let (a, b) = (plain(a), plain(b));
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(from != to);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(row[j + 1] + 1);
-        }
-    }
-    row[b.len()]
+    strsim::levenshtein(&plain(a), &plain(b))
 }
 
 #[cfg(test)]

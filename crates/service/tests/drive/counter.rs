@@ -22,6 +22,8 @@ pub(crate) struct Counter {
     /// How long after each step it wants a tick.
     pub(crate) tick_after: Option<Duration>,
     pub(crate) deadline: Option<Timestamp>,
+    /// How often it was told that the broker is gone.
+    pub(crate) disconnected: u32,
 }
 
 #[derive(Debug)]
@@ -78,6 +80,10 @@ impl Machine for Counter {
             Output::Promise(sum_is(self.sum)),
             Output::Effect(Effect::Reached(self.sum)),
         ]
+    }
+
+    fn disconnected(&mut self) {
+        self.disconnected += 1;
     }
 
     fn deadline(&self) -> Option<Timestamp> {

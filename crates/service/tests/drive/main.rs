@@ -259,6 +259,7 @@ async fn a_lost_broker_is_told_and_its_return_is_a_connection() {
     broker.crash();
     running.until(Event::Did(Effect::Connected { resumed: false })).await;
     let mut driver = running.stop().await;
+    assert_eq!(driver.machine.disconnected, 2);
     let peer = peer(&broker).await;
 
     // What is left can say goodbye.

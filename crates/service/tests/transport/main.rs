@@ -8,3 +8,4 @@ mod mqtt;
 mod proxy;
 mod suite;
 mod tls;
+mod websocket;

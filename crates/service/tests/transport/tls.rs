@@ -1,17 +1,18 @@
-//! Encrypted connections and WebSockets, against Mosquitto.
+//! Encrypted connections, against Mosquitto, and WebSockets, through a bridge.
 
 use std::path::{Path, PathBuf};
 
 use protocol::{Filter, Topic};
 use service::{
-    PromiseId, Transport as _,
+    Inbound, PromiseId, Transport as _,
     settings::MqttAddress,
     transport::mqtt::{Config, Mqtt, Tls},
 };
 
 use crate::{
-    ground::{config, connected, delivered, envelope, message},
+    ground::{config, connected, embedded, envelope, until},
     mosquitto::Mosquitto,
+    websocket::Bridge,
 };
 
 fn file(name: &str) -> PathBuf {
@@ -19,7 +20,7 @@ fn file(name: &str) -> PathBuf {
 }
 
 /// Mosquitto gives up root before it reads its key, so it gets a copy that it can read.
-fn server(extra: &str) -> (Mosquitto, tempfile::TempDir) {
+fn server() -> (Mosquitto, tempfile::TempDir) {
     use std::os::unix::fs::PermissionsExt as _;
     let dir = tempfile::tempdir().unwrap();
     let open = |path: &Path, mode| {
@@ -31,59 +32,59 @@ fn server(extra: &str) -> (Mosquitto, tempfile::TempDir) {
         open(&dir.path().join(name), 0o644);
     }
     let at = dir.path().display();
-    let tls =
-        format!("allow_anonymous true\ncertfile {at}/server.pem\nkeyfile {at}/server.key\n{extra}");
+    let tls = format!("allow_anonymous true\ncertfile {at}/server.pem\nkeyfile {at}/server.key");
     (Mosquitto::start(&tls), dir)
 }
 
-fn trusting(scheme: &str, server: &Mosquitto) -> Config {
+fn trusting(authority: &str, server: &Mosquitto) -> Config {
     let address: MqttAddress =
-        format!("{scheme}://localhost:{}", server.address.port()).parse().unwrap();
-    let tls = Tls::load(&address, Some(&file("ca.pem"))).unwrap();
-    Config { address, tls, ..config(server.address, "tls") }
+        format!("ssl://localhost:{}", server.address.port()).parse().unwrap();
+    let tls = Tls::load(&address, Some(&file(authority))).unwrap();
+    Config { address, tls, ..config(server.address, authority) }
 }
 
+/// Says something large, and hears it; in which order the broker answers is its business.
 async fn talks(config: Config) {
     let mut transport = Mqtt::connect(config);
     transport.listen(Filter::Exactly(Topic::TaskResults));
     connected(&mut transport).await;
-    let text = vec![b'x'; 100000];
-    transport.publish(envelope(Topic::TaskResults, text.clone()), Some(PromiseId(1)));
-    delivered(&mut transport).await;
-    assert_eq!(message(&mut transport).await.0.payload, text);
+    let said = envelope(Topic::TaskResults, vec![b'x'; 300_000]);
+    transport.publish(said.clone(), Some(PromiseId(1)));
+    let (mut is_delivered, mut is_heard) = (false, false);
+    until(&mut transport, |inbound| {
+        match inbound {
+            Inbound::Delivered(id) => is_delivered |= id == PromiseId(1),
+            Inbound::Message { envelope, .. } => is_heard |= envelope == said,
+            Inbound::Connected { .. } | Inbound::Lost { .. } => panic!("{inbound:?}"),
+        }
+        (is_delivered && is_heard).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
-async fn tls() {
-    service::telemetry::init(service::telemetry::LogFormat::Text);
-    let (server, _dir) = server("log_type all");
-    talks(trusting("ssl", &server)).await;
-}
-
-#[tokio::test]
-async fn websocket_over_tls() {
-    let (server, _dir) = server("protocol websockets");
-    talks(trusting("wss", &server)).await;
-}
-
-#[tokio::test]
-async fn websocket() {
-    let server = Mosquitto::start("allow_anonymous true\nprotocol websockets");
-    talks(trusting("ws", &server)).await;
+async fn a_server_that_is_trusted_is_talked_to() {
+    let (server, _dir) = server();
+    talks(trusting("ca.pem", &server)).await;
 }
 
 #[tokio::test]
 async fn a_server_that_is_not_trusted_gets_nothing() {
-    let (server, _dir) = server("");
-    let good = trusting("ssl", &server);
-    // An authority that has not signed the server's certificate.
-    let tls = Tls::load(&good.address, Some(&file("other.pem"))).unwrap();
-    let config = Config { client_id: "distrusts".to_owned(), tls, ..good.clone() };
-    let mut distrusts = Mqtt::connect(config);
+    let (server, _dir) = server();
+    let mut distrusts = Mqtt::connect(trusting("other.pem", &server));
     while distrusts.counts().failures < 2 {
         let wait = std::time::Duration::from_millis(10);
         let nothing = tokio::time::timeout(wait, distrusts.next()).await;
         assert!(nothing.is_err(), "{nothing:?}");
     }
-    talks(good).await;
+    assert_eq!(distrusts.counts().connections, 0);
+}
+
+#[tokio::test]
+async fn a_websocket_is_talked_through() {
+    let running = embedded(broker::PACKET_BYTES_MAX).await;
+    let bridge = Bridge::start(running.address()).await;
+    let address: MqttAddress = format!("ws://{}/mqtt", bridge.address).parse().unwrap();
+    talks(Config { address, ..config(bridge.address, "websocket") }).await;
+    running.stop().await;
 }

@@ -4,13 +4,13 @@ use wasmtime::Trap;
 use wasmtime_wasi::I32Exit;
 
 use super::{
-    super::{Failure, Job, OutputKind, TrapKind},
+    super::{Failure, Limits, OutputKind, TrapKind},
     stdio::Capture,
 };
 
 /// Who ended the guest.
 #[derive(Debug)]
-pub(super) enum Ended {
+pub(in crate::executor) enum Ended {
     /// It returned, exited or trapped.
     Itself(wasmtime::Result<()>),
     /// Its time was over.
@@ -22,13 +22,12 @@ pub(super) enum Ended {
 }
 
 /// Whether this end is a success; if not, the failure that explains it best.
-pub(super) fn judge(
+pub(in crate::executor) fn judge(
     ended: Ended,
-    job: &Job,
+    limits: &Limits,
     stdout: &Capture,
     memory_refused: bool,
 ) -> Result<(), Failure> {
-    let limits = &job.limits;
     if stdout.overflowed() {
         let limit_bytes = limits.stdout_bytes_max as u64;
         return Err(Failure::OutputTooLarge { kind: OutputKind::Stdout, limit_bytes });

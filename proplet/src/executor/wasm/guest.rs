@@ -10,9 +10,9 @@ use super::{
     stdio::{Capture, Log, Shared},
 };
 
-const GUEST_DATA: &str = "/data";
-const GUEST_MODEL: &str = "/model";
-const GUEST_OUT: &str = "/out";
+pub(in crate::executor) const GUEST_DATA: &str = "/data";
+pub(in crate::executor) const GUEST_MODEL: &str = "/model";
+pub(in crate::executor) const GUEST_OUT: &str = "/out";
 /// A component is made of several instances with a table and a memory each; a bomb of thousands.
 const INSTANCES_MAX: usize = 64;
 
@@ -94,7 +94,7 @@ fn open(wasi: &mut WasiCtxBuilder, host: &Path, guest: &str, perms: FsPerms) -> 
 
 /// Grants memory up to a limit, and remembers that it had to refuse.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(in crate::executor) struct Budget {
     bytes_max: usize,
     bytes: usize,
     bytes_peak: usize,
@@ -104,7 +104,7 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    fn new(bytes_max: usize, table_elements_max: usize) -> Self {
+    pub(in crate::executor) fn new(bytes_max: usize, table_elements_max: usize) -> Self {
         Self {
             bytes_max,
             bytes: 0,
@@ -116,12 +116,12 @@ impl Budget {
     }
 
     /// The most bytes the guest had at once, over all its memories.
-    pub(super) fn bytes_peak(&self) -> u64 {
+    pub(in crate::executor) fn bytes_peak(&self) -> u64 {
         self.bytes_peak as u64
     }
 
     /// Whether the guest wanted more than it could have.
-    pub(super) fn refused(&self) -> bool {
+    pub(in crate::executor) fn refused(&self) -> bool {
         self.refused
     }
 }

@@ -3,28 +3,29 @@
 
 use std::path::Path;
 
-use wasmtime::{Engine, InstancePre, Linker, Module, UnknownImportError, component};
+use wasmtime::{Engine, InstancePre, Linker, Module, UnknownImportError, Val, component};
 use wasmtime_wasi::{I32Exit, p1, p2, p2::bindings::CommandPre};
 
 use super::{
     super::{Failure, Program},
     guest::Guest,
+    inputs::{self, Number},
 };
 
 const START: &str = "_start";
-const RUN: &str = "run";
+pub(in crate::executor) const RUN: &str = "run";
 /// What a module without `_start` wants called first.
-const INITIALIZE: &str = "_initialize";
+pub(in crate::executor) const INITIALIZE: &str = "_initialize";
 
 /// The two kinds of WebAssembly program, told apart by their first eight bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::executor) enum Kind {
     Module,
     Component,
 }
 
 impl Kind {
-    pub(super) fn of(program: &Program) -> Result<Self, Failure> {
+    pub(in crate::executor) fn of(program: &Program) -> Result<Self, Failure> {
         match program.bytes() {
             [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Ok(Self::Module),
             [0, b'a', b's', b'm', _, 0, 1, 0, ..] => Ok(Self::Component),
@@ -37,13 +38,17 @@ impl Kind {
 }
 
 /// Machine code, not yet joined to the host.
-pub(super) enum Code {
+pub(in crate::executor) enum Code {
     Module(Module),
     Component(component::Component),
 }
 
 impl Code {
-    pub(super) fn compile(engine: &Engine, kind: Kind, bytes: &[u8]) -> Result<Self, Failure> {
+    pub(in crate::executor) fn compile(
+        engine: &Engine,
+        kind: Kind,
+        bytes: &[u8],
+    ) -> Result<Self, Failure> {
         let compiled = match kind {
             Kind::Module => Module::from_binary(engine, bytes).map(Self::Module),
             Kind::Component => {
@@ -55,7 +60,11 @@ impl Code {
 
     /// Maps machine code that lies in a file.
     #[expect(unsafe_code, reason = "machine code has to be mapped as such")]
-    pub(super) fn load(engine: &Engine, kind: Kind, path: &Path) -> wasmtime::Result<Self> {
+    pub(in crate::executor) fn load(
+        engine: &Engine,
+        kind: Kind,
+        path: &Path,
+    ) -> wasmtime::Result<Self> {
         // SAFETY: the file lies in a directory that only we write to, was written by an engine of
         // this configuration, and had the digest of what was written a moment ago.
         match kind {
@@ -66,7 +75,7 @@ impl Code {
         }
     }
 
-    pub(super) fn serialize(&self) -> wasmtime::Result<Vec<u8>> {
+    pub(in crate::executor) fn serialize(&self) -> wasmtime::Result<Vec<u8>> {
         match self {
             Self::Module(module) => module.serialize(),
             Self::Component(component) => component.serialize(),
@@ -98,9 +107,9 @@ impl Linkers {
     pub(super) fn link(&self, code: &Code) -> Result<Ready, Failure> {
         match code {
             Code::Module(module) => {
-                let entry = entry(module)?;
+                let (entry, params) = way_in(module)?;
                 let pre = self.module.instantiate_pre(module).map_err(|error| missing(&error))?;
-                Ok(Ready::Module { pre, entry })
+                Ok(Ready::Module { pre, entry, params })
             }
             Code::Component(component) => {
                 let pre =
@@ -115,20 +124,29 @@ impl Linkers {
 
 /// A program that can be started at once, again and again.
 pub(super) enum Ready {
-    Module { pre: InstancePre<Guest>, entry: &'static str },
+    Module { pre: InstancePre<Guest>, entry: &'static str, params: Vec<Number> },
     Component(CommandPre<Guest>),
 }
 
 impl Ready {
+    /// What its entry is called with, out of the task's inputs.
+    pub(super) fn arguments(&self, inputs: Option<&str>) -> Result<Vec<Val>, Failure> {
+        match self {
+            Self::Module { params, .. } => inputs::arguments(params, inputs),
+            Self::Component(_) => Ok(vec![]),
+        }
+    }
+
     /// Starts the program in a fresh store and runs it to its end; `started` is called before the
     /// first instruction of its entry.
     pub(super) async fn run(
         &self,
         store: &mut wasmtime::Store<Guest>,
+        args: &[Val],
         started: impl FnOnce(),
     ) -> wasmtime::Result<()> {
         match self {
-            Self::Module { pre, entry } => {
+            Self::Module { pre, entry, .. } => {
                 let instance = pre.instantiate_async(&mut *store).await?;
                 let function = instance
                     .get_func(&mut *store, entry)
@@ -139,9 +157,9 @@ impl Ready {
                     first.call_async(&mut *store, ()).await?;
                 }
                 let results = function.ty(&*store).results().len();
-                let mut results = vec![wasmtime::Val::I32(0); results];
+                let mut results = vec![Val::I32(0); results];
                 started();
-                function.call_async(store, &[], &mut results).await
+                function.call_async(store, args, &mut results).await
             }
             Self::Component(pre) => {
                 let command = pre.instantiate_async(&mut *store).await?;
@@ -153,19 +171,20 @@ impl Ready {
     }
 }
 
-/// `_start` wherever there is one: a Go program also exports a `run`, which is not for us.
-fn entry(module: &Module) -> Result<&'static str, Failure> {
-    let callable = |name: &&str| {
-        let export = module.get_export(name);
-        export.is_some_and(|it| it.func().is_some_and(|it| it.params().len() == 0))
+/// Where a module is entered, and which numbers that takes: `_start` wherever there is one, since a
+/// Go program also exports a `run`, which is not for us.
+pub(in crate::executor) fn way_in(module: &Module) -> Result<(&'static str, Vec<Number>), Failure> {
+    let takes = |name: &str| {
+        let export = module.get_export(name)?;
+        export.func().and_then(inputs::numbers)
     };
-    [START, RUN]
-        .into_iter()
-        .find(callable)
-        .ok_or(Failure::MissingExport { wanted: "function `_start` or `run` without parameters" })
+    let start = takes(START).filter(Vec::is_empty).map(|none| (START, none));
+    let wanted = "function `_start`, or `run` without parameters other than numbers";
+    start.or_else(|| Some((RUN, takes(RUN)?))).ok_or(Failure::MissingExport { wanted })
 }
 
-fn missing(error: &wasmtime::Error) -> Failure {
+/// The import that the sandbox does not have.
+pub(in crate::executor) fn missing(error: &wasmtime::Error) -> Failure {
     let import = match error.downcast_ref::<UnknownImportError>() {
         Some(unknown) => format!("{}::{}", unknown.module(), unknown.name()),
         None => format!("{error:#}"),

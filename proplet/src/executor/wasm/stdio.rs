@@ -21,14 +21,14 @@ const LINE_BYTES_MAX: usize = 1 << 10;
 const TAIL_BYTES_MAX: usize = 2 << 10;
 
 /// What bytes written by the guest are put into.
-pub(super) trait Sink: Send + 'static {
+pub(in crate::executor) trait Sink: Send + 'static {
     /// Takes the bytes; an error ends the guest.
     fn accept(&mut self, bytes: &[u8]) -> wasmtime::Result<()>;
 }
 
 /// A sink that guest and host share.
 #[derive(Debug)]
-pub(super) struct Shared<S>(
+pub(in crate::executor) struct Shared<S>(
     // A mutex, because WASI makes a stream of its own for each handle the guest opens.
     Arc<Mutex<S>>,
 );
@@ -40,11 +40,11 @@ impl<S> Clone for Shared<S> {
 }
 
 impl<S> Shared<S> {
-    pub(super) fn new(sink: S) -> Self {
+    pub(in crate::executor) fn new(sink: S) -> Self {
         Self(Arc::new(Mutex::new(sink)))
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, S> {
+    pub(in crate::executor) fn lock(&self) -> MutexGuard<'_, S> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -87,23 +87,23 @@ impl<S: Sink> OutputStream for Shared<S> {
 
 /// Standard output: whole, or not at all.
 #[derive(Debug)]
-pub(super) struct Capture {
+pub(in crate::executor) struct Capture {
     bytes: Vec<u8>,
     bytes_max: usize,
     overflowed: bool,
 }
 
 impl Capture {
-    pub(super) fn new(bytes_max: usize) -> Self {
+    pub(in crate::executor) fn new(bytes_max: usize) -> Self {
         Self { bytes: Vec::new(), bytes_max, overflowed: false }
     }
 
     /// Whether the guest tried to print more than it may.
-    pub(super) fn overflowed(&self) -> bool {
+    pub(in crate::executor) fn overflowed(&self) -> bool {
         self.overflowed
     }
 
-    pub(super) fn take(&mut self) -> Vec<u8> {
+    pub(in crate::executor) fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.bytes)
     }
 }
@@ -122,7 +122,7 @@ impl Sink for Capture {
 
 /// Standard error: lines for the log, up to a limit, and the last bytes for the report.
 #[derive(Debug)]
-pub(super) struct Log {
+pub(in crate::executor) struct Log {
     label: String,
     line: Vec<u8>,
     tail: VecDeque<u8>,
@@ -132,7 +132,7 @@ pub(super) struct Log {
 }
 
 impl Log {
-    pub(super) fn new(label: String, forwarded_max: usize) -> Self {
+    pub(in crate::executor) fn new(label: String, forwarded_max: usize) -> Self {
         Self {
             label,
             line: Vec::new(),
@@ -144,7 +144,7 @@ impl Log {
     }
 
     /// Ends the last line, says what was dropped, and gives the last of it all.
-    pub(super) fn finish(&mut self) -> String {
+    pub(in crate::executor) fn finish(&mut self) -> String {
         self.end_line();
         if self.dropped > 0 {
             let bytes = self.dropped;

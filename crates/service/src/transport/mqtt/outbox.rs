@@ -4,10 +4,13 @@
 //! whose acknowledgement was lost, which QoS 1 allows, and needs no agreement with the broker on
 //! what a packet id meant before.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use protocol::{Envelope, Topic};
+use protocol::{Envelope, Timestamp, Topic};
 
 use crate::store::PromiseId;
 
@@ -29,12 +32,18 @@ pub(super) struct Outbox {
     cursor: u64,
     /// Handed to the client, without a packet id so far.
     handed: VecDeque<u64>,
-    flying: BTreeMap<u16, u64>,
+    flying: BTreeMap<u16, Flying>,
     flying_bytes: usize,
     /// Held back, because the broker ends the connection when it gets them.
     parked: BTreeSet<u64>,
-    /// The last unpromised and unsent letter on each topic.
-    unsent: BTreeMap<Topic, u64>,
+    /// The last unpromised letter on each topic that is not acknowledged.
+    last: BTreeMap<Topic, u64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Flying {
+    at: u64,
+    since: Timestamp,
 }
 
 #[derive(Debug)]
@@ -49,26 +58,20 @@ struct Outgoing {
 pub(super) struct Suspect {
     pub topic: Topic,
     pub len: usize,
-    pub fate: Fate,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
-    /// Its machine will say it again.
-    Dropped,
-    /// It was promised, so it is tried again later.
-    Parked,
 }
 
 impl Outbox {
-    /// Takes a letter; false if it only repeats one that is still to be sent.
+    /// Takes a letter; false if it only repeats one that the broker does not have yet. One that is parked
+    /// stays so, however often its machine says it: else it would end every connection.
     pub(super) fn push(&mut self, envelope: Envelope, promise: Option<PromiseId>) -> bool {
         if promise.is_none() {
-            let last = self.unsent.get(&envelope.topic).and_then(|at| self.letters.get(at));
-            if last.is_some_and(|letter| letter.envelope.payload == envelope.payload) {
+            let last = self.last.get(&envelope.topic);
+            let mut waiting = last.into_iter().chain(&self.parked);
+            let repeats = |at: &u64| self.letters.get(at).is_some_and(|l| l.envelope == envelope);
+            if waiting.any(repeats) {
                 return false;
             }
-            self.unsent.insert(envelope.topic.clone(), self.end);
+            self.last.insert(envelope.topic.clone(), self.end);
         }
         self.letters.insert(self.end, Outgoing { envelope, promise, strikes: 0 });
         self.end += 1;
@@ -89,32 +92,38 @@ impl Outbox {
         self.cursor = at + 1;
         self.handed.push_back(at);
         self.flying_bytes += len;
-        if self.unsent.get(&topic) == Some(&at) {
-            self.unsent.remove(&topic);
-        }
         Some((topic, payload))
     }
 
     /// The letter that was handed over first has got its packet id.
-    pub(super) fn sent(&mut self, pkid: u16) {
+    pub(super) fn sent(&mut self, pkid: u16, now: Timestamp) {
         if let Some(at) = self.handed.pop_front() {
-            self.flying.insert(pkid, at);
+            self.flying.insert(pkid, Flying { at, since: now });
         }
+    }
+
+    /// Whether a letter has waited longer for its acknowledgement: some brokers swallow what is too
+    /// large for them, without a word.
+    pub(super) fn is_unanswered(&self, now: Timestamp, longest: Duration) -> bool {
+        self.flying.values().any(|flying| now.since(flying.since) > longest)
     }
 
     /// The broker has it. The outer option is empty for a packet id that is not ours.
     pub(super) fn acknowledged(&mut self, pkid: u16) -> Option<Option<PromiseId>> {
-        let at = self.flying.remove(&pkid)?;
+        let Flying { at, .. } = self.flying.remove(&pkid)?;
         let letter = self.letters.remove(&at)?;
+        if self.last.get(&letter.envelope.topic) == Some(&at) {
+            self.last.remove(&letter.envelope.topic);
+        }
         self.flying_bytes -= letter.envelope.payload.len();
         Some(letter.promise)
     }
 
     /// The connection is gone: all that was under way is to be sent again. A letter that was
-    /// under way in too many lost connections is taken out.
+    /// under way in too many lost connections is parked; when it is tried again, one is enough.
     pub(super) fn lost(&mut self) -> Option<Suspect> {
-        let under_way: Vec<u64> =
-            self.handed.drain(..).chain(std::mem::take(&mut self.flying).into_values()).collect();
+        let flying = std::mem::take(&mut self.flying).into_values().map(|flying| flying.at);
+        let under_way: Vec<u64> = self.handed.drain(..).chain(flying).collect();
         self.cursor = 0;
         self.flying_bytes = 0;
         let len = |at: &u64| self.letters.get(at).map_or(0, |l| l.envelope.payload.len());
@@ -127,20 +136,22 @@ impl Outbox {
         if letter.strikes < STRIKES_MAX {
             return None;
         }
-        letter.strikes = 0;
-        let (topic, len) = (letter.envelope.topic.clone(), letter.envelope.payload.len());
-        let fate = if letter.promise.is_some() { Fate::Parked } else { Fate::Dropped };
-        match fate {
-            Fate::Parked => drop(self.parked.insert(at)),
-            Fate::Dropped => drop(self.letters.remove(&at)),
-        }
-        Some(Suspect { topic, len, fate })
+        letter.strikes = STRIKES_MAX - 1;
+        let topic = letter.envelope.topic.clone();
+        let len = letter.envelope.payload.len();
+        self.parked.insert(at);
+        Some(Suspect { topic, len })
     }
 
     /// Gives what was parked another chance, behind everything else.
     pub(super) fn unpark(&mut self) {
         for at in std::mem::take(&mut self.parked) {
             if let Some(letter) = self.letters.remove(&at) {
+                if let Some(last) =
+                    self.last.get_mut(&letter.envelope.topic).filter(|it| **it == at)
+                {
+                    *last = self.end;
+                }
                 self.letters.insert(self.end, letter);
                 self.end += 1;
             }
@@ -157,6 +168,8 @@ impl Outbox {
 mod tests {
     use super::*;
 
+    const NOW: Timestamp = Timestamp::from_micros(1);
+
     fn letter(text: &str) -> Envelope {
         Envelope { topic: Topic::PropletAlive, payload: text.to_owned().into() }
     }
@@ -172,8 +185,8 @@ mod tests {
             assert!(outbox.push(letter(text), Some(PromiseId(1))));
         }
         assert_eq!(drain(&mut outbox), ["a", "b", "c"]);
-        outbox.sent(7);
-        outbox.sent(8);
+        outbox.sent(7, NOW);
+        outbox.sent(8, NOW);
         assert_eq!(outbox.acknowledged(8), Some(Some(PromiseId(1))));
         assert_eq!(outbox.acknowledged(8), None);
 
@@ -181,14 +194,14 @@ mod tests {
 
         assert_eq!(outbox.acknowledged(7), None, "a packet id of an earlier connection");
         assert_eq!(drain(&mut outbox), ["a", "c"]);
-        outbox.sent(1);
-        outbox.sent(2);
+        outbox.sent(1, NOW);
+        outbox.sent(2, NOW);
         assert!(outbox.acknowledged(1).is_some() && outbox.acknowledged(2).is_some());
         assert!(outbox.is_done());
     }
 
     #[test]
-    fn only_an_unsent_unpromised_repetition_is_swallowed() {
+    fn an_unpromised_repetition_of_what_the_broker_does_not_have_yet_is_swallowed() {
         let mut outbox = Outbox::default();
         assert!(outbox.push(letter("a"), None));
         assert!(!outbox.push(letter("a"), None));
@@ -196,7 +209,30 @@ mod tests {
         assert!(outbox.push(letter("a"), None));
         assert!(outbox.push(letter("a"), Some(PromiseId(1))));
         assert_eq!(drain(&mut outbox), ["a", "b", "a", "a"]);
+        assert!(!outbox.push(letter("a"), None), "still under way");
+        for pkid in 1..=4 {
+            outbox.sent(pkid, NOW);
+            assert!(outbox.acknowledged(pkid).is_some());
+        }
         assert!(outbox.push(letter("a"), None));
+    }
+
+    #[test]
+    fn a_letter_that_is_never_acknowledged_is_noticed_however_many_others_are() {
+        let mut outbox = Outbox::default();
+        outbox.push(letter("swallowed"), None);
+        outbox.push(letter("fine"), None);
+        drain(&mut outbox);
+        outbox.sent(1, NOW);
+        let longest = Duration::from_secs(1);
+        let later = NOW + longest;
+        outbox.sent(2, later);
+        assert!(outbox.acknowledged(2).is_some());
+        assert!(!outbox.is_unanswered(later, longest));
+        let late = later + Duration::from_micros(1);
+        assert!(outbox.is_unanswered(late, longest));
+        outbox.lost();
+        assert!(!outbox.is_unanswered(late, longest), "it is to be sent again");
     }
 
     #[test]
@@ -213,32 +249,40 @@ mod tests {
         outbox.push(huge, None);
         outbox.push(letter("behind"), None);
         assert_eq!(drain(&mut outbox).len(), 1, "alone");
-        outbox.sent(1);
+        outbox.sent(1, NOW);
         assert!(outbox.acknowledged(1).is_some());
         assert_eq!(drain(&mut outbox), ["behind"]);
     }
 
     #[test]
-    fn a_message_that_ends_every_connection_is_taken_out() {
-        for (promise, fate) in [(None, Fate::Dropped), (Some(PromiseId(1)), Fate::Parked)] {
+    fn a_message_that_ends_every_connection_is_parked_however_often_it_is_said() {
+        for promise in [None, Some(PromiseId(1))] {
             let mut outbox = Outbox::default();
             let poison =
                 Envelope { topic: Topic::ModelPublish, payload: vec![0; SUSPECT_BYTES].into() };
-            outbox.push(poison, promise);
+            outbox.push(poison.clone(), promise);
             outbox.push(letter("innocent"), None);
+            let suspect = Suspect { topic: Topic::ModelPublish, len: SUSPECT_BYTES };
             let mut suspects = vec![];
             for _ in 0..STRIKES_MAX {
                 assert_eq!(drain(&mut outbox).len(), 2);
                 suspects.extend(outbox.lost());
             }
-            let suspect = Suspect { topic: Topic::ModelPublish, len: SUSPECT_BYTES, fate };
             assert_eq!(suspects, [suspect]);
+            assert!(!outbox.push(poison.clone(), None), "its machine says it again");
             assert_eq!(drain(&mut outbox), ["innocent"]);
-            outbox.sent(1);
+            outbox.sent(1, NOW);
             assert!(outbox.acknowledged(1).is_some());
             assert!(outbox.is_done());
+
             outbox.unpark();
-            assert_eq!(drain(&mut outbox).len(), usize::from(promise.is_some()));
+            assert_eq!(drain(&mut outbox), std::slice::from_ref(&poison.payload));
+            assert!(outbox.lost().is_some(), "it has had its chances");
+            assert!(outbox.is_done() && drain(&mut outbox).is_empty());
+            outbox.unpark();
+            assert_eq!(drain(&mut outbox).len(), 1);
+            outbox.sent(1, NOW);
+            assert_eq!(outbox.acknowledged(1), Some(promise), "the broker has changed its mind");
         }
     }
 }

@@ -20,14 +20,14 @@ use std::{
 use protocol::{Envelope, Filter};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
-    time::{Sleep, sleep, timeout},
+    time::{Sleep, interval, sleep, timeout},
 };
 
 use super::{
     Config,
     counts::{Counters, bump},
     link::{INTAKE_BYTES_MAX, Link, PACKET_BYTES_MAX, Wire},
-    outbox::{Fate, Outbox, Suspect},
+    outbox::{Outbox, Suspect},
     patience::{Patience, Say},
     subscriptions::Subscriptions,
 };
@@ -35,6 +35,9 @@ use crate::{Clock as _, Inbound, PromiseId, SystemClock, transport::Unacknowledg
 
 /// How long the broker may take to answer a SUBSCRIBE after a connect.
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the broker may take to acknowledge a message; sending alone may take two minutes.
+const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(300);
+const CHECK_EVERY: Duration = Duration::from_secs(30);
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const PARKED_FOR: Duration = Duration::from_secs(60);
 /// Fixed header, topic length and packet id.
@@ -153,6 +156,7 @@ impl Session {
 
     /// Lives with one link until it ends.
     async fn serve(&mut self, link: &mut Link) -> End {
+        let mut checks = interval(CHECK_EVERY);
         loop {
             self.hand_over(link).await;
             if self.is_finished() {
@@ -172,6 +176,12 @@ impl Session {
                 () = elapsed(&mut self.parked) => {
                     self.parked = None;
                     self.outbox.unpark();
+                }
+                _ = checks.tick() => {
+                    if self.outbox.is_unanswered(SystemClock.now(), ACKNOWLEDGE_TIMEOUT) {
+                        let why = "it does not acknowledge what it was sent".to_owned();
+                        return End::Lost { why };
+                    }
                 }
             }
         }
@@ -259,7 +269,7 @@ impl Session {
         match wire {
             Wire::Connected { resumed } => self.connected(resumed, link).await,
             Wire::Message { message, room } => self.take_in(message, room, link).await,
-            Wire::Sent(pkid) => self.outbox.sent(pkid),
+            Wire::Sent(pkid) => self.outbox.sent(pkid, SystemClock.now()),
             Wire::Acknowledged(pkid) => {
                 if let Some(promise) = self.outbox.acknowledged(pkid) {
                     self.settle(promise);
@@ -324,17 +334,14 @@ impl Session {
             ),
         }
         self.subscriptions.lost();
-        if let Some(Suspect { topic, len, fate }) = self.outbox.lost() {
+        if let Some(Suspect { topic, len }) = self.outbox.lost() {
             tracing::error!(
-                %topic, len, ?fate,
+                %topic, len, again_in_s = PARKED_FOR.as_secs(),
                 "the broker ends the connection whenever it gets this message; its limit may be lower"
             );
             bump(&self.shared.counters.unsendable);
             self.patience.renew();
-            match fate {
-                Fate::Dropped => self.settle(None),
-                Fate::Parked => self.parked = Some(Box::pin(sleep(PARKED_FOR))),
-            }
+            self.parked = Some(Box::pin(sleep(PARKED_FOR)));
         }
         match mem::replace(&mut self.phase, Phase::Connecting) {
             Phase::Connecting => drop(bump(&self.shared.counters.failures)),

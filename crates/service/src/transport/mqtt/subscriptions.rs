@@ -38,12 +38,14 @@ impl Subscriptions {
         }
     }
 
-    /// A new connection; without a session the broker knows nothing.
+    /// A new connection. Without a session the broker knows nothing; with one, it may still have
+    /// forgotten what was subscribed lately (a broker that was killed remembers what it had last
+    /// written to its disk), so everything is asked for again.
     pub(super) fn connected(&mut self, resumed: bool) {
         if !resumed {
             self.unwanted.clear();
-            self.wanted.values_mut().for_each(|standing| *standing = Standing::New);
         }
+        self.wanted.values_mut().for_each(|standing| *standing = Standing::New);
     }
 
     pub(super) fn lost(&mut self) {
@@ -109,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_resumed_session_is_asked_only_for_what_it_lacks() {
+    fn every_connection_is_asked_for_everything_since_a_killed_broker_may_have_forgotten_it() {
         let mut subscriptions = Subscriptions::default();
         subscriptions.listen(Filter::AnyModel);
         subscriptions.connected(true);
@@ -118,16 +120,16 @@ mod tests {
         subscriptions.sent(3);
         assert_eq!(subscriptions.answered(3, &[false]), []);
         assert!(subscriptions.is_settled());
+        assert_eq!(subscriptions.ask(), None, "once a connection");
 
-        subscriptions.lost();
-        subscriptions.listen(Filter::AnyUpdate);
-        subscriptions.connected(true);
-        assert_eq!(subscriptions.ask(), Some(vec![Filter::AnyUpdate]));
-
-        subscriptions.lost();
-        subscriptions.connected(false);
-        assert_eq!(subscriptions.ask(), Some(vec![Filter::AnyUpdate, Filter::AnyModel]));
-        assert_eq!(subscriptions.ask(), None);
+        for resumed in [true, false] {
+            subscriptions.lost();
+            subscriptions.listen(Filter::AnyUpdate);
+            subscriptions.connected(resumed);
+            let all = vec![Filter::AnyUpdate, Filter::AnyModel];
+            assert_eq!(subscriptions.ask(), Some(all), "resumed: {resumed}");
+            assert_eq!(subscriptions.ask(), None);
+        }
     }
 
     #[test]

@@ -1,0 +1,97 @@
+//! What a scenario's nodes have before it begins: their data, model 0, and who judges models.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use client_wasm::{Hyperparams, initial_model};
+use proplet::executor::virtual_time::DataSet;
+use protocol::{Letter as _, message::Model};
+use sim::{Judge, NodeKind, NodeSpec, Scenario};
+
+use crate::demo::{Judge as Scorer, Rows, dirichlet};
+
+/// Share of the digits that nobody trains on.
+const TEST_SHARE: f64 = 0.2;
+const ALPHA_DEFAULT: f64 = 0.5;
+/// The note's model 0, for scenarios that train nothing.
+const PLAIN: &[u8] = br#"{"w":[0.0,0.0,0.0],"b":0.0,"version":0}"#;
+
+/// A scenario's stage.
+pub(super) struct Stage {
+    pub(super) data: BTreeMap<String, DataSet>,
+    pub(super) model0: Bytes,
+    pub(super) judge: Option<Box<dyn Judge>>,
+}
+
+/// `digits` or `digits:ALPHA` is a part of the digits, split unevenly between all nodes that say
+/// the same; anything else is a directory, beside the scenario's file.
+pub(super) fn set(scenario: &Scenario, dir: &Path) -> anyhow::Result<Stage> {
+    let mut parts: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let mut data = BTreeMap::new();
+    for spec in scenario.nodes.iter().filter(|node| node.kind == NodeKind::Proplet) {
+        match spec.data.as_deref() {
+            Some(digits) if digits.starts_with("digits") => {
+                parts.entry(digits).or_default().extend(spec.names());
+            }
+            Some(path) => directories(spec, path, dir, &mut data)?,
+            None => {}
+        }
+    }
+    if parts.is_empty() {
+        return Ok(Stage { data, model0: Bytes::from_static(PLAIN), judge: None });
+    }
+    let hyperparams = scenario.rounds.first().map(|round| round.hyperparams.clone());
+    let text = serde_json::Value::Object(hyperparams.unwrap_or_default()).to_string();
+    let hyperparams = Hyperparams::from_json(&text)?;
+    let seed = scenario.simulation.seed;
+    let (train, test) = Rows::digits()?.hold_out(TEST_SHARE, seed);
+    for (digits, nodes) in parts {
+        let split = dirichlet(&train, nodes.len(), alpha(digits)?, seed)?;
+        for (node, rows) in nodes.into_iter().zip(split) {
+            let file = ("train.csv".to_owned(), Bytes::from(rows.to_csv()));
+            data.insert(node, DataSet::new([file].into())?);
+        }
+    }
+    let model = initial_model(hyperparams.kind, train.features(), train.classes()?, seed)?;
+    let judge = Box::new(OnDigits(Scorer::new(&test, &hyperparams)?));
+    Ok(Stage { data, model0: model.to_json(0)?.into(), judge: Some(judge) })
+}
+
+fn alpha(digits: &str) -> anyhow::Result<f64> {
+    match digits.split_once(':') {
+        None if digits == "digits" => Ok(ALPHA_DEFAULT),
+        Some(("digits", alpha)) => alpha.parse().with_context(|| format!("data {digits:?}")),
+        Some(_) | None => bail!("data takes digits, digits:ALPHA or a directory, not {digits:?}"),
+    }
+}
+
+fn directories(
+    spec: &NodeSpec,
+    path: &str,
+    dir: &Path,
+    data: &mut BTreeMap<String, DataSet>,
+) -> anyhow::Result<()> {
+    for (number, node) in spec.names().into_iter().enumerate() {
+        let own: PathBuf = dir.join(path.replace("{i}", &number.to_string()));
+        fs::read_dir(&own).with_context(|| format!("data of {node}: {}", own.display()))?;
+        data.insert(node, DataSet::read(&own)?);
+    }
+    Ok(())
+}
+
+/// Scores each model on the digits that were held out.
+struct OnDigits(Scorer);
+
+impl Judge for OnDigits {
+    fn judge(&mut self, model: &Model) -> BTreeMap<String, f64> {
+        let Ok(score) = self.0.score(&model.seal().payload) else { return BTreeMap::new() };
+        let mut metrics = BTreeMap::from([("test_loss".to_owned(), score.loss)]);
+        metrics.extend(score.accuracy.map(|accuracy| ("accuracy".to_owned(), accuracy)));
+        metrics
+    }
+}

@@ -1,0 +1,125 @@
+//! Starts the outside nodes of a scenario and shakes hands with them, so that a world can run.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use sim::{NodeKind, NodeSpec, Peer, PeerError, Scenario};
+
+use crate::{
+    launch::{
+        LaunchError, Launched, ProcessNode, Run, connect,
+        docker::{DockerError, DockerNode, Engine},
+    },
+    peer::{Contact, Limits, NodePeer},
+    wire::Dialect,
+};
+
+/// How long a node that listens is knocked at.
+const KNOCK: Duration = Duration::from_secs(10);
+
+/// Why the outside nodes are not there.
+#[derive(Debug, thiserror::Error)]
+pub enum HarnessError {
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    #[error(transparent)]
+    Docker(#[from] DockerError),
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+    #[error("node {node} is outside, but says nothing of how it is started")]
+    NoSpec { node: String },
+}
+
+/// Whether a scenario has nodes outside of this process.
+pub fn has_outside(scenario: &Scenario) -> bool {
+    scenario.nodes.iter().any(|node| node.kind != NodeKind::Proplet)
+}
+
+/// Files that a scenario names and that are not there, relative to its own directory.
+pub fn missing_files(scenario: &Scenario, dir: &Path) -> Vec<String> {
+    let mut missing = vec![];
+    for node in &scenario.nodes {
+        let docker = node.docker.as_ref();
+        let named = [
+            node.process.as_ref().and_then(|spec| spec.directory.as_ref()),
+            docker.and_then(|spec| spec.build_context.as_ref()),
+        ];
+        for path in named.into_iter().flatten() {
+            if !dir.join(path).exists() {
+                missing.push(format!("node {}: {path} is not there", node.id));
+            }
+        }
+    }
+    missing
+}
+
+/// Starts every outside node; what is started ends with `run`, or with its peer.
+pub fn peers(
+    scenario: &Scenario,
+    dir: &Path,
+    run: &Run,
+) -> Result<BTreeMap<String, Box<dyn Peer>>, HarnessError> {
+    let mut known: BTreeSet<String> = scenario.nodes.iter().flat_map(NodeSpec::names).collect();
+    known.insert("broker".to_owned());
+    let known = Arc::new(known);
+    let mut engine = None;
+    let mut peers: BTreeMap<String, Box<dyn Peer>> = BTreeMap::new();
+    for spec in scenario.nodes.iter().filter(|node| node.kind != NodeKind::Proplet) {
+        for node in spec.names() {
+            let launched = launch(&node, spec, dir, run, &mut engine)?;
+            let contact = Contact {
+                node: node.clone(),
+                dialect: Dialect::Json,
+                limits: Limits::default(),
+                known: Arc::clone(&known),
+            };
+            let Launched { channel, keeper } = launched;
+            let config = config(&node, spec);
+            let peer = NodePeer::meet(contact, channel, keeper, scenario.simulation.seed, config)?;
+            peers.insert(node, Box::new(peer));
+        }
+    }
+    Ok(peers)
+}
+
+fn launch(
+    node: &str,
+    spec: &NodeSpec,
+    dir: &Path,
+    run: &Run,
+    engine: &mut Option<Engine>,
+) -> Result<Launched, HarnessError> {
+    let none = || HarnessError::NoSpec { node: node.to_owned() };
+    match spec.kind {
+        NodeKind::Proplet => Err(none()),
+        NodeKind::Process => {
+            let mut process = ProcessNode::of(node, spec.process.as_ref().ok_or_else(none)?)?;
+            process.dir = Some(process.dir.map_or_else(|| dir.to_owned(), |own| dir.join(own)));
+            Ok(process.start(run)?)
+        }
+        NodeKind::Tcp => {
+            let tcp = spec.tcp.as_ref().ok_or_else(none)?;
+            Ok(connect(node, &tcp.address, KNOCK)?)
+        }
+        NodeKind::Docker => {
+            let mut docker = spec.docker.clone().ok_or_else(none)?;
+            docker.build_context =
+                docker.build_context.map(|context| dir.join(context).display().to_string());
+            let engine = match engine {
+                Some(engine) => engine,
+                None => engine.insert(Engine::connect()?),
+            };
+            Ok(DockerNode::new(node, docker).start(engine, run)?)
+        }
+    }
+}
+
+/// What a node is told of itself at INIT.
+fn config(node: &str, spec: &NodeSpec) -> Value {
+    json!({ "node": node, "data": spec.data, "device": spec.device })
+}

@@ -1,0 +1,106 @@
+//! One client at the broker: what it wants, what waits for it, and what is under way to it.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use super::{Answer, Message, Outbound, Want};
+
+#[derive(Debug, Default)]
+pub(super) struct Session {
+    exists: bool,
+    conn: Option<u32>,
+    will: Option<Arc<Message>>,
+    wants: Vec<Want>,
+    waiting: VecDeque<(Arc<Message>, bool)>,
+    /// In the order of their numbers, without gaps.
+    flights: VecDeque<Flight>,
+    next_pid: u64,
+}
+
+#[derive(Debug)]
+struct Flight {
+    pid: u64,
+    message: Arc<Message>,
+    /// When the client's acknowledgement is here; it has not been sent, if nothing is said.
+    acked_us: Option<u64>,
+}
+
+impl Session {
+    pub(super) const fn conn(&self) -> Option<u32> {
+        self.conn
+    }
+
+    pub(super) fn connect(&mut self, conn: u32, will: Option<Arc<Message>>) -> bool {
+        self.conn = Some(conn);
+        self.will = will;
+        std::mem::replace(&mut self.exists, true)
+    }
+
+    /// What was not acknowledged waits again, before everything else.
+    pub(super) fn lose(&mut self, conn: u32, now_us: u64) -> Option<Arc<Message>> {
+        if self.conn != Some(conn) {
+            return None;
+        }
+        self.conn = None;
+        while let Some(flight) = self.flights.pop_back() {
+            if flight.acked_us.is_none_or(|acked| acked > now_us) {
+                self.waiting.push_front((flight.message, true));
+            }
+        }
+        self.will.take()
+    }
+
+    /// Whether this is new.
+    pub(super) fn want(&mut self, want: &Want) -> bool {
+        let new = !self.wants.contains(want);
+        if new {
+            self.wants.push(want.clone());
+        }
+        new
+    }
+
+    /// Whether this was there.
+    pub(super) fn unwant(&mut self, want: &Want) -> bool {
+        let place = self.wants.iter().position(|it| it == want);
+        place.map(|place| self.wants.remove(place)).is_some()
+    }
+
+    /// Whether there was room.
+    pub(super) fn push(&mut self, message: &Arc<Message>, queued_max: usize) -> bool {
+        let room = self.waiting.len() < queued_max;
+        if room {
+            self.waiting.push_back((Arc::clone(message), false));
+        }
+        room
+    }
+
+    pub(super) fn pump(&mut self, to: u32, window: usize, now_us: u64, answer: &mut Answer) {
+        let Some(conn) = self.conn else { return };
+        while self.flights.front().is_some_and(|it| it.acked_us.is_some_and(|at| at <= now_us)) {
+            self.flights.pop_front();
+        }
+        while self.flights.len() < window {
+            let Some((message, duplicate)) = self.waiting.pop_front() else { return };
+            let pid = self.next_pid;
+            self.next_pid += 1;
+            let flight = Flight { pid, message: Arc::clone(&message), acked_us: None };
+            self.flights.push_back(flight);
+            answer.sends.push(Outbound { to, conn, pid, message, duplicate });
+        }
+        if !self.waiting.is_empty()
+            && let Some(at) = self.flights.front().and_then(|flight| flight.acked_us)
+        {
+            answer.pumps.push((to, at));
+        }
+    }
+
+    /// When to look again, if something waits for this.
+    pub(super) fn acknowledge(&mut self, conn: u32, pid: u64, at_us: u64) -> Option<u64> {
+        if self.conn != Some(conn) {
+            return None;
+        }
+        let first = self.flights.front()?.pid;
+        let place = usize::try_from(pid.checked_sub(first)?).ok()?;
+        self.flights.get_mut(place)?.acked_us = Some(at_us);
+        (place == 0 && !self.waiting.is_empty()).then_some(at_us)
+    }
+}

@@ -1,0 +1,104 @@
+//! What the live driver does for a machine, in virtual time: a disk that is written before
+//! anything else happens, a restart from it, a tick when one is due.
+
+use std::collections::BTreeMap;
+
+use protocol::{Entry, Filter, Input, Machine, Output, Timestamp};
+
+use crate::role::{Act, Acts};
+
+/// A machine and its disk.
+#[derive(Debug)]
+pub(crate) struct Host<M> {
+    /// None while its process is dead.
+    machine: Option<M>,
+    disk: Disk,
+}
+
+/// What survives the process.
+#[derive(Debug, Default)]
+pub(crate) struct Disk {
+    entries: BTreeMap<(&'static str, String), Vec<u8>>,
+    wear: Wear,
+}
+
+/// Whether anybody will ever read the disk: what nobody will, need not be held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Wear {
+    #[default]
+    Held,
+    NeverRead,
+}
+
+impl<M: Machine> Host<M> {
+    pub(crate) fn new(machine: M, wear: Wear) -> Self {
+        Self { machine: Some(machine), disk: Disk { entries: BTreeMap::new(), wear } }
+    }
+
+    pub(crate) const fn machine(&self) -> Option<&M> {
+        self.machine.as_ref()
+    }
+
+    pub(crate) fn filters(&self) -> Vec<Filter> {
+        self.machine.as_ref().map(Machine::filters).unwrap_or_default()
+    }
+
+    pub(crate) fn die(&mut self) {
+        self.machine = None;
+    }
+
+    pub(crate) fn wipe(&mut self) {
+        self.disk.entries.clear();
+    }
+
+    /// A new process with what is on the disk.
+    pub(crate) fn revive(&mut self, mut machine: M) {
+        let entries = self.disk.entries.iter().map(|((table, key), value)| Entry {
+            table,
+            key: key.clone(),
+            value: Some(value.clone()),
+        });
+        let restored = machine.restore(entries.collect());
+        assert!(restored.is_ok(), "what a machine keeps it can read: {:?}", restored.err());
+        self.machine = Some(machine);
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Timestamp> {
+        self.machine.as_ref().and_then(Machine::deadline)
+    }
+
+    /// Tells the machine one thing. What it keeps is kept; the rest is handed on in order, effects
+    /// by way of `perform`.
+    pub(crate) fn step(
+        &mut self,
+        input: Input<M::News, M::Report>,
+        now: Timestamp,
+        acts: &mut Acts,
+        mut perform: impl FnMut(M::Effect, &mut Acts),
+    ) {
+        let Some(machine) = &mut self.machine else { return };
+        for output in machine.step(input, now) {
+            match output {
+                Output::Keep(entry) => self.disk.write(entry),
+                Output::Promise(envelope) => acts.push(Act::Promise(envelope)),
+                Output::Publish(envelope) => acts.push(Act::Publish(envelope)),
+                Output::Listen(filter) => acts.push(Act::Listen(filter)),
+                Output::Unlisten(filter) => acts.push(Act::Unlisten(filter)),
+                Output::Effect(effect) => perform(effect, acts),
+            }
+        }
+    }
+}
+
+impl Disk {
+    fn write(&mut self, entry: Entry) {
+        if self.wear == Wear::NeverRead {
+            return;
+        }
+        let Entry { table, key, value } = entry;
+        match value {
+            Some(value) => drop(self.entries.insert((table, key), value)),
+            None => drop(self.entries.remove(&(table, key))),
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! What a node is: one of the platform's cores with what its shell does beside, the operator of
+//! the scenario, or a node outside.
+
+mod coordinator;
+mod library;
+mod operator;
+mod proplet;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fleet::Fleet;
+use lineage::Lineage;
+use protocol::{Envelope, Filter, Input, OpenError, TaskId, Timestamp, message::TaskStart};
+use round::Rounds;
+
+use crate::{
+    broker::Message,
+    host::{Host, Wear},
+};
+
+pub(crate) use self::{
+    coordinator::Averaging,
+    library::Library,
+    operator::{End as OperatorEnd, Operator, Script, ScriptRound},
+    proplet::Bench,
+};
+
+/// What follows from a step, in order.
+pub(crate) type Acts = Vec<Act>;
+
+/// One thing that a node does.
+#[derive(Debug)]
+pub(crate) enum Act {
+    Promise(Envelope),
+    Publish(Envelope),
+    Listen(Filter),
+    Unlisten(Filter),
+    /// Run a task.
+    Run {
+        start: Box<TaskStart>,
+        model: Option<Bytes>,
+    },
+    Cancel {
+        task: TaskId,
+        attempt: u32,
+    },
+    /// Tell this node later.
+    Tell {
+        after_us: u64,
+        mail: Mail,
+    },
+    Note(String),
+}
+
+/// What a node is told of its own effects.
+#[derive(Debug)]
+pub(crate) enum Mail {
+    Agent(agent::Report),
+    Round(round::Report),
+    Lineage(lineage::Report),
+}
+
+/// What a node is told.
+#[derive(Debug)]
+pub(crate) enum Feed {
+    Message(Arc<Message>),
+    Mail(Mail),
+    Connected { resumed: bool },
+    Lost,
+    Tick,
+}
+
+/// Whether notes are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Notes {
+    Taken,
+    Ignored,
+}
+
+/// What a node is.
+#[derive(Debug)]
+pub(crate) enum Role {
+    Broker,
+    Manager { host: Box<Host<Fleet<()>>>, limits: fleet::Limits },
+    Coordinator { host: Box<Host<Rounds>>, rules: round::Rules, averaging: Averaging },
+    ModelServer { host: Box<Host<Lineage>>, initial: lineage::Offer, library: Library },
+    Proplet { host: Box<Host<agent::Agent>>, bench: Bench },
+    Operator(Box<Host<Operator>>),
+    Peer,
+}
+
+/// The longest model that the model server takes.
+const MODEL_LEN_MAX: usize = 256 << 20;
+
+impl Role {
+    pub(crate) fn manager(limits: fleet::Limits, wear: Wear) -> Self {
+        Self::Manager { host: Box::new(Host::new(Fleet::new(limits), wear)), limits }
+    }
+
+    pub(crate) fn coordinator(rules: round::Rules, averaging: Averaging, wear: Wear) -> Self {
+        let host = Box::new(Host::new(Rounds::new(rules), wear));
+        Self::Coordinator { host, rules, averaging }
+    }
+
+    pub(crate) fn model_server(initial: lineage::Offer, library: Library, wear: Wear) -> Self {
+        let host = Box::new(Host::new(lineage(initial.clone()), wear));
+        Self::ModelServer { host, initial, library }
+    }
+
+    pub(crate) fn proplet(bench: Bench, wear: Wear) -> Self {
+        Self::Proplet { host: Box::new(Host::new(bench.agent(), wear)), bench }
+    }
+
+    pub(crate) fn filters(&self) -> Vec<Filter> {
+        match self {
+            Self::Broker | Self::Peer => vec![],
+            Self::Manager { host, .. } => host.filters(),
+            Self::Coordinator { host, .. } => host.filters(),
+            Self::ModelServer { host, .. } => host.filters(),
+            Self::Proplet { host, .. } => host.filters(),
+            Self::Operator(host) => host.filters(),
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Timestamp> {
+        match self {
+            Self::Broker | Self::Peer => None,
+            Self::Manager { host, .. } => host.deadline(),
+            Self::Coordinator { host, .. } => host.deadline(),
+            Self::ModelServer { host, .. } => host.deadline(),
+            Self::Proplet { host, .. } => host.deadline(),
+            Self::Operator(host) => host.deadline(),
+        }
+    }
+
+    /// The process dies.
+    pub(crate) fn die(&mut self) {
+        match self {
+            Self::Broker | Self::Peer => {}
+            Self::Manager { host, .. } => host.die(),
+            Self::Coordinator { host, .. } => host.die(),
+            Self::ModelServer { host, .. } => host.die(),
+            Self::Proplet { host, .. } => host.die(),
+            Self::Operator(host) => host.die(),
+        }
+    }
+
+    /// What is on the disk is gone.
+    pub(crate) fn wipe(&mut self) {
+        match self {
+            Self::Broker | Self::Peer | Self::Operator(_) => {}
+            Self::Manager { host, .. } => host.wipe(),
+            Self::Coordinator { host, .. } => host.wipe(),
+            Self::ModelServer { host, library, .. } => {
+                host.wipe();
+                library.wipe();
+            }
+            Self::Proplet { host, .. } => host.wipe(),
+        }
+    }
+
+    /// The process is started again.
+    pub(crate) fn revive(&mut self) {
+        match self {
+            Self::Broker | Self::Peer => {}
+            Self::Manager { host, limits } => host.revive(Fleet::new(*limits)),
+            Self::Coordinator { host, rules, .. } => host.revive(Rounds::new(*rules)),
+            Self::ModelServer { host, initial, .. } => host.revive(lineage(initial.clone())),
+            Self::Proplet { host, bench } => {
+                bench.restarted();
+                host.revive(bench.agent());
+            }
+            // The operator is a person: nobody crashes it.
+            Self::Operator(_) => {}
+        }
+    }
+
+    /// What the broker says in this node's name when it is gone.
+    pub(crate) fn will(&self) -> Option<Envelope> {
+        match self {
+            Self::Proplet { bench, .. } => Some(bench.last_will()),
+            Self::Broker
+            | Self::Manager { .. }
+            | Self::Coordinator { .. }
+            | Self::ModelServer { .. }
+            | Self::Operator(_)
+            | Self::Peer => None,
+        }
+    }
+
+    /// Tells the node something; an error if it cannot read what it was sent.
+    pub(crate) fn feed(
+        &mut self,
+        feed: Feed,
+        now: Timestamp,
+        notes: Notes,
+        acts: &mut Acts,
+    ) -> Result<(), OpenError> {
+        match self {
+            Self::Broker | Self::Peer => {}
+            Self::Manager { host, .. } => {
+                let Some(input) = input(feed, |_| None)? else { return Ok(()) };
+                host.step(input, now, acts, |effect, acts| match effect {
+                    fleet::Effect::Tell(notice) => note(notes, acts, || notice.to_string()),
+                    fleet::Effect::Reply { .. } => {}
+                });
+            }
+            Self::Coordinator { host, averaging, .. } => {
+                let mail = |mail| match mail {
+                    Mail::Round(report) => Some(report),
+                    Mail::Agent(_) | Mail::Lineage(_) => None,
+                };
+                let Some(input) = input(feed, mail)? else { return Ok(()) };
+                host.step(input, now, acts, |effect, acts| averaging.perform(effect, notes, acts));
+            }
+            Self::ModelServer { host, library, .. } => {
+                let mail = |mail| match mail {
+                    Mail::Lineage(report) => Some(report),
+                    Mail::Agent(_) | Mail::Round(_) => None,
+                };
+                let Some(input) = input(feed, mail)? else { return Ok(()) };
+                host.step(input, now, acts, |effect, acts| library.perform(effect, notes, acts));
+            }
+            Self::Proplet { host, bench } => {
+                let lost = matches!(feed, Feed::Lost).then(|| bench.lost());
+                let mail = |mail| match mail {
+                    Mail::Agent(report) => Some(report),
+                    Mail::Round(_) | Mail::Lineage(_) => None,
+                };
+                let input = match lost {
+                    Some(report) => Some(Input::Report(report)),
+                    None => input(feed, mail)?,
+                };
+                let Some(input) = input else { return Ok(()) };
+                if let Input::Connected { .. } = input {
+                    bench.connected();
+                }
+                host.step(input, now, acts, |effect, acts| bench.perform(effect, notes, acts));
+            }
+            Self::Operator(host) => {
+                let Some(input) = input(feed, |_| None)? else { return Ok(()) };
+                host.step(input, now, acts, |(), _| {});
+            }
+        }
+        Ok(())
+    }
+}
+
+fn lineage(initial: lineage::Offer) -> Lineage {
+    Lineage::new(lineage::Rules { model_len_max: MODEL_LEN_MAX }, initial)
+}
+
+fn note(notes: Notes, acts: &mut Acts, text: impl FnOnce() -> String) {
+    match notes {
+        Notes::Taken => acts.push(Act::Note(text())),
+        Notes::Ignored => {}
+    }
+}
+
+/// The feed as a machine's input; `None` if it does not concern the machine.
+fn input<N, R>(
+    feed: Feed,
+    read: impl FnOnce(Mail) -> Option<R>,
+) -> Result<Option<Input<N, R>>, OpenError>
+where
+    N: TryFrom<Envelope, Error = OpenError>,
+{
+    Ok(match feed {
+        Feed::Message(message) => match Message::envelope(message) {
+            Some(envelope) => Some(Input::News(N::try_from(envelope)?)),
+            None => None,
+        },
+        Feed::Mail(mail) => read(mail).map(Input::Report),
+        Feed::Connected { resumed } => Some(Input::Connected { resumed }),
+        Feed::Lost => None,
+        Feed::Tick => Some(Input::Tick),
+    })
+}

@@ -1,0 +1,79 @@
+//! What a proplet's shell does beside speaking: it runs tasks, and measures itself.
+
+use std::collections::BTreeMap;
+
+use agent::{Agent, Effect, Measurement, Report};
+use protocol::{
+    Envelope, Letter as _, PropletId,
+    message::{AliveStatus, PropletAlive},
+};
+
+use super::{Act, Acts, Mail, Notes, note};
+use crate::PlatformSpec;
+
+/// What a proplet is made of, again and again.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    proplet: PropletId,
+    habits: std::sync::Arc<PlatformSpec>,
+    seed: u64,
+    /// As the agent counts them.
+    connections: u64,
+}
+
+impl Bench {
+    pub(crate) const fn new(
+        proplet: PropletId,
+        habits: std::sync::Arc<PlatformSpec>,
+        seed: u64,
+    ) -> Self {
+        Self { proplet, habits, seed, connections: 0 }
+    }
+
+    /// A new process.
+    pub(crate) fn agent(&self) -> Agent {
+        let habits = &self.habits;
+        Agent::new(agent::Config {
+            metadata: BTreeMap::new(),
+            alive_every: habits.alive_every.duration(),
+            metrics_every: habits.metrics_every.map(crate::Span::duration),
+            model_wait: habits.model_wait.duration(),
+            concurrency: habits.concurrency,
+            results_kept_max: habits.results_kept,
+            seed: self.seed,
+            ..agent::Config::new(self.proplet.clone())
+        })
+    }
+
+    pub(super) fn last_will(&self) -> Envelope {
+        let (proplet_id, status) = (self.proplet.clone(), AliveStatus::Offline);
+        PropletAlive { proplet_id, status, namespace: String::new(), tasks: None }.seal()
+    }
+
+    pub(super) const fn connected(&mut self) {
+        self.connections += 1;
+    }
+
+    pub(super) const fn lost(&self) -> Report {
+        Report::Lost { connection: self.connections }
+    }
+
+    /// The agent of a new process counts from 1 again.
+    pub(crate) const fn restarted(&mut self) {
+        self.connections = 0;
+    }
+
+    pub(super) fn perform(&self, effect: Effect, notes: Notes, acts: &mut Acts) {
+        match effect {
+            Effect::Run { start, model } => acts.push(Act::Run { start, model }),
+            Effect::Cancel { task, attempt } => acts.push(Act::Cancel { task, attempt }),
+            Effect::Measure => {
+                let measured = Measurement { cpu_percent: 0.0, memory_bytes: 0, uptime_s: 0 };
+                let mail = Mail::Agent(Report::Measured(measured));
+                acts.push(Act::Tell { after_us: 1, mail });
+            }
+            Effect::Stopped => {}
+            Effect::Note(said) => note(notes, acts, || said.to_string()),
+        }
+    }
+}

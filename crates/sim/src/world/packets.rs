@@ -1,0 +1,139 @@
+//! Packets between nodes and the broker.
+
+use std::sync::Arc;
+
+use super::{Down, Event, Up, World, steps::size};
+use crate::{
+    Direction, Packet,
+    broker::{Answer, Message},
+    network::Way,
+    queue::Class,
+    role::{Feed, Role},
+    world::build::BROKER,
+};
+
+impl World {
+    /// Sends a packet of the node's connection; when it arrives.
+    pub(super) fn send_up(&mut self, node: u32, packet: Up, bytes: u64) -> u64 {
+        let arrives = self.network.send(node, Way::Up, bytes, self.sending_us()).max(self.now_us);
+        let it = self.node(node);
+        let conn = it.client.conn();
+        it.energy_j += it.device.j_per_byte * bytes as f64;
+        let event = Event::ToBroker { node, conn, packet };
+        self.queue.push(arrives, Class::Broker, node, event);
+        arrives
+    }
+
+    pub(super) fn send_down(&mut self, node: u32, conn: u32, packet: Down, bytes: u64) {
+        let arrives = self.network.send(node, Way::Down, bytes, self.now_us);
+        let event = Event::ToNode { node, conn, packet };
+        self.queue.push(arrives, Class::Delivery, BROKER, event);
+    }
+
+    /// A packet has arrived at the broker.
+    pub(super) fn at_broker(&mut self, node: u32, conn: u32, packet: Up) {
+        if let Up::Connect { will } = packet {
+            return self.knock(node, conn, will);
+        }
+        if !self.broker.is_connected(node, conn) {
+            return;
+        }
+        match packet {
+            Up::Connect { .. } => unreachable!("it was dealt with above"),
+            Up::Subscribe(want) => {
+                let mut answer = Answer::default();
+                self.broker.subscribe(node, &want, self.now_us, &mut answer);
+                self.carry(answer);
+            }
+            Up::Unsubscribe(want) => self.broker.unsubscribe(node, &want),
+            Up::Publish(message) => {
+                self.publish(node, &message);
+            }
+            Up::Gone => self.session_lost(node, conn),
+        }
+    }
+
+    /// The broker takes a message and hands it on.
+    pub(super) fn publish(&mut self, node: u32, message: &Arc<Message>) {
+        let topic = message.address.text();
+        self.trace_packet(node, "publish", &[topic.as_bytes(), &message.payload], |client| {
+            Packet {
+                client: client.to_owned(),
+                direction: Direction::ToBroker,
+                topic: topic.clone(),
+                payload: message.payload.clone(),
+                retain: message.retain,
+                duplicate: false,
+            }
+        });
+        self.watcher.watch(message, self.now_us);
+        let mut answer = Answer::default();
+        self.broker.publish(message, self.now_us, &mut answer);
+        self.carry(answer);
+    }
+
+    pub(super) fn pump(&mut self, node: u32) {
+        let mut answer = Answer::default();
+        self.broker.pump(node, self.now_us, &mut answer);
+        self.carry(answer);
+    }
+
+    /// Does what the broker wants done.
+    pub(super) fn carry(&mut self, answer: Answer) {
+        let Answer { sends, pumps, dropped } = answer;
+        for send in sends {
+            let bytes = size(&send.message);
+            let (pid, message, duplicate) = (send.pid, send.message, send.duplicate);
+            self.send_down(send.to, send.conn, Down::Publish { pid, message, duplicate }, bytes);
+        }
+        for (node, at_us) in pumps {
+            self.queue.push(at_us.max(self.now_us), Class::Broker, BROKER, Event::Pump(node));
+        }
+        if dropped > 0 {
+            self.trace(
+                BROKER,
+                "dropped",
+                &[&dropped.to_le_bytes()],
+                || serde_json::json!({ "messages": dropped }),
+            );
+        }
+    }
+
+    /// A packet has arrived at a node.
+    pub(super) fn at_node(&mut self, node: u32, conn: u32, packet: Down) {
+        let client = &self.nodes[node as usize].client;
+        match packet {
+            Down::Accepted { resumed } => self.accepted(node, conn, resumed),
+            Down::Gone => self.connection_lost(node, conn),
+            Down::Publish { .. } if !client.is_there(conn) => {}
+            Down::Publish { pid, message, duplicate } => {
+                let acked_us = self.now_us + self.network.delay_us(node, Way::Up);
+                // The node acknowledges once what follows is durable, which takes no time here.
+                if let Some(at_us) = self.broker.acknowledge((node, conn), pid, acked_us) {
+                    self.queue.push(at_us, Class::Broker, BROKER, Event::Pump(node));
+                }
+                self.deliver(node, pid, message, duplicate);
+            }
+        }
+    }
+
+    fn deliver(&mut self, node: u32, pid: u64, message: Arc<Message>, duplicate: bool) {
+        let bytes = size(&message);
+        let it = self.node(node);
+        it.energy_j += it.device.j_per_byte * bytes as f64;
+        let kind = if duplicate { "deliver_again" } else { "deliver" };
+        self.trace_packet(node, kind, &[&pid.to_le_bytes()], |client| Packet {
+            client: client.to_owned(),
+            direction: Direction::FromBroker,
+            topic: message.address.text(),
+            payload: message.payload.clone(),
+            retain: message.retain,
+            duplicate,
+        });
+        if matches!(self.nodes[node as usize].role, Role::Peer) {
+            self.hand_over(node, &message);
+        } else {
+            self.feed(node, Feed::Message(message));
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Stories in virtual time, over the real cores.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+#![allow(clippy::print_stderr, reason = "measurements and failures are for people")]
+
+mod determinism;
+mod faults;
+mod peers;
+mod rounds;
+mod scale;
+mod stage;
+mod swarm;
