@@ -3,9 +3,11 @@
 mod guests;
 mod report;
 mod stage;
+mod sweep;
 mod watch;
 
 pub(crate) use report::{check, run};
+pub(crate) use sweep::sweep;
 pub(crate) use watch::Pace;
 
 use std::{collections::BTreeMap, path::PathBuf};
@@ -18,6 +20,7 @@ pub(crate) struct Wishes {
     pub(crate) until: Option<sim::Span>,
     pub(crate) pace: Option<Pace>,
     pub(crate) trace: Option<PathBuf>,
+    pub(crate) plot: Option<PathBuf>,
     pub(crate) verbose: bool,
 }
 

@@ -96,6 +96,16 @@ fn a_claim_that_does_not_hold_fails_the_run() {
 }
 
 #[test]
+fn a_sweep_shows_every_combination() {
+    let file = scenarios().join("stragglers.yaml");
+    let vary = ["--seeds", "2", "--vary", "rounds.0.k_of_n=7,8", "--vary", "rounds.0.repeat=5"];
+    let output = sim(&[&["sweep", file.to_str().unwrap()], &vary[..]].concat());
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    assert_eq!(said.matches("5 of 5").count(), 4, "{said}");
+}
+
+#[test]
 fn a_short_swarm_keeps_every_promise() {
     let output = sim(&["swarm", "--seeds", "60"]);
     assert!(output.status.success(), "{}", text(&output));

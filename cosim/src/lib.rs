@@ -5,6 +5,8 @@ pub mod harness;
 pub mod launch;
 pub mod node;
 pub mod peer;
+pub mod plot;
 pub mod scenario;
+pub mod sweep;
 pub mod trace;
 pub mod wire;

@@ -203,7 +203,7 @@ mod tests {
     use super::*;
 
     fn classes() -> BTreeSet<String> {
-        ["pi-4".to_owned()].into()
+        ["pi-4", "x86"].map(str::to_owned).into()
     }
 
     #[test]

@@ -1,5 +1,7 @@
-//! Traces on disk: one JSON object an event, or the form that Perfetto and Chrome show.
+//! Traces on disk: one JSON object an event, the form that Perfetto and Chrome show, or a packet
+//! capture.
 
+mod pcap;
 mod perfetto;
 
 use std::io::{self, BufRead, Write};
@@ -7,6 +9,7 @@ use std::io::{self, BufRead, Write};
 use serde_json::{Value, json};
 use sim::{TraceEvent, TraceSink, Wants};
 
+pub use pcap::Pcap;
 pub use perfetto::Perfetto;
 
 /// Writes one JSON object a line. A write that fails is remembered, and told at the end.

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use cosim::trace::diff;
+use cosim::{sweep::Vary, trace::diff};
 use sim::{Replay, Span, Swarm};
 
 use crate::{
@@ -26,6 +26,8 @@ pub(crate) enum Sim {
         /// The scenario, YAML
         file: PathBuf,
     },
+    /// Run a scenario over several seeds and varied values, with a table at the end
+    Sweep(Sweep),
     /// Draw scenarios with faults from seeds, and hold the platform's promises against each
     Swarm(Swarms),
     /// Say where two traces (NDJSON) part
@@ -59,12 +61,27 @@ pub(crate) struct Run {
     /// Virtual seconds in a second of the wall; as fast as it goes if left out
     #[arg(long, value_name = "X")]
     pace: Option<Pace>,
-    /// Write what happened to this file: .ndjson, or .json for Perfetto
+    /// Write what happened to this file: .ndjson, .json for Perfetto, or .pcap for Wireshark
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+    /// Draw accuracy and loss over virtual time, as SVG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
     /// Show every round
     #[arg(long)]
     verbose: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Sweep {
+    /// The scenario, YAML
+    file: PathBuf,
+    /// Seeds, from the scenario's own on
+    #[arg(long, default_value_t = 3)]
+    seeds: u64,
+    /// Values that a place of the scenario takes in turn, like rounds.0.k_of_n=5,8; repeatable
+    #[arg(long, value_name = "PATH=VALUE,...")]
+    vary: Vec<Vary>,
 }
 
 #[derive(Debug, Args)]
@@ -96,6 +113,7 @@ impl Sim {
                 ));
                 Ok(ExitCode::SUCCESS)
             }
+            Self::Sweep(sweep) => sweep.run(),
             Self::Swarm(swarm) => Ok(swarm.run()),
             Self::Diff { left, right } => compare(&left, &right),
             Self::Janitor { arguments } => {
@@ -114,6 +132,7 @@ impl Run {
             until: self.until,
             pace: self.pace,
             trace: self.trace,
+            plot: self.plot,
             verbose: self.verbose,
         };
         let outcome = super::on_runtime(async |stop| {
@@ -123,6 +142,16 @@ impl Run {
         })?;
         outcome.show(wishes.verbose);
         Ok(if outcome.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+impl Sweep {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        let all_hold = super::on_runtime(async |stop| {
+            let sweep = move || simulate::sweep(&self.file, self.seeds, &self.vary, &stop);
+            tokio::task::spawn_blocking(sweep).await?
+        })?;
+        Ok(if all_hold { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
 

@@ -12,7 +12,8 @@ use anyhow::{Context as _, bail};
 use cosim::{
     harness,
     launch::Run,
-    trace::{Ndjson, Perfetto},
+    plot,
+    trace::{Ndjson, Pcap, Perfetto},
 };
 use proplet::executor::virtual_time::VirtualSettings;
 use service::{Clock as _, SystemClock};
@@ -64,13 +65,22 @@ pub(crate) fn check(file: &Path) -> anyhow::Result<Scenario> {
     }
 }
 
-/// Runs a scenario to its end.
+/// Runs the scenario in a file to its end.
 pub(crate) fn run(
     file: &Path,
     wishes: &Wishes,
     stop: CancellationToken,
 ) -> anyhow::Result<Outcome> {
-    let mut scenario = check(file)?;
+    run_scenario(check(file)?, beside(file), wishes, stop)
+}
+
+/// Runs a scenario whose files are in `dir`.
+pub(super) fn run_scenario(
+    mut scenario: Scenario,
+    dir: &Path,
+    wishes: &Wishes,
+    stop: CancellationToken,
+) -> anyhow::Result<Outcome> {
     if let Some(seed) = wishes.seed {
         scenario.simulation.seed = seed;
     }
@@ -80,7 +90,7 @@ pub(crate) fn run(
     if let Some(until) = wishes.until {
         scenario.simulation.until = until;
     }
-    let dir = beside(file).to_owned();
+    let dir = dir.to_owned();
     let wishes = wishes.clone();
     // Guests run on the caller's stack; the world hands its threads as much.
     let running = std::thread::Builder::new()
@@ -116,6 +126,11 @@ fn play(
     watch.finish();
     drop(outside);
     let summary = ran?;
+    if let Some(path) = &wishes.plot {
+        let drawn = plot::svg(&scenario.name, &summary, &["accuracy", "loss", "test_loss"]);
+        let drawn = drawn.context("the run has no metric to plot")?;
+        fs::write(path, drawn).with_context(|| format!("write {}", path.display()))?;
+    }
     let claims = scenario.assertions.iter().map(|text| text.parse::<Assertion>());
     let claims: Vec<Assertion> = claims.collect::<Result<_, _>>()?;
     let checked = claims.iter().map(|claim| claim.check(&summary)).collect();
@@ -126,17 +141,23 @@ fn play(
 /// The extension of the trace's file says its form.
 fn traced(world: World, file: Option<&Path>, watch: &mut Watch) -> anyhow::Result<Summary> {
     let Some(path) = file else { return ended(world, &mut NoTrace, watch) };
-    let create = || format!("write {}", path.display());
-    let out = BufWriter::new(File::create(path).with_context(create)?);
-    if path.extension().is_some_and(|extension| extension == "json") {
-        let mut sink = Perfetto::new(out);
-        let summary = ended(world, &mut sink, watch);
-        sink.finish().with_context(create)?;
-        return summary;
-    }
-    let mut sink = Ndjson::new(out);
-    let summary = ended(world, &mut sink, watch);
-    sink.finish().with_context(create)?;
+    let write = || format!("write {}", path.display());
+    let out = BufWriter::new(File::create(path).with_context(write)?);
+    let (summary, written) = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("json") => {
+            let mut sink = Perfetto::new(out);
+            (ended(world, &mut sink, watch), sink.finish())
+        }
+        Some("pcap") => {
+            let mut sink = Pcap::new(out);
+            (ended(world, &mut sink, watch), sink.finish())
+        }
+        Some(_) | None => {
+            let mut sink = Ndjson::new(out);
+            (ended(world, &mut sink, watch), sink.finish())
+        }
+    };
+    written.with_context(write)?;
     summary
 }
 
@@ -157,7 +178,7 @@ fn janitor() -> anyhow::Result<Command> {
     Ok(command)
 }
 
-fn beside(file: &Path) -> &Path {
+pub(super) fn beside(file: &Path) -> &Path {
     file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 

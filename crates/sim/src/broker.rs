@@ -150,13 +150,13 @@ impl Broker {
 
     /// A client connects; whether its session was still there. What is queued for it comes after
     /// its subscriptions, by [`Broker::pump`].
-    pub(crate) fn connect(&mut self, node: u32, conn: u32, will: Option<Arc<Message>>) -> bool {
-        self.sessions[node as usize].connect(conn, will)
+    pub(crate) fn connect(&mut self, node: u32, conn: u32) -> bool {
+        self.sessions[node as usize].connect(conn)
     }
 
-    /// The connection is gone without a goodbye: the will is to be published.
-    pub(crate) fn lose(&mut self, node: u32, conn: u32, now_us: u64) -> Option<Arc<Message>> {
-        self.sessions[node as usize].lose(conn, now_us)
+    /// The connection is gone without a goodbye.
+    pub(crate) fn lose(&mut self, node: u32, conn: u32, now_us: u64) {
+        self.sessions[node as usize].lose(conn, now_us);
     }
 
     /// The connection that this node's session has.
@@ -164,14 +164,18 @@ impl Broker {
         self.sessions[node as usize].conn()
     }
 
+    /// Up to when the broker took what came over this connection; until now, if it still does.
+    pub(crate) fn heard_until_us(&self, node: u32, conn: u32, now_us: u64) -> u64 {
+        let session = &self.sessions[node as usize];
+        if session.conn() == Some(conn) { now_us } else { session.lost_us() }
+    }
+
     pub(crate) fn is_connected(&self, node: u32, conn: u32) -> bool {
         self.sessions[node as usize].conn() == Some(conn)
     }
 
     pub(crate) fn subscribe(&mut self, node: u32, want: &Want, now_us: u64, answer: &mut Answer) {
-        if self.sessions[node as usize].want(want) {
-            self.routes.add(node, want);
-        }
+        self.routes.add(node, want);
         let retained: Vec<_> = match want {
             Want::Ours(Filter::Exactly(topic)) if topic.is_retained() => {
                 self.retained.get(&Address::Ours(topic.clone())).into_iter().cloned().collect()
@@ -197,9 +201,7 @@ impl Broker {
     }
 
     pub(crate) fn unsubscribe(&mut self, node: u32, want: &Want) {
-        if self.sessions[node as usize].unwant(want) {
-            self.routes.remove(node, want);
-        }
+        self.routes.remove(node, want);
     }
 
     /// Takes a message, and hands it to everybody who wants it.
@@ -246,7 +248,7 @@ impl Broker {
                 session.lose(conn, now_us);
             }
             if !keeps {
-                *session = Session::default();
+                session.wipe();
             }
         }
         if !keeps {

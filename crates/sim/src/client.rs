@@ -106,21 +106,22 @@ impl Client {
         self.was_there = true;
     }
 
-    /// What the broker is not known to have is to be sent again.
-    pub(crate) fn lost(&mut self, now_us: u64) {
+    /// What the broker is not known to have is to be sent again; `acked_us` is when the last
+    /// acknowledgement came.
+    pub(crate) fn lost(&mut self, acked_us: u64) {
         self.state = State::Away;
-        self.forget_acknowledged(now_us);
+        self.forget_acknowledged(acked_us);
         for outgoing in &mut self.outgoing {
             outgoing.acked_us = None;
         }
         for wanted in &mut self.wants {
-            wanted.acked_us = wanted.acked_us.filter(|at| *at <= now_us);
+            wanted.acked_us = wanted.acked_us.filter(|at| *at <= acked_us);
         }
     }
 
     /// The process died: only promises are left.
-    pub(crate) fn died(&mut self, now_us: u64) {
-        self.lost(now_us);
+    pub(crate) fn died(&mut self, acked_us: u64) {
+        self.lost(acked_us);
         self.outgoing.retain(|it| it.durability == Durability::Promised);
         self.wants.clear();
         self.was_there = false;
@@ -140,8 +141,8 @@ impl Client {
     }
 
     /// Notes a subscription or its end, to be sent by [`Client::next_wish`].
-    pub(crate) fn wish(&mut self, want: Want, wish: Wish, now_us: u64) {
-        let is_done = |it: &Wanted| it.acked_us.is_some_and(|at| at <= now_us);
+    pub(crate) fn wish(&mut self, want: Want, wish: Wish, acked_us: u64) {
+        let is_done = |it: &Wanted| it.acked_us.is_some_and(|at| at <= acked_us);
         self.wants.retain(|it| it.want != want && !(it.wish == Wish::Unsubscribe && is_done(it)));
         self.wants.push(Wanted { want, wish, acked_us: None });
     }
@@ -158,15 +159,21 @@ impl Client {
         self.wants[place].acked_us = Some(acked_us);
     }
 
-    /// Takes a message to be sent; `acked_us` if it is on its way already.
+    /// The broker has been told everything, and will never forget it.
+    pub(crate) fn forget_wishes(&mut self) {
+        self.wants = vec![];
+    }
+
+    /// Takes a message to be sent; `acked_us` if it is on its way already. What was acknowledged
+    /// by `heard_us` is forgotten.
     pub(crate) fn push(
         &mut self,
         message: Arc<Message>,
         durability: Durability,
         acked_us: Option<u64>,
-        now_us: u64,
+        heard_us: u64,
     ) {
-        self.forget_acknowledged(now_us);
+        self.forget_acknowledged(heard_us);
         self.outgoing.push_back(Outgoing { message, durability, acked_us });
     }
 

@@ -1,7 +1,7 @@
 //! Randomness by purpose: every node has dice of its own for everything that it rolls for, so that
 //! one more roll somewhere changes nothing elsewhere.
 
-use protocol::Digest;
+use sha2::{Digest as _, Sha256};
 
 /// A stream of numbers; SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number
 /// generators, 2014, figure 16).
@@ -11,10 +11,13 @@ pub struct Dice(u64);
 impl Dice {
     /// The dice of `node` for `purpose` in the world of `seed`.
     pub fn of(seed: u64, node: &str, purpose: &str) -> Self {
-        let seed = seed.to_le_bytes();
-        let text = Digest::of_parts([&seed[..], node.as_bytes(), purpose.as_bytes()]).to_string();
-        let start = u64::from_str_radix(&text[..16], 16);
-        Self(start.expect("a digest is hexadecimal digits"))
+        let mut hasher = Sha256::new();
+        hasher.update(seed.to_le_bytes());
+        hasher.update((node.len() as u64).to_le_bytes());
+        hasher.update(node.as_bytes());
+        hasher.update(purpose.as_bytes());
+        let digest = hasher.finalize();
+        Self(digest.iter().take(8).fold(0, |start, byte| start << 8 | u64::from(*byte)))
     }
 
     /// The next number.

@@ -210,9 +210,7 @@ enum Event {
 /// A packet to the broker.
 #[derive(Debug)]
 enum Up {
-    Connect {
-        will: Option<Arc<Message>>,
-    },
+    Connect,
     Subscribe(Box<Want>),
     Unsubscribe(Box<Want>),
     Publish(Arc<Message>),

@@ -9,7 +9,7 @@ use std::{
 use proplet::executor::{Program, virtual_time::VirtualJob};
 
 use crate::{
-    guests::{Lab, data, job, printed, workers},
+    guests::{Lab, data, job, printed, wat, workers},
     training::{ROWS, training},
 };
 
@@ -62,6 +62,26 @@ fn a_hundred_thousand_trainings() {
 
 #[test]
 #[ignore = "a measurement"]
+fn the_cost_of_a_run() {
+    const RUNS: u32 = 5_000;
+    let lab = Lab::new();
+    let nothing = wat(r#"(module (func (export "_start")))"#);
+    let memory = wat(r#"(module (memory (export "memory") 17) (func (export "_start")))"#);
+    let fails = job(&Program::builtin(), &[]);
+    for (what, job) in [
+        ("nothing", job(&nothing, &[])),
+        ("nothing, with a memory", job(&memory, &[])),
+        ("a complaint of the client", fails),
+        ("a training", training()),
+    ] {
+        let first = lab.run(&job);
+        let (_, took) = timed(|| (0..RUNS).for_each(|_| drop(lab.run(&job))));
+        eprintln!("{what}: {:?}, {} fuel", took / RUNS, first.fuel);
+    }
+}
+
+#[test]
+#[ignore = "a measurement"]
 fn three_guests_are_predicted_after_calibration() {
     let lab = Lab::new();
     let live = |job: &VirtualJob| {
@@ -70,15 +90,16 @@ fn three_guests_are_predicted_after_calibration() {
         Ok(Duration::from_micros(outcome.metrics.cpu_us))
     };
     let mut guests: Vec<(&str, Scaled)> = Vec::new();
-    for (name, program) in workers() {
-        guests.push((name, Box::new(move |n| job(&program, &[&(n * 20).to_string()]))));
+    // Each least size takes tens of milliseconds: the system's count of CPU time has grains of a few.
+    for ((name, program), scale) in workers().into_iter().zip([100, 25]) {
+        guests.push((name, Box::new(move |n| job(&program, &[&(n * scale).to_string()]))));
     }
     guests.push((
         "training",
         Box::new(|n| {
             let mut job = training();
             job.data = Some(data(&[("rows.csv", &many_rows())]));
-            let hyperparams = format!(r#"{{"model":"linear","lr":0.001,"epochs":{}}}"#, n * 50);
+            let hyperparams = format!(r#"{{"model":"linear","lr":0.001,"epochs":{}}}"#, n * 1_500);
             job.env.insert("HYPERPARAMS".into(), hyperparams);
             job
         }),
@@ -86,7 +107,7 @@ fn three_guests_are_predicted_after_calibration() {
     for (name, job) in guests {
         let small = job(1);
         let calibration = lab.virtual_wasm.calibrate_by(&small, 9, live).unwrap();
-        let mut large = job(5);
+        let mut large = job(4);
         large.rate = calibration.rate;
         let predicted_us = lab.run(&large).virtual_us;
         let measured = lab.virtual_wasm.calibrate_by(&large, 9, live).unwrap().measured;

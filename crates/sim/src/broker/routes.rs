@@ -36,10 +36,16 @@ impl Routes {
                 | Filter::AnyModel
                 | Filter::Everything,
             )
-            | Want::Text { group: None, .. } => self.wide.push((want.clone(), node)),
+            | Want::Text { group: None, .. } => {
+                if !self.wide.iter().any(|(wide, owner)| wide == want && *owner == node) {
+                    self.wide.push((want.clone(), node));
+                }
+            }
             Want::Text { group: Some(group), pattern } => {
                 let group = self.groups.entry((group.clone(), pattern.clone())).or_default();
-                group.members.push(node);
+                if !group.members.contains(&node) {
+                    group.members.push(node);
+                }
             }
         }
     }

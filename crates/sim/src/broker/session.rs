@@ -1,15 +1,15 @@
-//! One client at the broker: what it wants, what waits for it, and what is under way to it.
+//! One client at the broker: what waits for it, and what is under way to it.
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::{Answer, Message, Outbound, Want};
+use super::{Answer, Message, Outbound};
 
 #[derive(Debug, Default)]
 pub(super) struct Session {
     exists: bool,
     conn: Option<u32>,
-    will: Option<Arc<Message>>,
-    wants: Vec<Want>,
+    /// When the last connection was lost, as far as the broker knows.
+    lost_us: u64,
     waiting: VecDeque<(Arc<Message>, bool)>,
     /// In the order of their numbers, without gaps.
     flights: VecDeque<Flight>,
@@ -29,39 +29,32 @@ impl Session {
         self.conn
     }
 
-    pub(super) fn connect(&mut self, conn: u32, will: Option<Arc<Message>>) -> bool {
+    pub(super) const fn lost_us(&self) -> u64 {
+        self.lost_us
+    }
+
+    /// Forgets everything but when it ended.
+    pub(super) fn wipe(&mut self) {
+        *self = Self { lost_us: self.lost_us, ..Self::default() };
+    }
+
+    pub(super) const fn connect(&mut self, conn: u32) -> bool {
         self.conn = Some(conn);
-        self.will = will;
         std::mem::replace(&mut self.exists, true)
     }
 
     /// What was not acknowledged waits again, before everything else.
-    pub(super) fn lose(&mut self, conn: u32, now_us: u64) -> Option<Arc<Message>> {
+    pub(super) fn lose(&mut self, conn: u32, now_us: u64) {
         if self.conn != Some(conn) {
-            return None;
+            return;
         }
         self.conn = None;
+        self.lost_us = now_us;
         while let Some(flight) = self.flights.pop_back() {
             if flight.acked_us.is_none_or(|acked| acked > now_us) {
                 self.waiting.push_front((flight.message, true));
             }
         }
-        self.will.take()
-    }
-
-    /// Whether this is new.
-    pub(super) fn want(&mut self, want: &Want) -> bool {
-        let new = !self.wants.contains(want);
-        if new {
-            self.wants.push(want.clone());
-        }
-        new
-    }
-
-    /// Whether this was there.
-    pub(super) fn unwant(&mut self, want: &Want) -> bool {
-        let place = self.wants.iter().position(|it| it == want);
-        place.map(|place| self.wants.remove(place)).is_some()
     }
 
     /// Whether there was room.

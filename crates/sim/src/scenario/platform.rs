@@ -22,6 +22,8 @@ pub struct PlatformSpec {
     pub concurrency: usize,
     /// Results of ended tasks that a proplet keeps.
     pub results_kept: usize,
+    /// Tasks of ended rounds that the manager keeps.
+    pub tasks_kept: usize,
     /// Updates without which a closing round fails.
     pub updates_min: usize,
     /// How updates are aggregated.
@@ -59,6 +61,7 @@ impl Default for PlatformSpec {
             liveness: Span::secs(30),
             concurrency: 1,
             results_kept: 256,
+            tasks_kept: 10_000,
             updates_min: 1,
             strategy: "fedavg".to_owned(),
             aggregate_ns_per_weight: 20.0,

@@ -222,7 +222,8 @@ impl<'a> Plan<'a> {
         let limits = fleet::Limits {
             liveness: platform.liveness.duration(),
             proplets_max: fleet::Limits::default().proplets_max.max(proplets.len() + 1),
-            tasks_max: 2 * proplets.len() + TASKS_SPARE,
+            federated_kept_max: platform.tasks_kept,
+            tasks_max: 2 * proplets.len() + platform.tasks_kept + TASKS_SPARE,
             ..fleet::Limits::default()
         };
         let rules = round::Rules { updates_min: platform.updates_min, ..round::Rules::default() };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{Down, Event, Up, World};
+use super::{Down, Event, Up, Weather, World};
 use crate::{broker::Message, client::State, queue::Class, role::Feed};
 
 impl World {
@@ -23,20 +23,19 @@ impl World {
             return;
         }
         it.client.connect();
-        let will = it.role.will().map(|envelope| Arc::new(Message::of(envelope)));
         self.network.reset(node, now_us);
-        self.send_up(node, Up::Connect { will }, 0);
+        self.send_up(node, Up::Connect, 0);
     }
 
     /// A node asks the broker for a connection.
-    pub(super) fn knock(&mut self, node: u32, conn: u32, will: Option<Arc<Message>>) {
+    pub(super) fn knock(&mut self, node: u32, conn: u32) {
         if !self.broker.is_up() {
             return self.send_down(node, conn, Down::Gone, 0);
         }
         if let Some(old) = self.broker.connection(node) {
             self.session_lost(node, old);
         }
-        let resumed = self.broker.connect(node, conn, will);
+        let resumed = self.broker.connect(node, conn);
         self.send_down(node, conn, Down::Accepted { resumed }, 0);
         self.pump(node);
     }
@@ -50,6 +49,9 @@ impl World {
         client.connected(resumed);
         self.trace(node, "connected", &[&[u8::from(resumed)]], || json!({ "resumed": resumed }));
         self.send_wishes(node);
+        if self.weather == Weather::Calm {
+            self.node(node).client.forget_wishes();
+        }
         let mut outgoing = self.node(node).client.take_outgoing();
         for message in &mut outgoing {
             message.send(|message| self.transmit(node, message));
@@ -60,14 +62,14 @@ impl World {
 
     /// A node notices that its connection is gone, and will try again.
     pub(super) fn connection_lost(&mut self, node: u32, conn: u32) {
-        let now_us = self.now_us;
+        let (now_us, acked_us) = (self.now_us, self.acknowledged_us(node));
         let reconnect = self.reconnect;
         let it = self.node(node);
         if !it.alive || it.client.conn() != conn || it.client.state() == State::Away {
             return;
         }
         let was_there = it.client.state() == State::There;
-        it.client.lost(now_us);
+        it.client.lost(acked_us);
         let patience = it.client.patience(reconnect);
         let at = now_us + patience + it.dice.between(0, patience / 2);
         let life = it.life;
@@ -83,10 +85,11 @@ impl World {
         if !self.broker.is_connected(node, conn) {
             return;
         }
-        let will = self.broker.lose(node, conn, self.now_us);
+        self.broker.lose(node, conn, self.now_us);
         self.trace(node, "session_lost", &[], || json!({}));
-        if let Some(will) = will {
-            self.publish(node, &will);
+        // Every connection of a node has the same will: there is no need to hold it twice.
+        if let Some(will) = self.node(node).role.will() {
+            self.publish(node, &Arc::new(Message::of(will)));
         }
     }
 }

@@ -54,13 +54,14 @@ impl World {
     /// The node's process dies.
     pub(super) fn kill(&mut self, node: u32, memory: Memory, silence: Silence) {
         let (now_us, keep_alive_us) = (self.now_us, self.keep_alive_us);
+        let acked_us = self.acknowledged_us(node);
         let it = self.node(node);
         if !it.alive || matches!(it.role, Role::Peer) {
             return;
         }
         let (conn, was_away) = (it.client.conn(), it.client.state() == State::Away);
         it.role.die();
-        it.client.died(now_us);
+        it.client.died(acked_us);
         if memory == Memory::Lost {
             it.role.wipe();
             it.client.wiped();

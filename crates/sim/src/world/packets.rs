@@ -32,14 +32,11 @@ impl World {
 
     /// A packet has arrived at the broker.
     pub(super) fn at_broker(&mut self, node: u32, conn: u32, packet: Up) {
-        if let Up::Connect { will } = packet {
-            return self.knock(node, conn, will);
-        }
-        if !self.broker.is_connected(node, conn) {
-            return;
-        }
+        let is_connected = self.broker.is_connected(node, conn);
         match packet {
-            Up::Connect { .. } => unreachable!("it was dealt with above"),
+            Up::Connect => self.knock(node, conn),
+            // What was under way when the connection broke does not arrive.
+            Up::Subscribe(_) | Up::Unsubscribe(_) | Up::Publish(_) | Up::Gone if !is_connected => {}
             Up::Subscribe(want) => {
                 let mut answer = Answer::default();
                 self.broker.subscribe(node, &want, self.now_us, &mut answer);
@@ -107,7 +104,8 @@ impl World {
             Down::Gone => self.connection_lost(node, conn),
             Down::Publish { .. } if !client.is_there(conn) => {}
             Down::Publish { pid, message, duplicate } => {
-                let acked_us = self.now_us + self.network.delay_us(node, Way::Up);
+                let leaves_us = self.now_us.max(self.network.cut_until_us(node));
+                let acked_us = leaves_us.saturating_add(self.network.delay_us(node, Way::Up));
                 // The node acknowledges once what follows is durable, which takes no time here.
                 if let Some(at_us) = self.broker.acknowledge((node, conn), pid, acked_us) {
                     self.queue.push(at_us, Class::Broker, BROKER, Event::Pump(node));

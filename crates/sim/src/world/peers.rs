@@ -194,11 +194,11 @@ impl World {
         match policy {
             OnFailure::Stop => Err(why),
             OnFailure::GoOn => {
-                let now_us = self.now_us;
+                let acked_us = self.acknowledged_us(node);
                 let it = self.node(node);
                 let conn = it.client.conn();
                 it.alive = false;
-                it.client.died(now_us);
+                it.client.died(acked_us);
                 self.peers.lost.push(why);
                 self.session_lost(node, conn);
                 Ok(())

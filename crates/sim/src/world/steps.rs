@@ -72,13 +72,21 @@ impl World {
     }
 
     pub(super) fn post(&mut self, node: u32, message: Message, durability: Durability) {
-        let now_us = self.now_us;
+        let heard_us = self.acknowledged_us(node);
         let message = Arc::new(message);
         let there = self.node(node).client.state() == State::There;
         let acked_us = there.then(|| self.transmit(node, &message));
         if !there || self.weather == Weather::Rough {
-            self.node(node).client.push(message, durability, acked_us, now_us);
+            self.node(node).client.push(message, durability, acked_us, heard_us);
         }
+    }
+
+    /// What was to be acknowledged later than this has not been: a broker that has lost the
+    /// connection takes nothing, although the node does not know that yet.
+    pub(super) fn acknowledged_us(&self, node: u32) -> u64 {
+        let conn = self.nodes[node as usize].client.conn();
+        let heard_us = self.broker.heard_until_us(node, conn, self.now_us);
+        self.now_us.min(heard_us.saturating_add(self.network.delay_us(node, Way::Down)))
     }
 
     /// Sends a message on its way; when its acknowledgement will be here.
@@ -97,10 +105,13 @@ impl World {
     }
 
     fn wish(&mut self, node: u32, want: Want, wish: Wish) {
-        let now_us = self.now_us;
-        self.node(node).client.wish(want, wish, now_us);
+        let heard_us = self.acknowledged_us(node);
+        self.node(node).client.wish(want, wish, heard_us);
         if self.node(node).client.state() == State::There {
             self.send_wishes(node);
+            if self.weather == Weather::Calm {
+                self.node(node).client.forget_wishes();
+            }
         }
     }
 

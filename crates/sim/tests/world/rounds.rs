@@ -88,6 +88,7 @@ fn devices_that_come_and_go_still_make_models() {
     scenario.nodes[0].availability =
         Some(Availability::Churn { mean_up: Span::secs(20), mean_down: Span::secs(10) });
     scenario.rounds[0].k_of_n = Some(4);
+    scenario.rounds[0].pause = Span::secs(20);
     let (summary, tape) = run(&scenario);
     assert!(summary.rounds.iter().all(|it| it.end.is_some()), "{:?}", summary.rounds);
     let complete = |it: &&sim::RoundSummary| {

@@ -15,7 +15,8 @@ fn many_proplets() {
     scenario.platform.alive_every = Span::secs(3_600);
     scenario.platform.liveness = Span::secs(36_000);
     scenario.rounds[0].timeout = Span::secs(600);
-    scenario.platform.results_kept = 2;
+    scenario.platform.results_kept = 1;
+    scenario.platform.tasks_kept = 100;
     scenario.simulation.until = Span::secs(1_000);
     let mut world = World::new(&scenario, setup(std::sync::Arc::new(sim::Timed))).unwrap();
     let summary = world.run(&mut NoTrace, &mut NoProgress).unwrap();

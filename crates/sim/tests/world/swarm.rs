@@ -34,3 +34,19 @@ fn a_plan_depends_on_its_seed_alone() {
     assert_eq!(Plan::of(5, 4), Plan::of(5, 4));
     assert_ne!(Plan::of(5, 4), Plan::of(6, 4));
 }
+
+/// `SIM_SEED` says which; prints what happened.
+#[test]
+#[ignore = "for a look at one seed"]
+fn one_seed() {
+    let seed = std::env::var("SIM_SEED").map_or(0, |text| text.parse().unwrap());
+    let swarm = Swarm { first_seed: seed, seeds: 1, faults_max: 8, replay: Replay::Once };
+    let failure = swarm.run(|_| true).failures.pop();
+    let scenario = failure.map_or_else(|| Plan::of(seed, 8).scenario, |it| it.scenario);
+    let mut world = Plan { seed, scenario }.world().unwrap();
+    let mut tape = crate::stage::Tape::default();
+    world.run(&mut tape, &mut sim::NoProgress).unwrap();
+    for event in tape.0.iter().take(400) {
+        eprintln!("{:>11} {:<13} {:<12} {}", event.time_us, event.source, event.kind, event.detail);
+    }
+}
