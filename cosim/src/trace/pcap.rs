@@ -155,9 +155,9 @@ fn segment(flow: &mut Flow, direction: Direction, data: &[u8]) -> Vec<u8> {
 
 /// The Internet checksum (RFC 1071).
 fn checksum(bytes: &[u8]) -> u16 {
-    let words = bytes.chunks(2).map(|pair| {
-        u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or_default())
-    });
+    let words = bytes
+        .chunks(2)
+        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or_default()));
     let mut sum: u32 = words.fold(0, |sum, word| (sum + word) % 0xffff_0000);
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);

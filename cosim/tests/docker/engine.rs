@@ -36,7 +36,7 @@ impl Daemon {
                 let optional = env::var(OPTIONAL).is_ok_and(|value| value == "optional");
                 assert!(optional, "{why}; install docker.io, or set {OPTIONAL}=optional");
                 // Not `eprintln!`, which the harness of the tests keeps to itself.
-                writeln!(stderr(), "\n{why}\n").unwrap();
+                stderr().write_all(format!("\n{why}\n\n").as_bytes()).unwrap();
                 None
             }
         }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use protocol::{PropletId, Tensor, Tensors, message::Model};
 
 use crate::{
-    Dice, FAULTS, Fault, LinkSpec, NetworkModel, NetworkSpec, NoProgress, NoTrace, NodeSpec,
-    OneHot, Participants, RoundSpec, RunError, Scenario, Setup, SetupError, Simulation, Span,
-    World, fault::Scope,
+    Device, Dice, FAULTS, Fault, LinkSpec, NetworkModel, NetworkSpec, NoProgress, NoTrace,
+    NodeSpec, OneHot, Participants, RoundSpec, RunError, Scenario, Setup, SetupError, Simulation,
+    Span, World, fault::Scope,
 };
 
 /// How a swarm is made.
@@ -112,8 +112,12 @@ impl Plan {
             k_of_n: dice.chance(0.7).then(|| proplets.div_ceil(2) as usize),
             timeout: Span::secs(dice.between(5, 30)),
             participants: Participants::All,
+            pause: Span::millis(dice.below(6_000)),
             ..RoundSpec::default()
         };
+        // Rounds that last are there to be disturbed.
+        let task_us = dice.between(100_000, 10_000_000);
+        let device = Device { task_us, task_spread: 0.8, ..Device::default() };
         let services = ["manager", "coordinator", "model-server"];
         let scope = Scope { proplets: &names, services: &services, until: TROUBLE };
         let count = dice.between(0, faults_max);
@@ -131,6 +135,7 @@ impl Plan {
             faults,
             ..Scenario::default()
         };
+        scenario.devices.insert(scenario.platform.server_device.clone(), device);
         scenario.platform.alive_every = Span::secs(dice.between(2, 15));
         scenario.platform.broker.inflight_max = dice.between(1, 50) as usize;
         Self { seed, scenario }
@@ -185,12 +190,11 @@ impl Plan {
         let tensors: Tensors = [("w".to_owned(), zeros)].into_iter().collect();
         let model = Model { version: protocol::ModelVersion(0), tensors };
         let model0 = serde_json::to_vec(&model).expect("models serialize");
-        let class = self.scenario.platform.server_device.clone();
         let setup = Setup {
             workload: Arc::new(self.one_hot()),
             peers: std::collections::BTreeMap::new(),
             model0: model0.into(),
-            classes: [(class, crate::Device::default())].into(),
+            classes: std::collections::BTreeMap::new(),
             judge: None,
         };
         World::new(&self.scenario, setup)

@@ -115,9 +115,17 @@ mod tests {
 
     #[test]
     fn every_lie_is_another_update_and_is_read_as_what_it_is() {
-        let honest = Bytes::from_static(
-            br#"{"round_id":"r","proplet_id":"p","base_model_uri":"fl/models/global_model_v3","num_samples":5,"metrics":{},"update":{"b":0.5,"w":[1.0,2.0]}}"#,
-        );
+        let tensor = |values: &[f64]| Tensor::new(vec![values.len()], values.to_vec()).unwrap();
+        let tensors = [("b", Tensor::scalar(0.5)), ("w", tensor(&[1.0, 2.0]))];
+        let honest = Update {
+            round_id: "r".parse().unwrap(),
+            proplet_id: "p".parse().unwrap(),
+            base_model_uri: ModelUri(ModelVersion(3)),
+            num_samples: 5,
+            metrics: std::collections::BTreeMap::new(),
+            update: tensors.map(|(name, tensor)| (name.to_owned(), tensor)).into_iter().collect(),
+        };
+        let honest = honest.seal().payload;
         let mut dice = Dice::of(1, "p", "lies");
         let mut lie = |behaviour: Behaviour| behaviour.lie(&honest, &mut dice);
         let flipped = read_update(&lie(Behaviour::SignFlip)[0], None).unwrap();
