@@ -188,12 +188,13 @@ impl NodePeer {
     /// Ends the node, and says what went wrong with it, where and when.
     fn fail(&mut self, fault: &Fault) -> PeerError {
         let mut what = fault.to_string();
-        if matches!(fault, Fault::Channel(ChannelError::Closed))
-            && let Some(fate) = self.keeper.as_mut().and_then(|keeper| keeper.fate())
-        {
+        let is_closed = matches!(fault, Fault::Channel(ChannelError::Closed));
+        let fate = self.keeper.as_mut().filter(|_| is_closed).and_then(|keeper| keeper.fate());
+        let tail = self.channel.tail();
+        let last_words = if fate.is_some() { tail.last_words() } else { tail.text() };
+        if let Some(fate) = fate {
             what = format!("{what}: {fate}");
         }
-        let last_words = self.channel.tail().text();
         if !last_words.is_empty() && !self.over {
             what = format!("{what}; its last words: {last_words}");
         }

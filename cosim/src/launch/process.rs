@@ -106,7 +106,7 @@ impl ProcessNode {
             }
             None => {
                 let fate = kept.fate().unwrap_or_default();
-                let said = format!("; {fate} {}", tail.text());
+                let said = format!("; {fate} {}", tail.last_words());
                 Err(LaunchError::NoConnection {
                     node: self.node.clone(),
                     limit: self.connect,

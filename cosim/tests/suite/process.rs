@@ -140,7 +140,8 @@ fn a_stubborn_node_and_its_children_end_with_the_run() {
     let id = run.id().to_owned();
     eventually("all three run", || alive(&id) == 3);
     drop(launched);
-    eventually("only the one in a session of its own is left", || alive(&id) == 1);
+    // One at most: it may have been killed with its group before it had a session of its own.
+    eventually("at most the one in a session of its own is left", || alive(&id) <= 1);
     drop(run);
     assert_eq!(alive(&id), 0);
 }
