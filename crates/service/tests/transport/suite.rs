@@ -91,8 +91,15 @@ async fn what_was_not_acknowledged_comes_again<G: Ground>(ground: G) {
     hearer.ack(receipt);
     speaker.publish(envelope(Topic::TaskResults, "new"), None);
     connected(&mut speaker).await;
-    let (new, _) = message(&mut hearer).await;
-    assert_eq!(&new.payload[..], b"new", "what was acknowledged does not come again");
+    // The broker may repeat what it had not heard the acknowledgement of, but nothing else.
+    loop {
+        let (next, receipt) = message(&mut hearer).await;
+        hearer.ack(receipt);
+        match &next.payload[..] {
+            b"new" => break,
+            again => assert_eq!(again, b"forgotten", "what was acknowledged does not come again"),
+        }
+    }
 }
 
 async fn an_acknowledgement_of_an_earlier_connection_is_harmless<G: Ground>(ground: G) {
