@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use aggregate::{AggregateError, Strategy, Update};
-use protocol::{FailReason, OpenError, Tensors};
-use round::{Effect, Job, Note, Report, Rounds};
+use aggregate::Strategy;
+use protocol::{FailReason, OpenError};
+use round::{Effect, Job, Note, Report, Rounds, average};
 use service::Effects;
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -66,37 +66,6 @@ impl Effects<Rounds> for Averaging {
 
     fn unreadable(&mut self, _why: &OpenError) {
         self.tally.count_unreadable();
-    }
-}
-
-fn average(strategy: &Strategy, job: &Job) -> Report {
-    let round = job.round.clone();
-    let values: Vec<Vec<f64>> = job.members.iter().map(|member| member.values.values()).collect();
-    let updates: Vec<Update<'_>> = values
-        .iter()
-        .zip(&job.members)
-        .map(|(weights, member)| Update { weights, num_samples: member.num_samples })
-        .collect();
-    let failed = |reason, error| Report::AggregationFailed { round: round.clone(), reason, error };
-    match aggregate::run(&*(strategy.build)(), &updates) {
-        Ok(weights) => match Tensors::unflatten(&job.schema, &weights) {
-            Ok(tensors) => Report::Aggregated { round, tensors },
-            Err(why) => failed(FailReason::Aggregation, why.to_string()),
-        },
-        Err(why) => failed(reason(&why), why.to_string()),
-    }
-}
-
-const fn reason(why: &AggregateError) -> FailReason {
-    match why {
-        AggregateError::NotFinite { .. } | AggregateError::ResultNotFinite { .. } => {
-            FailReason::NotFinite
-        }
-        AggregateError::Empty
-        | AggregateError::Shape { .. }
-        | AggregateError::ZeroSamples { .. }
-        | AggregateError::TooManySamples { .. }
-        | AggregateError::SamplesOverflow { .. } => FailReason::Aggregation,
     }
 }
 

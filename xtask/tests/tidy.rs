@@ -12,7 +12,7 @@ use std::{
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("protocol", &[]),
     ("aggregate", &[]),
-    ("round", &["protocol"]),
+    ("round", &["protocol", "aggregate"]),
     ("fleet", &["protocol"]),
     ("agent", &["protocol"]),
     ("lineage", &["protocol"]),

@@ -20,6 +20,7 @@
 //! It says nothing where it cannot judge yet; whoever wants a verdict asks again.
 
 mod arrival;
+mod average;
 mod effect;
 mod kept;
 mod making;
@@ -34,6 +35,7 @@ mod turn;
 mod unknown;
 mod versions;
 
+pub use average::average;
 pub use effect::{Effect, Job, JobMember, Note, Report};
 pub use kept::Kept;
 pub use news::{BaseModel, News};

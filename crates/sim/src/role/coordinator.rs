@@ -1,9 +1,8 @@
 //! What the coordinator does beside speaking: the real aggregation, for as long as its device
 //! takes.
 
-use aggregate::{AggregateError, Strategy, Update};
-use protocol::{FailReason, Tensors};
-use round::{Effect, Job, Report};
+use aggregate::Strategy;
+use round::{Effect, average};
 
 use super::{Act, Acts, Mail, Notes, note};
 
@@ -26,36 +25,5 @@ impl Averaging {
             }
             Effect::Note(said) => note(notes, acts, || format!("{said:?}")),
         }
-    }
-}
-
-fn average(strategy: &Strategy, job: &Job) -> Report {
-    let round = job.round.clone();
-    let values: Vec<Vec<f64>> = job.members.iter().map(|member| member.values.values()).collect();
-    let updates: Vec<Update<'_>> = values
-        .iter()
-        .zip(&job.members)
-        .map(|(weights, member)| Update { weights, num_samples: member.num_samples })
-        .collect();
-    let failed = |reason, error| Report::AggregationFailed { round: round.clone(), reason, error };
-    match aggregate::run(&*(strategy.build)(), &updates) {
-        Ok(weights) => match Tensors::unflatten(&job.schema, &weights) {
-            Ok(tensors) => Report::Aggregated { round, tensors },
-            Err(why) => failed(FailReason::Aggregation, why.to_string()),
-        },
-        Err(why) => failed(reason(&why), why.to_string()),
-    }
-}
-
-const fn reason(why: &AggregateError) -> FailReason {
-    match why {
-        AggregateError::NotFinite { .. } | AggregateError::ResultNotFinite { .. } => {
-            FailReason::NotFinite
-        }
-        AggregateError::Empty
-        | AggregateError::Shape { .. }
-        | AggregateError::ZeroSamples { .. }
-        | AggregateError::TooManySamples { .. }
-        | AggregateError::SamplesOverflow { .. } => FailReason::Aggregation,
     }
 }
