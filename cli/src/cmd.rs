@@ -116,9 +116,9 @@ impl Verb {
             Self::Task(task) => task.format(),
             Self::Proplet(proplets) => proplets.format(),
             Self::Model(models) => models.format(),
+            Self::Sim(sim) => sim.format(),
             Self::Demo(_)
             | Self::Up(_)
-            | Self::Sim(_)
             | Self::Manager
             | Self::Coordinator
             | Self::ModelServer

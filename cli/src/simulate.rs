@@ -1,13 +1,18 @@
 //! Runs scenarios: sets the stage, lets the world run, holds its end against the claims.
 
 mod guests;
+mod paced;
 mod report;
+mod show;
 mod stage;
 mod sweep;
+mod tables;
 mod watch;
+mod workers;
 
-pub(crate) use report::{check, run};
+pub(crate) use report::{Judged, judge, run, wrong};
 pub(crate) use sweep::sweep;
+pub(crate) use tables::Tables;
 pub(crate) use watch::Pace;
 
 use std::{collections::BTreeMap, path::PathBuf};

@@ -16,6 +16,8 @@ fn every_scenario_holds_what_it_claims() {
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        // Those with containers are run by the end-to-end stories, which bring an engine.
+        .filter(|path| !fs::read_to_string(path).unwrap().contains("type: docker"))
         .collect();
     files.sort();
     assert!(files.len() >= 7, "{files:?}");

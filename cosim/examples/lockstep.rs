@@ -1,7 +1,7 @@
-//! How many steps a second nodes make in lockstep over pipes: `lockstep [nodes] [steps] [node program ...]`.
+//! How many steps a second nodes make in lockstep over pipes: `lockstep [nodes] [steps] [ring|star] [node program ...]`.
 //!
-//! In each step all nodes are advanced by one millisecond, and each of them sends one event to the next. It is its own
-//! janitor, and by default its own node.
+//! In each step all nodes are advanced by one millisecond, and each of them sends one event to the next; in a star all
+//! send to the first, which answers all. It is its own janitor, and by default its own node.
 
 use std::{
     collections::BTreeSet,
@@ -40,17 +40,45 @@ fn main() -> Result<(), Box<dyn Error>> {
         _ => {
             let nodes = arguments.first().map_or(Ok(10), |nodes| nodes.parse())?;
             let steps = arguments.get(1).map_or(Ok(20_000), |steps| steps.parse())?;
+            let shape = arguments.get(2).map(String::as_str);
+            let (shape, rest) = match shape {
+                Some("star") => (Shape::Star, 3),
+                Some("ring") => (Shape::Ring, 3),
+                Some(_) | None => (Shape::Ring, 2),
+            };
             let own = [program.clone(), "node".to_owned()];
-            let command = arguments.get(2..).filter(|c| !c.is_empty()).unwrap_or(&own);
+            let command = arguments.get(rest..).filter(|c| !c.is_empty()).unwrap_or(&own);
             let mut own_janitor = Command::new(&program);
             own_janitor.arg("janitor");
-            measure(nodes, steps, command, &Run::start(own_janitor)?)
+            measure((nodes, steps, shape), command, &Run::start(own_janitor)?)
+        }
+    }
+}
+
+/// Who sends to whom.
+#[derive(Clone, Copy, Debug)]
+enum Shape {
+    Ring,
+    Star,
+}
+
+impl Shape {
+    /// Who sends to a node in each step.
+    fn sources(self, index: usize, nodes: usize) -> Vec<usize> {
+        match (self, index) {
+            (Self::Ring, _) => vec![(index + 1) % nodes],
+            (Self::Star, 0) => (1..nodes).collect(),
+            (Self::Star, _) => vec![0],
         }
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "what is measured is wall time")]
-fn measure(nodes: u64, steps: u64, command: &[String], run: &Run) -> Result<(), Box<dyn Error>> {
+fn measure(
+    (nodes, steps, shape): (u64, u64, Shape),
+    command: &[String],
+    run: &Run,
+) -> Result<(), Box<dyn Error>> {
     let names: Vec<String> = (0..nodes).map(|index| format!("node-{index}")).collect();
     let known = Arc::new(names.iter().cloned().collect::<BTreeSet<_>>());
     let mut peers = vec![];
@@ -64,8 +92,11 @@ fn measure(nodes: u64, steps: u64, command: &[String], run: &Run) -> Result<(), 
     let begin = Instant::now();
     for step in 1..=steps {
         for (index, peer) in peers.iter_mut().enumerate() {
-            let next = names[(index + 1) % names.len()].clone();
-            peer.begin(step * 1000, vec![event(step * 1000, next, names[index].clone())])?;
+            let sources = shape.sources(index, names.len()).into_iter();
+            let events = sources
+                .map(|src| event(step * 1000, names[src].clone(), names[index].clone()))
+                .collect();
+            peer.begin(step * 1000, events)?;
         }
         for peer in &mut peers {
             peer.finish()?;

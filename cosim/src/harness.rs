@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use sim::{NodeKind, NodeSpec, Peer, PeerError, Scenario};
+use sim::{NodeDialect, NodeKind, NodeSpec, Peer, PeerError, Scenario};
 
 use crate::{
     launch::{
@@ -35,9 +35,18 @@ pub enum HarnessError {
     NoSpec { node: String },
 }
 
+/// The fidelity of proplets whose tasks a program of their own computes.
+pub const CONTAINER: &str = "container";
+/// Whom such a program answers.
+pub const AGENT: &str = "agent";
+
 /// Whether a scenario has nodes outside of this process.
 pub fn has_outside(scenario: &Scenario) -> bool {
-    scenario.nodes.iter().any(|node| node.kind != NodeKind::Proplet)
+    scenario.nodes.iter().any(|node| node.kind != NodeKind::Proplet || is_container(node))
+}
+
+fn is_container(node: &NodeSpec) -> bool {
+    node.kind == NodeKind::Proplet && node.fidelity.as_deref() == Some(CONTAINER)
 }
 
 /// Files that a scenario names and that are not there, relative to its own directory.
@@ -66,15 +75,45 @@ pub fn peers(
 ) -> Result<BTreeMap<String, Box<dyn Peer>>, HarnessError> {
     let mut known: BTreeSet<String> = scenario.nodes.iter().flat_map(NodeSpec::names).collect();
     known.insert("broker".to_owned());
-    let known = Arc::new(known);
+    let outside = scenario.nodes.iter().filter(|node| node.kind != NodeKind::Proplet);
+    let outside = outside.map(|spec| (spec.kind, spec));
+    met(scenario, outside, Arc::new(known), dir, run)
+}
+
+/// Starts the programs that compute the tasks of proplets, by the proplets' names.
+pub fn workers(
+    scenario: &Scenario,
+    dir: &Path,
+    run: &Run,
+) -> Result<BTreeMap<String, Box<dyn Peer>>, HarnessError> {
+    let known = Arc::new([AGENT.to_owned()].into());
+    let specs = scenario.nodes.iter().filter(|node| is_container(node)).map(|spec| {
+        let kind = match (&spec.docker, &spec.process, &spec.tcp) {
+            (Some(_), _, _) => NodeKind::Docker,
+            (None, Some(_), _) => NodeKind::Process,
+            (None, None, Some(_)) => NodeKind::Tcp,
+            (None, None, None) => NodeKind::Proplet,
+        };
+        (kind, spec)
+    });
+    met(scenario, specs, known, dir, run)
+}
+
+fn met<'a>(
+    scenario: &Scenario,
+    specs: impl Iterator<Item = (NodeKind, &'a NodeSpec)>,
+    known: Arc<BTreeSet<String>>,
+    dir: &Path,
+    run: &Run,
+) -> Result<BTreeMap<String, Box<dyn Peer>>, HarnessError> {
     let mut engine = None;
     let mut peers: BTreeMap<String, Box<dyn Peer>> = BTreeMap::new();
-    for spec in scenario.nodes.iter().filter(|node| node.kind != NodeKind::Proplet) {
+    for (kind, spec) in specs {
         for node in spec.names() {
-            let launched = launch(&node, spec, dir, run, &mut engine)?;
+            let launched = launch(&node, (kind, spec), dir, run, &mut engine)?;
             let contact = Contact {
                 node: node.clone(),
-                dialect: Dialect::Json,
+                dialect: dialect(spec.dialect),
                 limits: Limits::default(),
                 known: Arc::clone(&known),
             };
@@ -89,13 +128,13 @@ pub fn peers(
 
 fn launch(
     node: &str,
-    spec: &NodeSpec,
+    (kind, spec): (NodeKind, &NodeSpec),
     dir: &Path,
     run: &Run,
     engine: &mut Option<Engine>,
 ) -> Result<Launched, HarnessError> {
     let none = || HarnessError::NoSpec { node: node.to_owned() };
-    match spec.kind {
+    match kind {
         NodeKind::Proplet => Err(none()),
         NodeKind::Process => {
             let mut process = ProcessNode::of(node, spec.process.as_ref().ok_or_else(none)?)?;
@@ -104,7 +143,12 @@ fn launch(
         }
         NodeKind::Tcp => {
             let tcp = spec.tcp.as_ref().ok_or_else(none)?;
-            Ok(connect(node, &tcp.address, KNOCK)?)
+            if tcp.command.is_empty() {
+                return Ok(connect(node, &tcp.address, KNOCK)?);
+            }
+            let mut process = ProcessNode::listening(node, tcp)?;
+            process.dir = Some(dir.to_owned());
+            Ok(process.start_and_connect(&tcp.address, run)?)
         }
         NodeKind::Docker => {
             let mut docker = spec.docker.clone().ok_or_else(none)?;
@@ -119,7 +163,20 @@ fn launch(
     }
 }
 
+const fn dialect(spoken: NodeDialect) -> Dialect {
+    match spoken {
+        NodeDialect::Json => Dialect::Json,
+        NodeDialect::PlainTcp => Dialect::PlainTcp,
+        NodeDialect::PlainStdio => Dialect::PlainStdio,
+    }
+}
+
 /// What a node is told of itself at INIT.
 fn config(node: &str, spec: &NodeSpec) -> Value {
-    json!({ "node": node, "data": spec.data, "device": spec.device })
+    let mut config = spec.config.clone();
+    let given = [("node", json!(node)), ("data", json!(spec.data)), ("device", json!(spec.device))];
+    for (key, value) in given {
+        config.entry(key).or_insert(value);
+    }
+    Value::Object(config)
 }

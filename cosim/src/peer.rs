@@ -55,7 +55,7 @@ pub struct NodePeer {
     /// The time of the ADVANCE that is not answered yet.
     asked_us: Option<u64>,
     /// The line that is being judged.
-    line: Option<String>,
+    line: Option<Vec<u8>>,
     over: bool,
 }
 
@@ -105,7 +105,7 @@ impl NodePeer {
             return Err(Fault::Backwards { now_us: self.now_us, to_us });
         }
         if let Some(line) = self.channel.unasked()? {
-            self.line = Some(shown(&line));
+            self.line = Some(line);
             return Err(Fault::OutOfTurn);
         }
         let from_us = self.now_us;
@@ -139,7 +139,7 @@ impl NodePeer {
         loop {
             let line = self.channel.receive(limit)?;
             let taken = self.answers.take(&line);
-            self.line = Some(shown(&line));
+            self.line = Some(line);
             if let Some(answer) = taken? {
                 return Ok(answer);
             }
@@ -178,10 +178,12 @@ impl NodePeer {
         if src != self.contact.node {
             return Err(Fault::ForeignSource { kind, src: excerpt(&src) });
         }
-        let dst = dst.unwrap_or_default();
-        if !self.contact.known.contains(&dst) {
-            return Err(Fault::UnknownDestination { kind, dst: excerpt(&dst) });
-        }
+        let dst = match dst {
+            // The original's services leave it out for what only an observer wants to know.
+            None => String::new(),
+            Some(dst) if self.contact.known.contains(&dst) => dst,
+            Some(dst) => return Err(Fault::UnknownDestination { kind, dst: excerpt(&dst) }),
+        };
         Ok(PeerEvent { time_us, kind, src, dst, payload, size_bytes })
     }
 
@@ -205,7 +207,7 @@ impl NodePeer {
         PeerError {
             node: self.contact.node.clone(),
             time_us: self.asked_us.unwrap_or(self.now_us),
-            line: self.line.take().filter(|_| fault.is_about_a_line()),
+            line: self.line.take().filter(|_| fault.is_about_a_line()).map(|line| shown(&line)),
             what,
         }
     }

@@ -1,9 +1,13 @@
 //! Scenario files: YAML in, a [`Scenario`] out, or everything that is wrong with it at once.
 //!
 //! Each entry is read on its own, so that one mistake does not hide the next. A mistake names
-//! line and column, and for a misspelt key the nearest one that is known.
+//! line and column, and for a misspelt key the nearest one that is known. Files of xEdgeSim are
+//! read as well, with a note on how each part is taken.
 
+mod fidelity;
+mod legacy;
 mod nearest;
+mod schema;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,9 +17,11 @@ use std::{
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 use serde_saphyr::{Location, Spanned};
-use sim::Scenario;
+use sim::{Problem, Scenario};
 
 use nearest::suggestion;
+
+pub use schema::schema;
 
 /// Sections whose entries are read one by one.
 const LISTS: &[&str] = &["nodes", "rounds", "faults", "assertions"];
@@ -45,32 +51,45 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// Reads and checks a scenario; `classes` are the device classes that are known without it.
-pub fn read(text: &str, classes: &BTreeSet<String>) -> Result<Scenario, Vec<Mistake>> {
-    let sections: BTreeMap<String, Spanned<Value>> =
-        serde_saphyr::from_str(text).map_err(|why| vec![syntax(&why)])?;
-    let mut reading = Reading { text, mistakes: vec![], places: BTreeMap::new() };
-    for (name, section) in &sections {
-        reading.section(name, section);
-    }
+/// What a scenario may name that stands elsewhere.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// Device classes beside the scenario's own.
+    pub classes: BTreeSet<String>,
+    /// How tasks can be run.
+    pub fidelities: Vec<String>,
+}
+
+/// A scenario out of its file.
+#[derive(Clone, Debug, Default)]
+pub struct Loaded {
+    pub scenario: Scenario,
+    /// How the parts of a file in the other format were taken.
+    pub notes: Vec<String>,
+    /// Files that it names beside those in the scenario, with what they are for.
+    pub files: Vec<(String, String)>,
+}
+
+type Sections = BTreeMap<String, Spanned<Value>>;
+
+/// Reads and checks a scenario.
+pub fn read(text: &str, known: &Known) -> Result<Loaded, Vec<Mistake>> {
+    let sections: Sections = serde_saphyr::from_str(text).map_err(|why| vec![syntax(&why)])?;
     let lists: Lists = serde_saphyr::from_str(text).map_err(|why| vec![syntax(&why)])?;
-    reading.list("nodes", &lists.nodes, is::<sim::NodeSpec>);
-    reading.list("rounds", &lists.rounds, is::<sim::RoundSpec>);
-    reading.list("faults", &lists.faults, is::<sim::Fault>);
-    reading.list("assertions", &lists.assertions, is::<String>);
-    if reading.mistakes.is_empty() {
-        match serde_saphyr::from_str::<Scenario>(text) {
-            Ok(scenario) => {
-                reading.judge(&scenario, classes);
-                if reading.mistakes.is_empty() {
-                    return Ok(scenario);
-                }
-            }
-            Err(why) => reading.mistakes.push(syntax(&why)),
-        }
+    let mut reading = Reading { text, mistakes: vec![], places: BTreeMap::new() };
+    let loaded = if legacy::is_legacy(&sections, &lists.nodes) {
+        reading.legacy(&sections, &lists)
+    } else {
+        reading.own(&sections, &lists)
+    };
+    if let Some(loaded) = &loaded {
+        reading.judge(&loaded.scenario, known);
     }
     reading.mistakes.sort();
-    Err(reading.mistakes)
+    match loaded {
+        Some(loaded) if reading.mistakes.is_empty() => Ok(loaded),
+        Some(_) | None => Err(reading.mistakes),
+    }
 }
 
 #[derive(Deserialize)]
@@ -93,9 +112,51 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
+    fn own(&mut self, sections: &Sections, lists: &Lists) -> Option<Loaded> {
+        for (name, section) in sections {
+            self.section(name, section);
+        }
+        self.list("nodes", &lists.nodes, is::<sim::NodeSpec>);
+        self.list("rounds", &lists.rounds, is::<sim::RoundSpec>);
+        self.list("faults", &lists.faults, is::<sim::Fault>);
+        self.list("assertions", &lists.assertions, is::<String>);
+        let scenario = self.whole()?;
+        Some(Loaded { scenario, ..Loaded::default() })
+    }
+
+    fn legacy(&mut self, sections: &Sections, lists: &Lists) -> Option<Loaded> {
+        for (name, section) in sections {
+            self.place(name, section, legacy::section(name, &section.value));
+        }
+        self.list("nodes", &lists.nodes, is::<legacy::Node>);
+        if !self.mistakes.is_empty() {
+            return None;
+        }
+        let converted = legacy::convert(sections);
+        match converted {
+            Ok(loaded) => Some(loaded),
+            Err(problems) => {
+                problems.into_iter().for_each(|problem| self.problem(problem));
+                None
+            }
+        }
+    }
+
+    /// The whole file, if nothing is wrong with its parts.
+    fn whole<T: DeserializeOwned>(&mut self) -> Option<T> {
+        if !self.mistakes.is_empty() {
+            return None;
+        }
+        match serde_saphyr::from_str(self.text) {
+            Ok(whole) => Some(whole),
+            Err(why) => {
+                self.mistakes.push(syntax(&why));
+                None
+            }
+        }
+    }
+
     fn section(&mut self, name: &str, section: &Spanned<Value>) {
-        let at = place(&section.referenced);
-        self.places.insert(name.to_owned(), at);
         let read = match name {
             "simulation" => is::<sim::Simulation>(&section.value),
             "platform" => is::<sim::PlatformSpec>(&section.value),
@@ -114,6 +175,13 @@ impl Reading<'_> {
                 Err(format!("there is no section {unknown:?}{hint}"))
             }
         };
+        self.place(name, section, read);
+    }
+
+    /// Remembers where a section stands, and what is wrong with it.
+    fn place(&mut self, name: &str, section: &Spanned<Value>, read: Result<(), String>) {
+        let at = place(&section.referenced);
+        self.places.insert(name.to_owned(), at);
         if let Err(what) = read {
             self.mistake(name.to_owned(), at, &what);
         }
@@ -136,16 +204,22 @@ impl Reading<'_> {
     }
 
     /// What is wrong with a scenario that can be read.
-    fn judge(&mut self, scenario: &Scenario, classes: &BTreeSet<String>) {
-        for problem in scenario.problems(classes) {
-            let place = self.places.iter().rev().find(|(path, _)| {
-                problem.path.strip_prefix(path.as_str()).is_some_and(|rest| {
-                    rest.is_empty() || rest.starts_with('.') || rest.starts_with('[')
-                })
-            });
-            let at = place.map_or((0, 0), |(_, at)| *at);
-            self.mistake(problem.path, at, &problem.what);
+    fn judge(&mut self, scenario: &Scenario, known: &Known) {
+        let problems = scenario.problems(&known.classes);
+        let fidelities = fidelity::problems(scenario, &known.fidelities);
+        for problem in problems.into_iter().chain(fidelities) {
+            self.problem(problem);
         }
+    }
+
+    fn problem(&mut self, problem: Problem) {
+        let place = self.places.iter().rev().find(|(path, _)| {
+            problem.path.strip_prefix(path.as_str()).is_some_and(|rest| {
+                rest.is_empty() || rest.starts_with('.') || rest.starts_with('[')
+            })
+        });
+        let at = place.map_or((0, 0), |(_, at)| *at);
+        self.mistake(problem.path, at, &problem.what);
     }
 
     /// Serde's words, with the nearest known key, at the line of the key that they name.
@@ -202,8 +276,9 @@ fn unknown_key(what: &str) -> Option<(String, Vec<String>)> {
 mod tests {
     use super::*;
 
-    fn classes() -> BTreeSet<String> {
-        ["pi-4", "x86"].map(str::to_owned).into()
+    fn known() -> Known {
+        let classes = ["pi-4", "x86"].map(str::to_owned).into();
+        Known { classes, fidelities: vec!["model".to_owned()] }
     }
 
     #[test]
@@ -220,7 +295,7 @@ rounds:
   - id: r
     k_of_n: many
 ";
-        let mistakes = read(text, &classes()).unwrap_err();
+        let mistakes = read(text, &known()).unwrap_err();
         let said: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
         assert_eq!(said.len(), 4, "{said:#?}");
         assert!(said[0].starts_with("2:3: simulation: unknown field `seeed`"), "{}", said[0]);
@@ -234,14 +309,14 @@ rounds:
     #[test]
     fn what_can_be_read_is_judged() {
         let text = "nodes:\n  - id: a\n    device: pi-5\n";
-        let mistakes = read(text, &classes()).unwrap_err();
+        let mistakes = read(text, &known()).unwrap_err();
         assert!(mistakes[0].to_string().starts_with("2:5: nodes[0].device"), "{}", mistakes[0]);
-        assert!(read("nodes:\n  - id: a\n    device: pi-4\n", &classes()).is_ok());
+        assert!(read("nodes:\n  - id: a\n    device: pi-4\n", &known()).is_ok());
     }
 
     #[test]
     fn what_is_not_yaml_is_told_where() {
-        let mistakes = read("nodes: [\n", &classes()).unwrap_err();
+        let mistakes = read("nodes: [\n", &known()).unwrap_err();
         assert_eq!(mistakes.len(), 1);
         assert!(mistakes[0].line > 0, "{}", mistakes[0]);
     }

@@ -10,11 +10,12 @@ use std::{
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use cosim::{sweep::Vary, trace::diff};
-use sim::{Replay, Span, Swarm};
+use serde_json::{Value, json};
+use sim::{Failure, Replay, Span, Swarm, SwarmReport};
 
 use crate::{
-    simulate::{self, Pace, Wishes},
-    view,
+    simulate::{self, Judged, Pace, Tables, Wishes},
+    view::{self, Format},
 };
 
 #[derive(Debug, Subcommand)]
@@ -25,7 +26,12 @@ pub(crate) enum Sim {
     Check {
         /// The scenario, YAML
         file: PathBuf,
+        /// text or json
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
     },
+    /// Print the JSON schema of scenarios
+    Schema,
     /// Run a scenario over several seeds and varied values, with a table at the end
     Sweep(Sweep),
     /// Draw scenarios with faults from seeds, and hold the platform's promises against each
@@ -36,6 +42,9 @@ pub(crate) enum Sim {
         left: PathBuf,
         /// The other
         right: PathBuf,
+        /// text or json
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
     },
     /// Ends what a killed run has left; started by `run`
     #[command(hide = true)]
@@ -70,6 +79,9 @@ pub(crate) struct Run {
     /// Show every round
     #[arg(long)]
     verbose: bool,
+    /// text or json
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
 }
 
 #[derive(Debug, Args)]
@@ -82,6 +94,9 @@ pub(crate) struct Sweep {
     /// Values that a place of the scenario takes in turn, like rounds.0.k_of_n=5,8; repeatable
     #[arg(long, value_name = "PATH=VALUE,...")]
     vary: Vec<Vary>,
+    /// text or json
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
 }
 
 #[derive(Debug, Args)]
@@ -95,33 +110,83 @@ pub(crate) struct Swarms {
     /// Faults in each run, at most
     #[arg(long, default_value_t = 4)]
     faults: u64,
+    /// text or json
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
 }
 
 impl Sim {
+    pub(super) const fn format(&self) -> Format {
+        match self {
+            Self::Run(run) => run.format,
+            Self::Check { format, .. } | Self::Diff { format, .. } => *format,
+            Self::Sweep(sweep) => sweep.format,
+            Self::Swarm(swarm) => swarm.format,
+            Self::Schema | Self::Janitor { .. } => Format::Text,
+        }
+    }
+
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Run(run) => run.run(),
-            Self::Check { file } => {
-                let scenario = simulate::check(&file)?;
-                let nodes: usize = scenario.nodes.iter().map(|node| node.names().len()).sum();
-                let rounds: u32 = scenario.rounds.iter().map(|round| round.repeat).sum();
-                view::line(format!(
-                    "{} is fine: {nodes} nodes, {rounds} rounds, {} faults, {} assertions",
-                    file.display(),
-                    scenario.faults.len(),
-                    scenario.assertions.len()
-                ));
+            Self::Check { file, format } => check(&file, format),
+            Self::Schema => {
+                view::json(&cosim::scenario::schema());
                 Ok(ExitCode::SUCCESS)
             }
             Self::Sweep(sweep) => sweep.run(),
             Self::Swarm(swarm) => Ok(swarm.run()),
-            Self::Diff { left, right } => compare(&left, &right),
+            Self::Diff { left, right, format } => compare(&left, &right, format),
             Self::Janitor { arguments } => {
                 cosim::launch::janitor(&arguments)?;
                 Ok(ExitCode::SUCCESS)
             }
         }
     }
+}
+
+/// Whether all is as it should be, as an exit code.
+fn verdict(holds: bool) -> ExitCode {
+    if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn check(file: &Path, format: Format) -> anyhow::Result<ExitCode> {
+    let judged = simulate::judge(file)?;
+    let fine = matches!(judged, Judged::Fine(_));
+    match (judged, format) {
+        (Judged::Fine(loaded), Format::Text) => {
+            for note in &loaded.notes {
+                view::line(format!("note: {note}"));
+            }
+            let scenario = &loaded.scenario;
+            Tables::of(scenario).show();
+            let nodes: usize = scenario.nodes.iter().map(|node| node.names().len()).sum();
+            let rounds: u32 = scenario.rounds.iter().map(|round| round.repeat).sum();
+            view::line(format!(
+                "{} is fine: {nodes} nodes, {rounds} rounds, {} faults, {} assertions",
+                file.display(),
+                scenario.faults.len(),
+                scenario.assertions.len()
+            ));
+        }
+        (Judged::Fine(loaded), Format::Json) => view::json(&json!({
+            "fine": true,
+            "notes": loaded.notes,
+            "tables": Tables::of(&loaded.scenario),
+            "scenario": loaded.scenario,
+        })),
+        (Judged::Wrong { mistakes, missing }, Format::Text) => {
+            return Err(simulate::wrong(file, &mistakes, &missing));
+        }
+        (Judged::Wrong { mistakes, missing }, Format::Json) => {
+            let mistakes = mistakes.iter().map(|it| {
+                json!({ "line": it.line, "column": it.column, "path": it.path, "what": it.what })
+            });
+            let mistakes: Vec<Value> = mistakes.collect();
+            view::json(&json!({ "fine": false, "mistakes": mistakes, "missing": missing }));
+        }
+    }
+    Ok(verdict(fine))
 }
 
 impl Run {
@@ -140,18 +205,27 @@ impl Run {
             let wishes = wishes.clone();
             tokio::task::spawn_blocking(move || simulate::run(&file, &wishes, stop)).await?
         })?;
-        outcome.show(wishes.verbose);
-        Ok(if outcome.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        match self.format {
+            Format::Text => outcome.show(wishes.verbose),
+            Format::Json => view::json(&outcome.json()),
+        }
+        Ok(verdict(outcome.holds()))
     }
 }
 
 impl Sweep {
     fn run(self) -> anyhow::Result<ExitCode> {
-        let all_hold = super::on_runtime(async |stop| {
-            let sweep = move || simulate::sweep(&self.file, self.seeds, &self.vary, &stop);
+        let Self { file, seeds, vary, format } = self;
+        let varies = vary.clone();
+        let swept = super::on_runtime(async |stop| {
+            let sweep = move || simulate::sweep(&file, seeds, &varies, &stop);
             tokio::task::spawn_blocking(sweep).await?
         })?;
-        Ok(if all_hold { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        match format {
+            Format::Text => swept.show(&vary),
+            Format::Json => view::json(&json!(swept)),
+        }
+        Ok(verdict(swept.holds))
     }
 }
 
@@ -169,6 +243,19 @@ impl Swarms {
             true
         });
         bar.finish_and_clear();
+        match self.format {
+            Format::Text => self.show(&report),
+            Format::Json => view::json(&self.json(&report)),
+        }
+        verdict(report.failures.is_empty())
+    }
+
+    fn replay(&self, failure: &Failure) -> String {
+        let Failure { seed, .. } = failure;
+        format!("aileron sim swarm --first {seed} --seeds 1 --faults {}", self.faults)
+    }
+
+    fn show(&self, report: &SwarmReport) {
         view::line(format!(
             "{} runs, {} rounds ({} complete), {} events, {} failures",
             report.runs,
@@ -179,37 +266,69 @@ impl Swarms {
         ));
         for failure in &report.failures {
             view::line(format!(
-                "seed {}: {} does not hold: {}\n  replay: aileron sim swarm --first {} --seeds 1 \
-                 --faults {}\n  {} faults are enough: {:?}",
+                "seed {}: {} does not hold: {}\n  replay: {}\n  {} faults are enough: {:?}",
                 failure.seed,
                 failure.property,
                 failure.what,
-                failure.seed,
-                self.faults,
+                self.replay(failure),
                 failure.scenario.faults.len(),
                 failure.scenario.faults
             ));
         }
-        if report.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+
+    fn json(&self, report: &SwarmReport) -> Value {
+        let failures = report.failures.iter().map(|failure| {
+            json!({
+                "seed": failure.seed,
+                "property": failure.property,
+                "what": failure.what,
+                "replay": self.replay(failure),
+                "faults": failure.scenario.faults,
+            })
+        });
+        json!({
+            "runs": report.runs,
+            "rounds": report.rounds,
+            "rounds_complete": report.rounds_complete,
+            "events": report.events,
+            "failures": failures.collect::<Vec<_>>(),
+        })
     }
 }
 
-fn compare(left: &Path, right: &Path) -> anyhow::Result<ExitCode> {
+fn compare(left: &Path, right: &Path, format: Format) -> anyhow::Result<ExitCode> {
     let open = |path: &Path| {
         File::open(path).map(BufReader::new).with_context(|| format!("read {}", path.display()))
     };
-    let Some(parting) = diff(open(left)?, open(right)?)? else {
-        view::line("the traces are the same");
-        return Ok(ExitCode::SUCCESS);
-    };
-    let shown = |line: Option<String>| line.unwrap_or_else(|| "(it ends here)".to_owned());
-    view::line(format!(
-        "the traces part at event {}\n  {}: {}\n  {}: {}",
-        parting.line,
-        left.display(),
-        shown(parting.left),
-        right.display(),
-        shown(parting.right)
-    ));
-    Ok(ExitCode::FAILURE)
+    let parting = diff(open(left)?, open(right)?)?;
+    match (&parting, format) {
+        (None, Format::Text) => view::line("the traces are the same"),
+        (None, Format::Json) => view::json(&json!({ "same": true })),
+        (Some(parting), Format::Text) => {
+            let shown =
+                |line: &Option<String>| line.clone().unwrap_or_else(|| "(it ends here)".to_owned());
+            view::line(format!(
+                "the traces part at event {}\n  {}: {}\n  {}: {}",
+                parting.line,
+                left.display(),
+                shown(&parting.left),
+                right.display(),
+                shown(&parting.right)
+            ));
+        }
+        (Some(parting), Format::Json) => {
+            let event = |line: &Option<String>| -> Value {
+                let parsed = line.as_ref().map(|line| serde_json::from_str(line));
+                parsed.map_or(Value::Null, |it| it.unwrap_or_else(|_| json!(line)))
+            };
+            view::json(&json!({
+                "same": false,
+                "event": parting.line,
+                "left": event(&parting.left),
+                "right": event(&parting.right),
+            }));
+        }
+    }
+    Ok(verdict(parting.is_none()))
 }

@@ -1,6 +1,7 @@
 //! One run from its file to its verdict.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::BufWriter,
     path::{Path, PathBuf},
@@ -13,20 +14,24 @@ use cosim::{
     harness,
     launch::Run,
     plot,
+    scenario::{Known, Loaded, Mistake},
     trace::{Ndjson, Pcap, Perfetto},
 };
 use proplet::executor::virtual_time::VirtualSettings;
 use service::{Clock as _, SystemClock};
 use sim::{
-    Assertion, Checked, NoTrace, RoundOutcome, RunError, Scenario, Setup, Summary, TraceSink, World,
+    Assertion, Checked, NoTrace, NodeSpec, RunError, Scenario, Setup, Summary, TraceSink, Workload,
+    World,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Wishes, devices,
-    guests::Guests,
+    guests::{self, FIDELITIES, Guests},
+    paced::{Paced, Spread},
     stage::{self, Stage},
     watch::Watch,
+    workers::Workers,
 };
 use crate::view;
 
@@ -39,29 +44,65 @@ pub(crate) struct Outcome {
     pub(crate) summary: Summary,
     pub(crate) checked: Vec<Checked>,
     pub(crate) wall_s: f64,
+    /// How far the times of nodes are spread that ran in real time: two runs differ by that.
+    pub(crate) paced: BTreeMap<String, Spread>,
+}
+
+/// A scenario that can be run, or all that is wrong with it.
+#[derive(Debug)]
+pub(crate) enum Judged {
+    Fine(Box<Loaded>),
+    Wrong { mistakes: Vec<Mistake>, missing: Vec<String> },
+}
+
+/// Reads a scenario, and looks for everything that is wrong with it.
+pub(crate) fn judge(file: &Path) -> anyhow::Result<Judged> {
+    let text = fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
+    let known = Known {
+        classes: devices()?.into_keys().collect(),
+        fidelities: FIDELITIES.map(str::to_owned).into(),
+    };
+    let loaded = match cosim::scenario::read(&text, &known) {
+        Ok(loaded) => loaded,
+        Err(mistakes) => return Ok(Judged::Wrong { mistakes, missing: vec![] }),
+    };
+    let dir = beside(file);
+    let mut missing = harness::missing_files(&loaded.scenario, dir);
+    missing.extend(stage::missing_images(&loaded.scenario, dir));
+    let absent = loaded.files.iter().filter(|(_, path)| !dir.join(path).exists());
+    missing.extend(absent.map(|(what, path)| format!("{what}: {path} is not there")));
+    if missing.is_empty() {
+        Ok(Judged::Fine(Box::new(loaded)))
+    } else {
+        Ok(Judged::Wrong { mistakes: vec![], missing })
+    }
 }
 
 /// Reads a scenario; says everything that is wrong with it.
-pub(crate) fn check(file: &Path) -> anyhow::Result<Scenario> {
-    let text = fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
-    let classes = devices()?.into_keys().collect();
-    let scenario = match cosim::scenario::read(&text, &classes) {
-        Ok(scenario) => scenario,
-        Err(mistakes) => {
-            for mistake in &mistakes {
-                view::aside(format!("{}:{mistake}", file.display()));
+pub(super) fn check(file: &Path) -> anyhow::Result<Scenario> {
+    match judge(file)? {
+        Judged::Fine(loaded) => {
+            for note in &loaded.notes {
+                view::aside(format!("{}: {note}", file.display()));
             }
-            bail!("{}: {} to mend", file.display(), mistakes.len());
+            Ok(loaded.scenario)
         }
-    };
-    let missing = harness::missing_files(&scenario, beside(file));
-    for what in &missing {
-        view::aside(format!("{}: {what}", file.display()));
+        Judged::Wrong { mistakes, missing } => Err(wrong(file, &mistakes, &missing)),
     }
-    if missing.is_empty() {
-        Ok(scenario)
-    } else {
-        bail!("{}: {} files are missing", file.display(), missing.len())
+}
+
+/// Says all of it, and sums it up.
+pub(crate) fn wrong(file: &Path, mistakes: &[Mistake], missing: &[String]) -> anyhow::Error {
+    let file = file.display();
+    for mistake in mistakes {
+        view::aside(format!("{file}:{mistake}"));
+    }
+    for what in missing {
+        view::aside(format!("{file}: {what}"));
+    }
+    match missing.len() {
+        0 => anyhow::anyhow!("{file}: {} to mend", mistakes.len()),
+        count => anyhow::anyhow!("{file}: {count} files are missing"),
     }
 }
 
@@ -107,25 +148,45 @@ fn play(
     stop: CancellationToken,
 ) -> anyhow::Result<Outcome> {
     let began = SystemClock.now();
-    let Stage { data, model0, judge } = stage::set(scenario, dir)?;
-    let settings = VirtualSettings::below(&PathBuf::from(".aileron/sim"));
-    let is_real = |fidelity: &Option<String>| matches!(fidelity.as_deref(), Some("wasm" | "memo"));
-    let real = scenario.nodes.iter().any(|node| is_real(&node.fidelity));
-    let guests = Guests::new(real.then_some(&settings), data)?;
-    let outside =
-        harness::has_outside(scenario).then(|| Run::start(janitor()?).map_err(anyhow::Error::from));
-    let outside = outside.transpose()?;
-    let peers = match &outside {
-        Some(run) => harness::peers(scenario, dir, run)?,
-        None => Default::default(),
+    let state = PathBuf::from(".aileron/sim");
+    let Stage { data, images, model0, judge } = stage::set(scenario, dir)?;
+    let named = |wanted: fn(&str) -> bool| -> Vec<String> {
+        let asks = |node: &&NodeSpec| node.fidelity.as_deref().is_some_and(wanted);
+        scenario.nodes.iter().filter(asks).flat_map(NodeSpec::names).collect()
     };
-    let setup = Setup { workload: Arc::new(guests), peers, model0, classes: devices()?, judge };
+    let paced = named(guests::is_paced);
+    // What is started, and what is written for it, is gone with this, whatever the way out.
+    let outside = (harness::has_outside(scenario) || !paced.is_empty())
+        .then(|| Run::start(janitor()?).map_err(anyhow::Error::from));
+    let outside = outside.transpose()?;
+    let settings = VirtualSettings::below(&state);
+    let sets = data.iter().map(|(node, data)| (node.clone(), data.set.clone())).collect();
+    let real = !named(guests::is_guest).is_empty();
+    let mut guests = Guests::new(real.then_some(&settings), sets, images)?;
+    // Also when a program is lost without which the run must not go on.
+    let stop = stop.child_token();
+    let mut peers = BTreeMap::new();
+    if let Some(run) = &outside {
+        peers = harness::peers(scenario, dir, run)?;
+        let workers = harness::workers(scenario, dir, run)?;
+        guests.workers = Workers::new(scenario, workers, stop.clone());
+        if !paced.is_empty() {
+            let places = (run.dir(), state.as_path());
+            guests.paced = Some(Paced::new(&paced, &data, places, stop.clone())?);
+        }
+    }
+    let guests = Arc::new(guests);
+    let workload: Arc<dyn Workload> = guests.clone();
+    let setup = Setup { workload, peers, model0, classes: devices()?, judge };
     let world = World::new(scenario, setup)?;
     let mut watch = Watch::new(scenario.simulation.until.micros(), wishes.pace, stop);
     let ran = traced(world, wishes.trace.as_deref(), &mut watch);
     watch.finish();
-    drop(outside);
-    let summary = ran?;
+    let lost = guests.workers.lost()?;
+    let mut summary = ran?;
+    summary.lost_nodes.extend(lost);
+    let paced = guests.paced.as_ref().map(Paced::spreads).unwrap_or_default();
+    drop((guests, outside));
     if let Some(path) = &wishes.plot {
         let drawn = plot::svg(&scenario.name, &summary, &["accuracy", "loss", "test_loss"]);
         let drawn = drawn.context("the run has no metric to plot")?;
@@ -135,7 +196,7 @@ fn play(
     let claims: Vec<Assertion> = claims.collect::<Result<_, _>>()?;
     let checked = claims.iter().map(|claim| claim.check(&summary)).collect();
     let wall_s = SystemClock.now().since(began).as_secs_f64();
-    Ok(Outcome { summary, checked, wall_s })
+    Ok(Outcome { summary, checked, wall_s, paced })
 }
 
 /// The extension of the trace's file says its form.
@@ -180,58 +241,4 @@ fn janitor() -> anyhow::Result<Command> {
 
 pub(super) fn beside(file: &Path) -> &Path {
     file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-impl Outcome {
-    /// Whether every claim holds.
-    pub(crate) fn holds(&self) -> bool {
-        self.checked.iter().all(|checked| checked.holds)
-    }
-
-    /// Rounds, metrics, claims, hash.
-    pub(crate) fn show(&self, verbose: bool) {
-        let summary = &self.summary;
-        let seconds = |us: u64| format!("{:.3} s", us as f64 / 1e6);
-        if verbose || summary.rounds.len() <= 20 {
-            let rows = summary.rounds.iter().map(|round| {
-                let ended = round.end.as_ref();
-                let outcome = ended.map_or("not ended".to_owned(), |end| match end.outcome {
-                    RoundOutcome::Complete { version, total_samples } => {
-                        format!("model {version} from {total_samples} samples")
-                    }
-                    RoundOutcome::Failed { reason } => format!("failed: {reason}"),
-                });
-                vec![
-                    round.round.to_string(),
-                    seconds(round.asked_us),
-                    ended.map_or("-".to_owned(), |end| seconds(end.heard_us - round.asked_us)),
-                    ended.map_or("-".to_owned(), |end| {
-                        format!("{} of {}", end.num_updates, round.participants)
-                    }),
-                    outcome,
-                ]
-            });
-            view::table(&["round", "asked at", "took", "updates", "outcome"], rows);
-        }
-        for name in ["accuracy", "test_loss", "loss"] {
-            if let Some(last) = summary.metrics.get(name).and_then(|samples| samples.last()) {
-                view::line(format!("{name:<10} {:.4}", last.value));
-            }
-        }
-        for lost in &summary.lost_nodes {
-            view::line(format!("lost on the way: {lost}"));
-        }
-        view::line(format!(
-            "{} of {} rounds complete, {} events in {} virtual, {:.2} s of wall time\ntrace {}",
-            summary.rounds_complete(),
-            summary.rounds.len(),
-            summary.events,
-            seconds(summary.virtual_us),
-            self.wall_s,
-            summary.trace_sha256
-        ));
-        for checked in &self.checked {
-            view::line(checked.to_string());
-        }
-    }
 }

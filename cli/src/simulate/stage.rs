@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use client_wasm::{Hyperparams, initial_model};
-use proplet::executor::virtual_time::DataSet;
+use proplet::executor::{Program, virtual_time::DataSet};
 use protocol::{Letter as _, message::Model};
 use sim::{Judge, NodeKind, NodeSpec, Scenario};
 
@@ -18,14 +18,32 @@ use crate::demo::{Judge as Scorer, Rows, dirichlet};
 /// Share of the digits that nobody trains on.
 const TEST_SHARE: f64 = 0.2;
 const ALPHA_DEFAULT: f64 = 0.5;
+const TRAIN: &str = "train.csv";
 /// The note's model 0, for scenarios that train nothing.
 const PLAIN: &[u8] = br#"{"w":[0.0,0.0,0.0],"b":0.0,"version":0}"#;
 
 /// A scenario's stage.
 pub(super) struct Stage {
-    pub(super) data: BTreeMap<String, DataSet>,
+    pub(super) data: BTreeMap<String, Data>,
+    /// What rounds name as their image, where that is a file.
+    pub(super) images: BTreeMap<String, Program>,
     pub(super) model0: Bytes,
     pub(super) judge: Option<Box<dyn Judge>>,
+}
+
+/// What a node has.
+#[derive(Clone)]
+pub(super) struct Data {
+    pub(super) set: DataSet,
+    pub(super) source: Source,
+}
+
+/// Where it is from, for those who need it on a disk.
+#[derive(Clone)]
+pub(super) enum Source {
+    Dir(PathBuf),
+    /// One file, by its name.
+    File(&'static str, Bytes),
 }
 
 /// `digits` or `digits:ALPHA` is a part of the digits, split unevenly between all nodes that say
@@ -42,8 +60,9 @@ pub(super) fn set(scenario: &Scenario, dir: &Path) -> anyhow::Result<Stage> {
             None => {}
         }
     }
+    let images = images(scenario, dir)?;
     if parts.is_empty() {
-        return Ok(Stage { data, model0: Bytes::from_static(PLAIN), judge: None });
+        return Ok(Stage { data, images, model0: Bytes::from_static(PLAIN), judge: None });
     }
     let hyperparams = scenario.rounds.first().map(|round| round.hyperparams.clone());
     let text = serde_json::Value::Object(hyperparams.unwrap_or_default()).to_string();
@@ -53,13 +72,31 @@ pub(super) fn set(scenario: &Scenario, dir: &Path) -> anyhow::Result<Stage> {
     for (digits, nodes) in parts {
         let split = dirichlet(&train, nodes.len(), alpha(digits)?, seed)?;
         for (node, rows) in nodes.into_iter().zip(split) {
-            let file = ("train.csv".to_owned(), Bytes::from(rows.to_csv()));
-            data.insert(node, DataSet::new([file].into())?);
+            let csv = Bytes::from(rows.to_csv());
+            let set = DataSet::new([(TRAIN.to_owned(), csv.clone())].into())?;
+            data.insert(node, Data { set, source: Source::File(TRAIN, csv) });
         }
     }
     let model = initial_model(hyperparams.kind, train.features(), train.classes()?, seed)?;
     let judge = Box::new(OnDigits(Scorer::new(&test, &hyperparams)?));
-    Ok(Stage { data, model0: model.to_json(0)?.into(), judge: Some(judge) })
+    Ok(Stage { data, images, model0: model.to_json(0)?.into(), judge: Some(judge) })
+}
+
+/// The files that rounds name as their image, beside the scenario's file.
+pub(super) fn missing_images(scenario: &Scenario, dir: &Path) -> Vec<String> {
+    let images = scenario.rounds.iter().filter_map(|round| Some((round, round.image.as_ref()?)));
+    let missing = images.filter(|(_, image)| !dir.join(image).is_file());
+    missing.map(|(round, image)| format!("round {}: {image} is not there", round.id)).collect()
+}
+
+fn images(scenario: &Scenario, dir: &Path) -> anyhow::Result<BTreeMap<String, Program>> {
+    let images = scenario.rounds.iter().filter_map(|round| round.image.as_ref());
+    images
+        .map(|image| {
+            let bytes = fs::read(dir.join(image)).with_context(|| format!("image {image}"))?;
+            Ok((image.clone(), Program::new(bytes)))
+        })
+        .collect()
 }
 
 fn alpha(digits: &str) -> anyhow::Result<f64> {
@@ -74,12 +111,13 @@ fn directories(
     spec: &NodeSpec,
     path: &str,
     dir: &Path,
-    data: &mut BTreeMap<String, DataSet>,
+    data: &mut BTreeMap<String, Data>,
 ) -> anyhow::Result<()> {
     for (number, node) in spec.names().into_iter().enumerate() {
         let own: PathBuf = dir.join(path.replace("{i}", &number.to_string()));
         fs::read_dir(&own).with_context(|| format!("data of {node}: {}", own.display()))?;
-        data.insert(node, DataSet::read(&own)?);
+        let set = DataSet::read(&own)?;
+        data.insert(node, Data { set, source: Source::Dir(own) });
     }
     Ok(())
 }

@@ -93,13 +93,7 @@ impl ProcessNode {
         let path = run.dir().join(run.name());
         let listener = Listener::at(&path).map_err(|e| self.channel(e))?;
         let (mut kept, tail) = self.spawn(run, &format!("unix:{}", path.display()))?;
-        let streams = [
-            kept.child.stdout.take().map(|out| tail.drain(out)),
-            kept.child.stderr.take().map(|err| tail.drain(err)),
-        ];
-        for drained in streams.into_iter().flatten() {
-            drained.map_err(|source| self.channel(source.into()))?;
-        }
+        kept.drain(&tail).map_err(|e| self.channel(e))?;
         match self.accept(&listener, &mut kept)? {
             Some(channel) => {
                 Ok(Launched { channel: channel.with_tail(tail), keeper: Some(Box::new(kept)) })
@@ -131,7 +125,7 @@ impl ProcessNode {
         }
     }
 
-    fn spawn(&self, run: &Run, endpoint: &str) -> Result<(Kept, Tail), LaunchError> {
+    pub(super) fn spawn(&self, run: &Run, endpoint: &str) -> Result<(Kept, Tail), LaunchError> {
         let mut command = Command::new(&self.program);
         command
             .args(&self.args)
@@ -161,13 +155,24 @@ impl ProcessNode {
 }
 
 /// A child and its group; both end with it.
-struct Kept {
+pub(super) struct Kept {
     child: Child,
     status: Option<ExitStatus>,
 }
 
 impl Kept {
-    fn ended(&mut self) -> Option<ExitStatus> {
+    /// Takes what it says on its pipes as its last words.
+    pub(super) fn drain(&mut self, tail: &Tail) -> Result<(), ChannelError> {
+        if let Some(out) = self.child.stdout.take() {
+            tail.drain(out)?;
+        }
+        if let Some(err) = self.child.stderr.take() {
+            tail.drain(err)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
         if self.status.is_none() {
             self.status = self.child.try_wait().ok().flatten();
         }

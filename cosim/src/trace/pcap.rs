@@ -9,8 +9,12 @@ use std::{
     io::{self, Write},
 };
 
+use protocol::{ChannelId, DomainId, Namespace, Topic};
 use sim::{Direction, Packet, TraceEvent, TraceSink, Wants};
 
+/// Where a world's platform lives: the services' own defaults.
+const DOMAIN: &str = "demo";
+const CHANNEL: &str = "fl";
 const LINK_RAW_IP: u32 = 101;
 const SEGMENT_LEN_MAX: usize = 60_000;
 const BROKER: [u8; 4] = [10, 255, 255, 1];
@@ -97,10 +101,21 @@ impl<W: Write> TraceSink for Pcap<W> {
     }
 }
 
+/// A topic as a broker would see it: a world has one platform, whose base is written `{B}`.
+fn rendered(topic: &str) -> String {
+    let (domain, channel) = (DOMAIN.parse::<DomainId>(), CHANNEL.parse::<ChannelId>());
+    let namespace = domain.and_then(|domain| Namespace::new("", &domain, &channel?));
+    match (topic.parse::<Topic>(), namespace) {
+        (Ok(ours), Ok(namespace)) => namespace.render(&ours),
+        (Err(_), _) | (_, Err(_)) => topic.to_owned(),
+    }
+}
+
 /// A PUBLISH at QoS 1 (MQTT 3.1.1, section 3.3).
 fn publish(packet: &Packet, id: u16) -> Vec<u8> {
     let flags = 0x32 | u8::from(packet.retain) | (u8::from(packet.duplicate) << 3);
-    let topic = packet.topic.as_bytes();
+    let topic = rendered(&packet.topic);
+    let topic = topic.as_bytes();
     let mut rest = topic.len() + 4 + packet.payload.len();
     let mut out = vec![flags];
     loop {
@@ -202,5 +217,16 @@ mod tests {
         for frame in &frames {
             assert_eq!(checksum(&frame[..20]), 0, "the header's checksum holds");
         }
+    }
+
+    #[test]
+    fn topics_stand_as_a_broker_sees_them() {
+        for topic in [Topic::TaskResults, Topic::DirectStart { proplet: "p-1".parse().unwrap() }] {
+            let shown = rendered(&topic.to_string());
+            let below = topic.to_string().replace("{B}", "");
+            assert!(!shown.contains(['{', '}']) && shown.ends_with(&below), "{shown}");
+        }
+        assert_eq!(rendered(&Topic::RoundStart.to_string()), Topic::RoundStart.to_string());
+        assert_eq!(rendered("somebody/else"), "somebody/else");
     }
 }

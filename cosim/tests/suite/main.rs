@@ -6,5 +6,6 @@ mod node;
 mod peer;
 mod process;
 mod python;
+mod scenario;
 mod support;
 mod wire;

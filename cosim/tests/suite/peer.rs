@@ -105,8 +105,10 @@ fn an_unknown_destination_a_foreign_source_and_a_next_time_in_the_past() {
         "{\"type\":\"DONE\",\"time_us\":1000,\"events\":[{\"type\":\"a\",\"dst\":\"nobody\"}]}\n",
     ]);
     assert_eq!(error.what, "event \"a\" is for \"nobody\", which is nobody's id");
-    let error =
-        fault(&[READY, "{\"type\":\"DONE\",\"time_us\":1000,\"events\":[{\"type\":\"a\"}]}\n"]);
+    let error = fault(&[
+        READY,
+        "{\"type\":\"DONE\",\"time_us\":1000,\"events\":[{\"type\":\"a\",\"dst\":\"\"}]}\n",
+    ]);
     assert_eq!(error.what, "event \"a\" is for \"\", which is nobody's id");
     let error = fault(&[
         READY,
@@ -257,4 +259,24 @@ fn a_plain_node_may_leave_things_out() {
     assert_eq!((done.next_us, &done.events[..]), (None, &[expected][..]));
     drop(peer);
     assert_eq!(node.join().unwrap(), ["INIT {\"seed\":7}", "ADVANCE 10"]);
+}
+
+/// The original's services leave the destination out where they only want to be observed.
+#[test]
+fn an_event_without_a_destination_is_for_nobody() {
+    for answer in [
+        "{\"type\":\"DONE\",\"time_us\":1000,\"events\":[{\"type\":\"result\",\"label\":\"anomaly\"}]}\n",
+        "{\"type\":\"DONE\",\"time_us\":1000,\"events\":[{\"type\":\"result\",\"dst\":null,\"label\":\"anomaly\"}]}\n",
+    ] {
+        let script: &'static [&'static str] = Box::leak(Box::new([READY, answer]));
+        let (channel, node) = scripted(script);
+        let mut peer = meet_channel(Dialect::Json, channel).unwrap();
+        let done = step(&mut peer, 1000, vec![]).unwrap();
+        assert_eq!(
+            (done.events[0].dst.as_str(), &done.events[0].payload),
+            ("", &json!({"label": "anomaly"}))
+        );
+        drop(peer);
+        node.join().unwrap();
+    }
 }

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
+    net::TcpListener,
     os::unix::process::ExitStatusExt,
     path::Path,
     process::{Command, Stdio},
@@ -15,7 +16,7 @@ use cosim::{
     wire::{DIALECTS, Dialect},
 };
 use serde_json::json;
-use sim::Peer;
+use sim::{Peer, TcpSpec};
 
 use crate::support::{LONG, event, example, meet, start_run, step};
 
@@ -86,6 +87,40 @@ fn a_node_that_listens_on_tcp() {
     assert_eq!(done.events[0].time_us, 3);
     peer.shutdown();
     assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_program_that_listens_is_started_and_ended() {
+    let run = start_run();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // A port that it is told, and one that it finds itself and says.
+    for address in [format!("127.0.0.1:{port}"), "127.0.0.1:0".to_owned()] {
+        let spec = TcpSpec { address, command: vec![program("echo")] };
+        let node = ProcessNode::listening("n", &spec).unwrap();
+        let launched = node.start_and_connect(&spec.address, &run).unwrap();
+        assert_eq!(alive(run.id()), 1);
+        let mut peer = meet(Dialect::PlainTcp, launched, json!({})).unwrap();
+        let done = step(&mut peer, 10, vec![event(3, "ping", json!(1))]).unwrap();
+        assert_eq!(done.events[0].time_us, 3);
+        peer.shutdown();
+        assert_eq!(alive(run.id()), 0);
+    }
+    let spec = |script: &str| {
+        let command = ["sh", "-c", script].map(str::to_owned).into();
+        TcpSpec { address: "127.0.0.1:0".to_owned(), command }
+    };
+    let fails = |spec: &TcpSpec, connect| {
+        let node = ProcessNode { connect, ..ProcessNode::listening("n", spec).unwrap() };
+        let error = node.start_and_connect(&spec.address, &run).unwrap_err().to_string();
+        assert_eq!(alive(run.id()), 0, "{error}");
+        error
+    };
+    let quits = fails(&spec("echo no luck >&2; exit 3"), LONG);
+    assert!(quits.contains("exit status: 3") && quits.contains("no luck"), "{quits}");
+    let silent = fails(&spec("exec sleep 1000"), Duration::from_millis(50));
+    assert!(silent.contains("it has not said where it listens"), "{silent}");
+    let nothing = ProcessNode::listening("n", &TcpSpec::default()).unwrap_err();
+    assert_eq!(nothing.to_string(), "node n has no command");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use protocol::{
 
 use crate::{
     Config, Effect, News, Note, Report, models::Models, purpose::Purpose, record,
-    record::ResultRecord, results::Results, turn::Turn, updates::Updates,
+    record::ResultRecord, results::Results, slots::Slots, turn::Turn, updates::Updates,
 };
 
 /// One proplet, without its sockets, files and programs.
@@ -30,9 +30,9 @@ pub struct Agent {
     next_metrics: Option<Timestamp>,
     queue: VecDeque<Box<TaskStart>>,
     /// In a slot, until the base model is there.
-    waiting: BTreeMap<TaskId, Waiting>,
+    waiting: Slots<Waiting>,
     /// In a slot.
-    running: BTreeMap<TaskId, Run>,
+    running: Slots<Run>,
     /// Cancelled runs; each still has its slot until it reports that it finished.
     ending: BTreeSet<(TaskId, u32)>,
     /// What ran when the last process died, until that could be said.
@@ -77,8 +77,8 @@ impl Agent {
             next_alive: Timestamp::ZERO,
             next_metrics: None,
             queue: VecDeque::new(),
-            waiting: BTreeMap::new(),
-            running: BTreeMap::new(),
+            waiting: Slots::new(),
+            running: Slots::new(),
             ending: BTreeSet::new(),
             interrupted: BTreeMap::new(),
             results,

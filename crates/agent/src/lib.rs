@@ -21,6 +21,7 @@ mod output;
 mod purpose;
 mod record;
 mod results;
+mod slots;
 mod turn;
 mod updates;
 

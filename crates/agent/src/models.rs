@@ -31,6 +31,9 @@ impl Models {
         if payload.len() > self.bytes_max {
             return;
         }
+        if self.kept.is_empty() {
+            self.kept.reserve_exact(1);
+        }
         self.kept.push((version, payload));
         while self.kept.iter().map(|(_, payload)| payload.len()).sum::<usize>() > self.bytes_max {
             self.kept.remove(0);

@@ -1,6 +1,6 @@
 //! How the last tasks ended, kept so that a repeated start is answered, not run.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use protocol::{Entry, Envelope, Letter as _, RoundId, TaskId, Topic, message::TaskResults};
@@ -14,13 +14,14 @@ pub(crate) struct Results {
     bytes_max: usize,
     bytes: usize,
     next: u64,
-    by_task: BTreeMap<TaskId, Kept>,
-    by_age: BTreeMap<u64, TaskId>,
+    /// The oldest first. There are few, and they are asked for by name seldom.
+    kept: VecDeque<Kept>,
 }
 
 /// One kept result.
 #[derive(Debug)]
 pub(crate) struct Kept {
+    task: TaskId,
     pub(crate) attempt: u32,
     pub(crate) round: Option<RoundId>,
     sequence: u64,
@@ -36,18 +37,11 @@ impl Kept {
 
 impl Results {
     pub(crate) const fn new(kept_max: usize, bytes_max: usize) -> Self {
-        Self {
-            kept_max,
-            bytes_max,
-            bytes: 0,
-            next: 0,
-            by_task: BTreeMap::new(),
-            by_age: BTreeMap::new(),
-        }
+        Self { kept_max, bytes_max, bytes: 0, next: 0, kept: VecDeque::new() }
     }
 
     pub(crate) fn get(&self, task: &TaskId) -> Option<&Kept> {
-        self.by_task.get(task)
+        self.kept.iter().find(|kept| kept.task == *task)
     }
 
     /// Keeps a result; what it pushes out is forgotten. Returns what has to be written, and the
@@ -60,14 +54,16 @@ impl Results {
         let envelope = results.seal();
         let record = ResultRecord { sequence: self.next, round, results };
         let mut entries = vec![Entry::put(RESULTS, &record.results.task_id, &record)];
-        self.insert(record, envelope.payload.clone());
-        while self.by_age.len() > self.kept_max.max(1)
-            || (self.bytes > self.bytes_max && self.by_age.len() > 1)
+        self.remove(&record.results.task_id);
+        let len = envelope.payload.len();
+        while self.kept.len() >= self.kept_max.max(1)
+            || self.bytes.saturating_add(len) > self.bytes_max
         {
-            let Some((_, oldest)) = self.by_age.pop_first() else { break };
-            entries.push(Entry::forget(RESULTS, &oldest));
-            self.remove(&oldest);
+            let Some(oldest) = self.kept.pop_front() else { break };
+            entries.push(Entry::forget(RESULTS, &oldest.task));
+            self.bytes -= oldest.payload.len();
         }
+        self.insert(record, envelope.payload.clone());
         (entries, envelope)
     }
 
@@ -79,18 +75,21 @@ impl Results {
 
     fn insert(&mut self, record: ResultRecord, payload: Bytes) {
         let ResultRecord { sequence, round, results } = record;
-        let TaskResults { task_id, attempt, .. } = results;
-        self.remove(&task_id);
+        let TaskResults { task_id: task, attempt, .. } = results;
+        self.remove(&task);
         self.next = self.next.max(sequence + 1);
         self.bytes += payload.len();
-        self.by_age.insert(sequence, task_id.clone());
         let attempt = attempt.unwrap_or_default();
-        self.by_task.insert(task_id, Kept { attempt, round, sequence, payload });
+        let place = self.kept.partition_point(|kept| kept.sequence < sequence);
+        if self.kept.is_empty() {
+            self.kept.reserve_exact(1);
+        }
+        self.kept.insert(place, Kept { task, attempt, round, sequence, payload });
     }
 
     fn remove(&mut self, task: &TaskId) {
-        if let Some(old) = self.by_task.remove(task) {
-            self.by_age.remove(&old.sequence);
+        let Some(place) = self.kept.iter().position(|kept| kept.task == *task) else { return };
+        if let Some(old) = self.kept.remove(place) {
             self.bytes -= old.payload.len();
         }
     }

@@ -1,7 +1,5 @@
 //! The updates whose verdict has not been heard: kept, and said again until it is.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use protocol::{Entry, Envelope, PropletId, RoundId, Timestamp, Topic};
 
@@ -13,11 +11,13 @@ pub(crate) struct Updates {
     sender: PropletId,
     bytes_max: usize,
     seed: u64,
-    waiting: BTreeMap<RoundId, Waiting>,
+    /// In the order of the rounds' ids.
+    waiting: Vec<Waiting>,
 }
 
 #[derive(Debug)]
 struct Waiting {
+    round: RoundId,
     payload: Bytes,
     said: u32,
     due: Timestamp,
@@ -26,16 +26,16 @@ struct Waiting {
 impl Updates {
     pub(crate) fn new(sender: PropletId, bytes_max: usize, seed: u64) -> Self {
         let seed = backoff::hash(seed, sender.as_str());
-        Self { sender, bytes_max, seed, waiting: BTreeMap::new() }
+        Self { sender, bytes_max, seed, waiting: vec![] }
     }
 
     pub(crate) fn contains(&self, round: &RoundId) -> bool {
-        self.waiting.contains_key(round)
+        self.place(round).is_ok()
     }
 
     /// How many there are, and their bytes, if `len` bytes more are too many.
     pub(crate) fn full(&self, len: usize) -> Option<(usize, usize)> {
-        let bytes: usize = self.waiting.values().map(|waiting| waiting.payload.len()).sum();
+        let bytes: usize = self.waiting.iter().map(|waiting| waiting.payload.len()).sum();
         let count = self.waiting.len();
         (count > 0 && bytes.saturating_add(len) > self.bytes_max).then_some((count, bytes))
     }
@@ -49,18 +49,33 @@ impl Updates {
 
     /// Takes back what was kept before a restart; it is due at once.
     pub(crate) fn restore(&mut self, round: RoundId, payload: Bytes) {
-        self.waiting.insert(round, Waiting { payload, said: 0, due: Timestamp::ZERO });
+        let place = self.place(&round);
+        let waiting = Waiting { round, payload, said: 0, due: Timestamp::ZERO };
+        match place {
+            Ok(place) => self.waiting[place] = waiting,
+            Err(place) => {
+                // Usually it is the only one.
+                if self.waiting.is_empty() {
+                    self.waiting.reserve_exact(1);
+                }
+                self.waiting.insert(place, waiting);
+            }
+        }
     }
 
     /// The verdict was heard.
     pub(crate) fn forget(&mut self, round: &RoundId) -> Option<Entry> {
-        self.waiting.remove(round)?;
+        let place = self.place(round).ok()?;
+        self.waiting.remove(place);
+        if self.waiting.is_empty() {
+            self.waiting = vec![];
+        }
         Some(Entry::forget(UPDATES, round))
     }
 
     /// Everything is due at once, and from the beginning: the broker may have lost it.
     pub(crate) fn start_over(&mut self) {
-        for waiting in self.waiting.values_mut() {
+        for waiting in &mut self.waiting {
             waiting.said = 0;
             waiting.due = Timestamp::ZERO;
         }
@@ -68,22 +83,23 @@ impl Updates {
 
     /// This one is due at once: somebody asked for it.
     pub(crate) fn hurry(&mut self, round: &RoundId) {
-        if let Some(waiting) = self.waiting.get_mut(round) {
-            waiting.due = Timestamp::ZERO;
+        if let Ok(place) = self.place(round) {
+            self.waiting[place].due = Timestamp::ZERO;
         }
     }
 
     /// What is to be said now.
     pub(crate) fn due(&mut self, now: Timestamp) -> Vec<Envelope> {
         let mut said = vec![];
-        for (round, waiting) in &mut self.waiting {
+        for waiting in &mut self.waiting {
             if waiting.due > now {
                 continue;
             }
             waiting.said = waiting.said.saturating_add(1);
             waiting.due =
-                now + backoff::wait(waiting.said, backoff::hash(self.seed, round.as_str()));
-            let topic = Topic::RoundUpdate { round: round.clone(), proplet: self.sender.clone() };
+                now + backoff::wait(waiting.said, backoff::hash(self.seed, waiting.round.as_str()));
+            let round = waiting.round.clone();
+            let topic = Topic::RoundUpdate { round, proplet: self.sender.clone() };
             said.push(Envelope { topic, payload: waiting.payload.clone() });
         }
         said
@@ -91,6 +107,10 @@ impl Updates {
 
     /// When the next one is due.
     pub(crate) fn deadline(&self) -> Option<Timestamp> {
-        self.waiting.values().map(|waiting| waiting.due).min()
+        self.waiting.iter().map(|waiting| waiting.due).min()
+    }
+
+    fn place(&self, round: &RoundId) -> Result<usize, usize> {
+        self.waiting.binary_search_by(|waiting| waiting.round.cmp(round))
     }
 }

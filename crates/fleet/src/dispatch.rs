@@ -1,7 +1,5 @@
 //! Where a task goes, and the messages that send it there and call it back.
 
-use std::collections::BTreeSet;
-
 use protocol::{
     Letter as _, Output, PropletId, TaskId, Timestamp,
     message::{TaskStart, TaskState, TaskStop},
@@ -29,20 +27,24 @@ pub(crate) enum Urgency {
 const RESENDS_MAX: u32 = 10;
 
 impl State {
-    /// The proplets on which a task of this wording would start now.
-    pub(crate) fn place(&self, spec: &Spec) -> Result<BTreeSet<PropletId>, Refusal> {
+    /// The proplets on which a task of this wording would start now, in order.
+    pub(crate) fn place(&self, spec: &Spec) -> Result<Vec<PropletId>, Refusal> {
         match &spec.placed {
             Placed::Pinned(proplet) => match self.proplets.get(proplet) {
                 None => Err(Refusal::PropletUnknown(proplet.clone())),
                 Some(known) if !known.is_alive() => Err(Refusal::PropletOffline(proplet.clone())),
-                Some(_) => Ok(BTreeSet::from([proplet.clone()])),
+                Some(_) => Ok(vec![proplet.clone()]),
             },
             Placed::Anywhere => {
                 let chosen = self.proplets.least_busy(None);
-                chosen.map(|proplet| BTreeSet::from([proplet])).ok_or(Refusal::NoneAlive)
+                chosen.map(|proplet| vec![proplet]).ok_or(Refusal::NoneAlive)
             }
             Placed::Everywhere if self.proplets.alive_len() == 0 => Err(Refusal::NoneAlive),
-            Placed::Everywhere => Ok(self.proplets.alive().map(|it| it.id.clone()).collect()),
+            Placed::Everywhere => {
+                let mut all: Vec<_> = self.proplets.alive().map(|it| it.id.clone()).collect();
+                all.sort_unstable();
+                Ok(all)
+            }
         }
     }
 
@@ -108,7 +110,7 @@ impl State {
             file: spec.file.and_then(|file| self.files.text(file)),
             inputs: spec.inputs.clone(),
             cli_args: spec.cli_args.clone(),
-            env: spec.env.iter().map(|(name, value)| (name.clone(), value.to_string())).collect(),
+            env: spec.env.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
             daemon: spec.daemon,
             proplet_id: to.cloned(),
             state: TaskState::Scheduled,
@@ -151,7 +153,7 @@ impl State {
         out: &mut Acts,
     ) {
         let Some(known) = self.proplets.get(proplet) else { return };
-        for id in known.active().clone() {
+        for id in known.active().to_vec() {
             let run = self.tasks.get(&id).and_then(|task| task.run(proplet));
             if run.is_some_and(|run| run.stage == Stage::Sent) {
                 self.resend((&id, proplet), urgency, now, out);
@@ -160,7 +162,7 @@ impl State {
     }
 
     /// Tells proplets to stop a task.
-    pub(crate) fn call_back(&mut self, id: &TaskId, from: BTreeSet<PropletId>, out: &mut Acts) {
+    pub(crate) fn call_back(&mut self, id: &TaskId, from: Vec<PropletId>, out: &mut Acts) {
         let broadcast = self.tasks.get(id).is_some_and(|task| task.spec.is_broadcast());
         let mut everybody = false;
         for proplet in from {

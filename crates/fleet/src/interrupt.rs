@@ -23,7 +23,7 @@ impl State {
         let Some(known) = self.proplets.get(proplet) else { return };
         out.push(Output::Keep(record::proplet(known)));
         out.push(Output::Effect(Notice::Offline { proplet: proplet.clone(), why }));
-        for id in known.active().clone() {
+        for id in known.active().to_vec() {
             self.cut_off((&id, proplet), format!("{proplet} is offline"), now, out);
         }
     }

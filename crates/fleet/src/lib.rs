@@ -19,12 +19,14 @@ mod fleet;
 mod forward;
 mod interrupt;
 mod limits;
+mod load;
 mod metrics;
 mod news;
 mod proplet;
 mod reconcile;
 mod record;
 mod results;
+mod rollout;
 mod rounds;
 mod spec;
 mod state;
@@ -40,7 +42,7 @@ pub use fleet::{Fleet, TABLES};
 pub use limits::Limits;
 pub use news::News;
 pub use results::SealedResults;
-pub use spec::{FileRef, Placed, Spec, SpecError};
+pub use spec::{Env, FileRef, Placed, Spec, SpecError};
 pub use task::{Illegal, JsonText};
 
 #[cfg(test)]

@@ -39,6 +39,10 @@ impl Metrics {
         }
         self.order.push_back(metrics.task_id.clone());
         let list = self.by_task.entry(metrics.task_id.clone()).or_default();
+        if list.is_empty() {
+            // Mostly it stays the only one.
+            list.reserve_exact(1);
+        }
         list.push_back(metrics);
         if list.len() > METRICS_PER_TASK_MAX {
             list.pop_front();
@@ -60,7 +64,7 @@ impl State {
         self.counts.proplet_metrics += 1;
         let id = metrics.proplet_id.clone();
         if self.proplets.get(&id).is_some() {
-            self.proplets.know(&id).metrics = Some(metrics);
+            self.proplets.know(&id).metrics = Some(Box::new(metrics));
         }
     }
 
@@ -73,7 +77,7 @@ impl State {
     ) {
         self.counts.task_metrics += 1;
         let (id, on) = (metrics.task_id.clone(), metrics.proplet_id.clone());
-        let known = self.tasks.get(&id).filter(|task| task.sent_to().contains(&on));
+        let known = self.tasks.get(&id).filter(|task| task.was_sent_to(&on));
         let Some(task) = known.filter(|task| metrics.attempt <= task.attempt()) else {
             self.ignore("task metrics", format!("task {id} was not sent to {on}"), out);
             return;

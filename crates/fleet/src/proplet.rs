@@ -5,38 +5,63 @@ use std::collections::{BTreeMap, BTreeSet};
 use protocol::{PropletId, TaskId, Timestamp, message::PropletMetrics};
 use serde_json::Value;
 
+use crate::load::Load;
+
 /// What is known of one proplet.
 #[derive(Clone, Debug)]
 pub(crate) struct Proplet {
     pub(crate) id: PropletId,
     pub(crate) namespace: String,
-    pub(crate) metadata: BTreeMap<String, Value>,
+    pub(crate) metadata: Metadata,
     pub(crate) last_alive_at: Option<Timestamp>,
     /// What of `last_alive_at` is on disk.
     pub(crate) kept_at: Option<Timestamp>,
     /// Whether it says which tasks it holds.
     pub(crate) lists_tasks: bool,
-    pub(crate) metrics: Option<PropletMetrics>,
+    pub(crate) metrics: Option<Box<PropletMetrics>>,
     alive: bool,
     /// When its silence ends its being alive.
     expires_at: Timestamp,
-    active: BTreeSet<TaskId>,
+    active: Load,
+}
+
+/// What a proplet says of itself, by name, in order; in a list, which for one or two names takes
+/// far less memory than a map.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Metadata(Box<[(String, Value)]>);
+
+impl Metadata {
+    fn none() -> Self {
+        Self(Box::default())
+    }
+
+    pub(crate) fn of(metadata: BTreeMap<String, Value>) -> Self {
+        Self(metadata.into_iter().collect())
+    }
+
+    pub(crate) fn to_map(&self) -> BTreeMap<String, Value> {
+        self.0.iter().cloned().collect()
+    }
+
+    fn get(&self, name: &str) -> Option<&Value> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+    }
 }
 
 impl Proplet {
     /// One that nobody has heard anything of yet.
-    pub(crate) const fn new(id: PropletId) -> Self {
+    pub(crate) fn new(id: PropletId) -> Self {
         Self {
             id,
             namespace: String::new(),
-            metadata: BTreeMap::new(),
+            metadata: Metadata::none(),
             last_alive_at: None,
             kept_at: None,
             lists_tasks: false,
             metrics: None,
             alive: false,
             expires_at: Timestamp::ZERO,
-            active: BTreeSet::new(),
+            active: Load::default(),
         }
     }
 
@@ -55,7 +80,7 @@ impl Proplet {
     }
 
     /// The tasks that were sent to it and have not ended there.
-    pub(crate) const fn active(&self) -> &BTreeSet<TaskId> {
+    pub(crate) const fn active(&self) -> &Load {
         &self.active
     }
 }
@@ -63,7 +88,7 @@ impl Proplet {
 /// All proplets.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Proplets {
-    by_id: BTreeMap<PropletId, Proplet>,
+    by_id: BTreeMap<PropletId, Box<Proplet>>,
     /// Those alive, by when they would be given up.
     by_expiry: BTreeSet<(Timestamp, PropletId)>,
     /// Those alive, the least busy first.
@@ -72,7 +97,7 @@ pub(crate) struct Proplets {
 
 impl Proplets {
     pub(crate) fn get(&self, id: &PropletId) -> Option<&Proplet> {
-        self.by_id.get(id)
+        self.by_id.get(id).map(|proplet| &**proplet)
     }
 
     pub(crate) fn is_alive(&self, id: &PropletId) -> bool {
@@ -84,11 +109,11 @@ impl Proplets {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Proplet> {
-        self.by_id.values()
+        self.by_id.values().map(|proplet| &**proplet)
     }
 
     pub(crate) fn alive(&self) -> impl Iterator<Item = &Proplet> {
-        self.by_load.iter().filter_map(|(_, id)| self.by_id.get(id))
+        self.by_load.iter().filter_map(|(_, id)| self.get(id))
     }
 
     pub(crate) fn alive_len(&self) -> usize {
@@ -97,17 +122,20 @@ impl Proplets {
 
     /// Changes what is known of a proplet; a new one is made.
     pub(crate) fn know(&mut self, id: &PropletId) -> &mut Proplet {
-        self.by_id.entry(id.clone()).or_insert_with(|| Proplet::new(id.clone()))
+        self.by_id.entry(id.clone()).or_insert_with(|| Box::new(Proplet::new(id.clone())))
     }
 
     /// It is alive until `expires_at`.
     pub(crate) fn mark_alive(&mut self, id: &PropletId, expires_at: Timestamp) {
-        self.unindex(id);
-        if let Some(proplet) = self.by_id.get_mut(id) {
-            proplet.alive = true;
-            proplet.expires_at = expires_at;
+        let Some(proplet) = self.by_id.get_mut(id) else { return };
+        if proplet.alive {
+            self.by_expiry.remove(&(proplet.expires_at, id.clone()));
+        } else {
+            self.by_load.insert((proplet.active.len(), id.clone()));
         }
-        self.index(id);
+        proplet.alive = true;
+        proplet.expires_at = expires_at;
+        self.by_expiry.insert((expires_at, id.clone()));
     }
 
     pub(crate) fn mark_offline(&mut self, id: &PropletId) {
@@ -144,31 +172,22 @@ impl Proplets {
         self.by_load.iter().map(|(_, id)| id).find(|id| Some(*id) != but).cloned()
     }
 
-    /// `task` has become active on these proplets, and is no longer on those.
-    pub(crate) fn move_task(
-        &mut self,
-        task: &TaskId,
-        from: &BTreeSet<PropletId>,
-        to: &BTreeSet<PropletId>,
-    ) {
-        for id in from.symmetric_difference(to) {
-            self.unindex(id);
-            if let Some(proplet) = self.by_id.get_mut(id) {
-                if to.contains(id) {
-                    proplet.active.insert(task.clone());
-                } else {
-                    proplet.active.remove(task);
-                }
-            }
-            self.index(id);
+    /// `task` has become active on these proplets, and is no longer on those; both in order.
+    pub(crate) fn move_task(&mut self, task: &TaskId, from: &[PropletId], to: &[PropletId]) {
+        for id in from.iter().filter(|id| to.binary_search(id).is_err()) {
+            self.load(id, |active| active.remove(task));
+        }
+        for id in to.iter().filter(|id| from.binary_search(id).is_err()) {
+            self.load(id, |active| active.insert(task.clone()));
         }
     }
 
-    fn index(&mut self, id: &PropletId) {
-        if let Some(proplet) = self.by_id.get(id)
-            && proplet.alive
-        {
-            self.by_expiry.insert((proplet.expires_at, id.clone()));
+    /// Changes what a proplet has to do.
+    fn load(&mut self, id: &PropletId, change: impl FnOnce(&mut Load) -> bool) {
+        let Some(proplet) = self.by_id.get_mut(id) else { return };
+        let before = proplet.active.len();
+        if change(&mut proplet.active) && proplet.alive {
+            self.by_load.remove(&(before, id.clone()));
             self.by_load.insert((proplet.active.len(), id.clone()));
         }
     }

@@ -12,6 +12,7 @@ use crate::{
     Notice,
     act::Acts,
     dispatch::Urgency,
+    proplet::Metadata,
     record,
     state::State,
     task::{Phase, Stage, Task},
@@ -43,7 +44,7 @@ impl State {
         }
         let known = self.proplets.know(&id);
         known.namespace = create.namespace;
-        known.metadata = create.metadata;
+        known.metadata = Metadata::of(create.metadata);
         known.lists_tasks = create.tasks.is_some();
         known.kept_at = None;
         self.sign_of_life(&id, now, out);
@@ -180,8 +181,8 @@ impl State {
     ) {
         let Some(known) = self.proplets.get(id) else { return };
         let has = |task: &Task| held.get(&task.id).is_some_and(|at| task.is_latest(*at));
-        let tasks = known.active().iter().filter_map(|task| self.tasks.get(task));
-        let missing: Vec<_> = tasks.filter(|task| !has(task)).map(|it| it.id.clone()).collect();
+        let mut missing = known.active().to_vec();
+        missing.retain(|task| self.tasks.get(task).is_some_and(|task| !has(task)));
         for task in missing {
             self.resend((&task, id), urgency, now, out);
         }

@@ -1,13 +1,10 @@
 //! What is on disk: the durable forms of tasks, proplets and rounds, and the way back.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{borrow::Cow, collections::BTreeMap};
 
 use protocol::{
     AbsentReason, Digest, Entry, EntryError, PropletId, RoundId, TaskId, Timestamp,
-    message::RoundAbsent,
+    message::{RoundAbsent, RoundStart},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -15,7 +12,8 @@ use serde_json::Value;
 mod phase;
 
 use crate::{
-    proplet::Proplet,
+    proplet::{Metadata, Proplet},
+    rollout::Rollout,
     rounds::Started,
     spec::{FileRef, Placed, Spec},
     state::State,
@@ -28,9 +26,11 @@ pub(crate) const TASKS: &str = "tasks";
 pub(crate) const FILES: &str = "files";
 pub(crate) const ROUNDS: &str = "rounds";
 pub(crate) const ABSENT: &str = "absent";
+/// Starts whose tasks have not all been begun, as they came.
+pub(crate) const STARTS: &str = "starts";
 
 /// Every table that the manager keeps.
-pub const TABLES: &[&str] = &[PROPLETS, TASKS, FILES, ROUNDS, ABSENT];
+pub const TABLES: &[&str] = &[PROPLETS, TASKS, FILES, ROUNDS, ABSENT, STARTS];
 
 #[derive(Serialize, Deserialize)]
 struct PropletRecord {
@@ -43,15 +43,15 @@ struct PropletRecord {
 }
 
 #[derive(Serialize, Deserialize)]
-struct TaskRecord {
+struct TaskRecord<'a> {
     id: TaskId,
     seq: u64,
-    name: String,
-    image_url: Option<String>,
+    name: Cow<'a, str>,
+    image_url: Option<Cow<'a, str>>,
     file: Option<FileRecord>,
-    cli_args: Vec<String>,
-    inputs: Vec<Value>,
-    env: BTreeMap<String, String>,
+    cli_args: Cow<'a, [String]>,
+    inputs: Cow<'a, [Value]>,
+    env: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
     daemon: bool,
     placed: PlacedRecord,
     retries: u32,
@@ -59,7 +59,7 @@ struct TaskRecord {
     updated_at: Timestamp,
     attempt: u32,
     retried: u32,
-    phase: PhaseRecord,
+    phase: PhaseRecord<'a>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -81,6 +81,8 @@ struct RoundRecord {
     id: RoundId,
     fingerprint: Digest,
     at: Timestamp,
+    #[serde(default)]
+    up_to: Option<PropletId>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -95,7 +97,7 @@ pub(crate) fn proplet(proplet: &Proplet) -> Entry {
     let record = PropletRecord {
         id: proplet.id.clone(),
         namespace: proplet.namespace.clone(),
-        metadata: proplet.metadata.clone(),
+        metadata: proplet.metadata.to_map(),
         alive: proplet.is_alive(),
         last_alive_at: proplet.last_alive_at,
         lists_tasks: proplet.lists_tasks,
@@ -108,12 +110,12 @@ pub(crate) fn task(task: &Task) -> Entry {
     let record = TaskRecord {
         id: task.id.clone(),
         seq: task.seq,
-        name: spec.name.clone(),
-        image_url: spec.image_url.clone(),
+        name: Cow::Borrowed(&spec.name),
+        image_url: spec.image_url.as_deref().map(Cow::Borrowed),
         file: spec.file.map(|file| FileRecord { digest: file.digest, len: file.len }),
-        cli_args: spec.cli_args.clone(),
-        inputs: spec.inputs.clone(),
-        env: spec.env.iter().map(|(name, value)| (name.clone(), value.to_string())).collect(),
+        cli_args: Cow::Borrowed(&spec.cli_args),
+        inputs: Cow::Borrowed(&spec.inputs),
+        env: spec.env.iter().map(|(name, value)| (name.into(), value.into())).collect(),
         daemon: spec.daemon,
         placed: match &spec.placed {
             Placed::Anywhere => PlacedRecord::Anywhere,
@@ -131,7 +133,9 @@ pub(crate) fn task(task: &Task) -> Entry {
 }
 
 pub(crate) fn round(id: &RoundId, started: &Started) -> Entry {
-    let record = RoundRecord { id: id.clone(), fingerprint: started.fingerprint, at: started.at };
+    let Started { fingerprint, at, up_to, .. } = started;
+    let record =
+        RoundRecord { id: id.clone(), fingerprint: *fingerprint, at: *at, up_to: up_to.clone() };
     Entry::put(ROUNDS, id, &record)
 }
 
@@ -151,13 +155,15 @@ pub(crate) fn absent_key(round: &RoundId, proplet: &PropletId) -> String {
 pub(crate) fn restore(state: &mut State, entries: Vec<Entry>) -> Result<(), EntryError> {
     let mut tasks = vec![];
     let mut absences = vec![];
+    let mut starts: Vec<RoundStart> = vec![];
     for entry in entries {
         match entry.table {
             FILES => restore_file(state, entry),
             PROPLETS => restore_proplet(state, entry.read()?),
-            TASKS => tasks.extend(entry.read::<TaskRecord>()?),
+            TASKS => tasks.extend(entry.read::<TaskRecord<'_>>()?),
             ROUNDS => restore_round(state, entry.read()?),
             ABSENT => absences.extend(entry.read::<AbsentRecord>()?),
+            STARTS => starts.extend(entry.read()?),
             other => unreachable!("the store hands out only known tables, not {other}"),
         }
     }
@@ -166,8 +172,14 @@ pub(crate) fn restore(state: &mut State, entries: Vec<Entry>) -> Result<(), Entr
         if let Some(file) = task.spec.file {
             state.files.share(file);
         }
-        state.proplets.move_task(&task.id, &BTreeSet::new(), &task.running_on());
+        state.proplets.move_task(&task.id, &[], &task.running_on());
         state.tasks.put(task);
+    }
+    for start in starts {
+        if let Some(started) = state.rounds.get(&start.round_id) {
+            let (at, up_to) = (started.at, started.up_to.clone());
+            state.rollouts.push(Rollout::new(Box::new(start), at, up_to));
+        }
     }
     for record in absences {
         if let Some(started) = state.rounds.get_mut(&record.round) {
@@ -187,7 +199,7 @@ fn restore_proplet(state: &mut State, record: Option<PropletRecord>) {
     let Some(record) = record else { return };
     let known = state.proplets.know(&record.id);
     known.namespace = record.namespace;
-    known.metadata = record.metadata;
+    known.metadata = Metadata::of(record.metadata);
     known.last_alive_at = record.last_alive_at;
     known.kept_at = record.last_alive_at;
     known.lists_tasks = record.lists_tasks;
@@ -199,19 +211,20 @@ fn restore_proplet(state: &mut State, record: Option<PropletRecord>) {
 
 fn restore_round(state: &mut State, record: Option<RoundRecord>) {
     let Some(record) = record else { return };
-    let started = Started::new(record.fingerprint, record.at);
+    let mut started = Started::new(record.fingerprint, record.at);
+    started.up_to = record.up_to;
     state.rounds.insert(record.id, started);
 }
 
-impl TaskRecord {
+impl TaskRecord<'_> {
     fn revive(self) -> Task {
         let spec = Spec {
-            name: self.name,
-            image_url: self.image_url,
+            name: self.name.into_owned(),
+            image_url: self.image_url.map(Cow::into_owned),
             file: self.file.map(|file| FileRef { digest: file.digest, len: file.len }),
-            cli_args: self.cli_args,
-            inputs: self.inputs,
-            env: self.env.into_iter().map(|(name, value)| (name, Arc::from(value))).collect(),
+            cli_args: self.cli_args.into_owned(),
+            inputs: self.inputs.into_owned(),
+            env: self.env.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
             daemon: self.daemon,
             placed: match self.placed {
                 PlacedRecord::Anywhere => Placed::Anywhere,

@@ -4,23 +4,19 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Bound,
-    sync::Arc,
     time::Duration,
 };
 
 use protocol::{
-    AbsentReason, Digest, Entry, Letter as _, Output, PropletId, RoundId, TaskId, Timestamp,
+    AbsentReason, Digest, Entry, Letter as _, Output, PropletId, RoundId, Timestamp,
     message::{RoundAbsent, RoundStart},
 };
 
 use crate::{
-    Notice, Spec,
+    Notice,
     act::Acts,
-    file,
     record::{self, ABSENT, ROUNDS},
-    spec::{FileRef, Placed},
     state::State,
-    task::Task,
 };
 
 /// Absences said again to one repeated start; those left out are named to the next ones, in turn.
@@ -39,6 +35,8 @@ pub(crate) struct Rounds {
 pub(crate) struct Started {
     pub(crate) fingerprint: Digest,
     pub(crate) at: Timestamp,
+    /// Whose tasks have been begun, in order, while not everybody's have.
+    pub(crate) up_to: Option<PropletId>,
     /// Who was said to be absent, and why.
     pub(crate) absent: BTreeMap<PropletId, (AbsentReason, Option<String>)>,
     repeated: Repeated,
@@ -54,7 +52,13 @@ struct Repeated {
 
 impl Started {
     pub(crate) fn new(fingerprint: Digest, at: Timestamp) -> Self {
-        Self { fingerprint, at, absent: BTreeMap::new(), repeated: Repeated::default() }
+        Self {
+            fingerprint,
+            at,
+            up_to: None,
+            absent: BTreeMap::new(),
+            repeated: Repeated::default(),
+        }
     }
 
     /// Who is to be named again now: so many in a turn, and no two turns at once.
@@ -90,6 +94,13 @@ impl Rounds {
         self.by_id.insert(id, started);
     }
 
+    /// Notes how far the tasks of a round have been begun.
+    pub(crate) fn roll(&mut self, id: &RoundId, up_to: Option<PropletId>) -> Option<Entry> {
+        let started = self.by_id.get_mut(id)?;
+        started.up_to = up_to;
+        Some(record::round(id, started))
+    }
+
     fn pop_oldest(&mut self) -> Option<(RoundId, Started)> {
         let (_, id) = self.by_age.pop_first()?;
         self.by_id.remove_entry(&id)
@@ -113,65 +124,7 @@ impl State {
             None => {}
         }
         self.remember_round(&start.round_id, fingerprint, now, out);
-        let file = start.file.as_deref().map(|text| self.module(text)).transpose();
-        let hyperparams: Arc<str> = start.hyperparams.as_str().into();
-        let mut dispatched = 0;
-        for proplet in &start.participants {
-            let begun = match &file {
-                Ok(file) => {
-                    let spec = spec(&start, &hyperparams, proplet);
-                    self.begin(spec, file.as_ref(), now, out)
-                }
-                Err(why) => Err((AbsentReason::TaskFailed, Some(why.clone()))),
-            };
-            match begun {
-                Ok(()) => dispatched += 1,
-                Err((reason, error)) => {
-                    let (round_id, proplet_id) = (start.round_id.clone(), proplet.clone());
-                    self.say_absent(RoundAbsent { round_id, proplet_id, reason, error }, out);
-                }
-            }
-        }
-        let absent = start.participants.len() - dispatched;
-        out.push(Output::Effect(Notice::Round { round: start.round_id, dispatched, absent }));
-    }
-
-    /// Makes one participant's task, and sends it.
-    fn begin(
-        &mut self,
-        mut spec: Spec,
-        file: Option<&bytes::Bytes>,
-        now: Timestamp,
-        out: &mut Acts,
-    ) -> Result<(), (AbsentReason, Option<String>)> {
-        let pinned = spec.pinned().cloned();
-        let known = pinned.as_ref().and_then(|proplet| self.proplets.get(proplet));
-        let Some(known) = known else { return Err((AbsentReason::Unknown, None)) };
-        if !known.is_alive() {
-            return Err((AbsentReason::NotAlive, None));
-        }
-        let failed = |why: String| (AbsentReason::TaskFailed, Some(why));
-        spec.check().map_err(|why| failed(why.to_string()))?;
-        if self.tasks.len() >= self.limits.tasks_max {
-            return Err(failed(format!("{} tasks are held, no more", self.limits.tasks_max)));
-        }
-        let id = task_id(&spec.name, now);
-        if self.tasks.get(&id).is_some() {
-            return Err(failed(format!("task {id} exists already")));
-        }
-        spec.file = file.map(|bytes| -> FileRef { self.files.take(bytes.clone(), out) });
-        self.add(Task::new(id.clone(), self.tasks.seq_next(), spec, now), out);
-        self.start(&id, now, out).map_err(|why| failed(why.to_string()))
-    }
-
-    fn module(&self, text: &str) -> Result<bytes::Bytes, String> {
-        let bytes = file::decode(text).map_err(|why| format!("file is not base64: {why}"))?;
-        if self.files.has_room(&bytes, self.limits.files_len_max) {
-            Ok(bytes)
-        } else {
-            let (held, max) = (self.files.len(), self.limits.files_len_max);
-            Err(format!("file has {} bytes, {held} of at most {max} are taken", bytes.len()))
-        }
+        self.roll_out(Box::new(start), now, out);
     }
 
     fn remember_round(&mut self, id: &RoundId, fingerprint: Digest, at: Timestamp, out: &mut Acts) {
@@ -207,27 +160,4 @@ impl State {
             out.push(Output::Publish(letter.seal()));
         }
     }
-}
-
-fn spec(start: &RoundStart, hyperparams: &Arc<str>, proplet: &PropletId) -> Spec {
-    let text = |text: String| -> Arc<str> { text.into() };
-    let mut spec = Spec::named(format!("fl-round-{}-{proplet}", start.round_id));
-    spec.image_url = start.task_wasm_image.clone();
-    spec.placed = Placed::Pinned(proplet.clone());
-    spec.env = BTreeMap::from([
-        ("ROUND_ID".to_owned(), text(start.round_id.to_string())),
-        ("MODEL_URI".to_owned(), text(start.model_uri.to_string())),
-        ("HYPERPARAMS".to_owned(), Arc::clone(hyperparams)),
-        ("PROPLET_ID".to_owned(), text(proplet.to_string())),
-    ]);
-    spec
-}
-
-/// A UUID of version 8: out of what the task is, since a core has no dice.
-fn task_id(name: &str, now: Timestamp) -> TaskId {
-    let at = now.as_micros().to_be_bytes();
-    let digest = Digest::of_parts([name.as_bytes(), &at]).to_string();
-    let (a, b, c) = (&digest[..8], &digest[8..12], &digest[12..15]);
-    let (d, e) = (&digest[15..18], &digest[18..30]);
-    format!("{a}-{b}-8{c}-a{d}-{e}").parse().expect("hexadecimal digits and dashes are an id")
 }

@@ -1,6 +1,6 @@
 //! What a task is to do, as somebody asked for it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use protocol::{Digest, PropletId, RoundId};
 use serde_json::Value;
@@ -19,11 +19,33 @@ pub struct Spec {
     pub file: Option<FileRef>,
     pub cli_args: Vec<String>,
     pub inputs: Vec<Value>,
-    pub env: BTreeMap<String, Arc<str>>,
+    pub env: Env,
     pub daemon: bool,
     pub placed: Placed,
     /// How often a run that was cut off is begun again.
     pub retries: u32,
+}
+
+/// Environment variables in the order of their names. What many tasks say alike, they share.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Env(Box<[(Arc<str>, Arc<str>)]>);
+
+impl Env {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+}
+
+impl FromIterator<(Arc<str>, Arc<str>)> for Env {
+    fn from_iter<I: IntoIterator<Item = (Arc<str>, Arc<str>)>>(pairs: I) -> Self {
+        let mut pairs: Box<[_]> = pairs.into_iter().collect();
+        pairs.sort_unstable();
+        Self(pairs)
+    }
 }
 
 /// Where a task may run.
@@ -67,14 +89,14 @@ pub enum SpecError {
 
 impl Spec {
     /// A task of that name that does nothing yet.
-    pub(crate) const fn named(name: String) -> Self {
+    pub(crate) fn named(name: String) -> Self {
         Self {
             name,
             image_url: None,
             file: None,
             cli_args: vec![],
             inputs: vec![],
-            env: BTreeMap::new(),
+            env: Env::default(),
             daemon: false,
             placed: Placed::Anywhere,
             retries: RETRIES_DEFAULT,
@@ -84,6 +106,11 @@ impl Spec {
     /// The round that waits for this task, if it is federated.
     pub(crate) fn round(&self) -> Option<RoundId> {
         self.env.get(ROUND_ID).and_then(|text| text.parse().ok())
+    }
+
+    /// Whether a round waits for this task.
+    pub(crate) fn is_federated(&self) -> bool {
+        self.env.get(ROUND_ID).is_some()
     }
 
     /// The proplet that alone may run it.

@@ -14,6 +14,7 @@ use crate::{
     metrics::Metrics,
     proplet::{Proplet, Proplets},
     record,
+    rollout::Rollouts,
     rounds::Rounds,
     task::{End, Phase, Task},
     tasks::Tasks,
@@ -29,6 +30,7 @@ pub(crate) struct State {
     pub(crate) tasks: Tasks,
     pub(crate) files: Files,
     pub(crate) rounds: Rounds,
+    pub(crate) rollouts: Rollouts,
     pub(crate) metrics: Metrics,
     pub(crate) counts: Counts,
     /// Bytes of modules sent in this step.
@@ -47,6 +49,7 @@ impl State {
             tasks: Tasks::default(),
             files: Files::default(),
             rounds: Rounds::default(),
+            rollouts: Rollouts::default(),
             metrics: Metrics::default(),
             counts: Counts::default(),
             sent_len: 0,
@@ -121,10 +124,14 @@ impl State {
         while let Some(task) = self.tasks.pop_due(now) {
             self.rerun(&task, None, now, out);
         }
+        if self.connected {
+            self.go_on_rolling(now, out);
+        }
     }
 
     pub(crate) fn deadline(&self) -> Option<Timestamp> {
-        [self.next_expiry(), self.tasks.next_due()].into_iter().flatten().min()
+        let rollout = self.rollouts.next_due().filter(|_| self.connected);
+        [self.next_expiry(), self.tasks.next_due(), rollout].into_iter().flatten().min()
     }
 
     /// A proplet that could have been heard, and has been silent for too long.
@@ -145,24 +152,24 @@ impl State {
         out: &mut Acts,
         act: impl FnOnce(&mut Task) -> Result<(), Illegal>,
     ) -> Result<(), Illegal> {
-        let mut task = self.tasks.take(id).expect("only a task that is held is changed");
-        let (before, on, attempt) = (task.state(), task.running_on(), task.attempt());
-        let had_ended = task.ended().is_some();
-        let changed = act(&mut task);
-        if changed.is_ok() {
+        let proplets = &mut self.proplets;
+        let changed = self.tasks.change(id, |task| {
+            let (before, on, attempt) = (task.state(), task.running_on(), task.attempt());
+            let had_ended = task.ended().is_some();
+            act(task)?;
             task.updated_at = now;
-            self.proplets.move_task(id, &on, &task.running_on());
-            out.push(Output::Keep(record::task(&task)));
+            proplets.move_task(id, &on, &task.running_on());
+            out.push(Output::Keep(record::task(task)));
             if before != task.state() || attempt != task.attempt() {
-                out.push(Output::Effect(told(&task, before)));
+                out.push(Output::Effect(told(task, before)));
             }
-            if !had_ended {
-                self.say_if_failed(&task, out);
-            }
+            Ok(if had_ended { vec![] } else { failures(task) })
+        });
+        for letter in changed.expect("only a task that is held is changed")? {
+            self.say_absent(letter, out);
         }
-        self.tasks.put(task);
         self.shed(out);
-        changed
+        Ok(())
     }
 
     /// Takes in a new task.
@@ -173,29 +180,13 @@ impl State {
 
     /// Forgets a task and all that hangs on it.
     pub(crate) fn drop_task(&mut self, id: &TaskId, out: &mut Acts) -> Option<Task> {
-        let task = self.tasks.take(id)?;
+        let task = self.tasks.remove(id)?;
         self.metrics.forget(id);
         out.push(Output::Keep(Entry::forget(record::TASKS, id)));
         if let Some(file) = task.spec.file {
             self.files.release(file, out);
         }
         Some(task)
-    }
-
-    /// Nobody has to wait for a federated task that has failed for good.
-    fn say_if_failed(&mut self, task: &Task, out: &mut Acts) {
-        let (Some(round), Some(ended)) = (task.spec.round(), task.ended()) else { return };
-        match ended.end {
-            End::Completed => return,
-            End::Failed | End::Interrupted => {}
-        }
-        for (proplet, error) in &ended.errors {
-            if let Some(error) = error {
-                let (round_id, proplet_id) = (round.clone(), proplet.clone());
-                let (reason, error) = (AbsentReason::TaskFailed, Some(error.clone()));
-                self.say_absent(RoundAbsent { round_id, proplet_id, reason, error }, out);
-            }
-        }
     }
 
     fn shed(&mut self, out: &mut Acts) {
@@ -219,11 +210,27 @@ impl State {
     }
 }
 
+/// Nobody has to wait for a federated task that has failed for good.
+fn failures(task: &Task) -> Vec<RoundAbsent> {
+    let Some(ended) = task.ended().filter(|ended| ended.end != End::Completed) else {
+        return vec![];
+    };
+    let Some(round) = task.spec.round() else { return vec![] };
+    let failed = ended.errors.iter().filter(|(_, error)| error.is_some());
+    let letters = failed.map(|(proplet, error)| RoundAbsent {
+        round_id: round.clone(),
+        proplet_id: proplet.clone(),
+        reason: AbsentReason::TaskFailed,
+        error: error.clone(),
+    });
+    letters.collect()
+}
+
 fn told(task: &Task, from: protocol::message::TaskState) -> Notice {
     let why = match task.phase() {
         Phase::Pending => String::new(),
         Phase::Active(active) => {
-            let on: Vec<_> = active.runs.keys().take(4).map(PropletId::as_str).collect();
+            let on: Vec<_> = active.runs.proplets().take(4).map(PropletId::as_str).collect();
             format!("on {}", on.join(", "))
         }
         Phase::Waiting(waiting) => waiting.why.clone(),

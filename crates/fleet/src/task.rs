@@ -12,13 +12,9 @@
 
 mod phase;
 
-pub(crate) use phase::{Active, End, Ended, Outcome, Phase, Run, Stage, Waiting};
+pub(crate) use phase::{Active, End, Ended, Outcome, Phase, Run, Runs, Stage, Waiting};
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use protocol::{PropletId, TaskId, Timestamp, message::TaskState};
 
@@ -103,9 +99,10 @@ impl Task {
         self.phase.runs().and_then(|runs| runs.get(proplet)).filter(|run| run.is_open())
     }
 
-    /// Where it runs right now.
-    pub(crate) fn running_on(&self) -> BTreeSet<PropletId> {
-        let open = self.phase.runs().into_iter().flatten().filter(|(_, run)| run.is_open());
+    /// Where it runs right now, in order.
+    pub(crate) fn running_on(&self) -> Vec<PropletId> {
+        let runs = self.phase.runs().into_iter().flat_map(Runs::iter);
+        let open = runs.filter(|(_, run)| run.is_open());
         open.map(|(proplet, _)| proplet.clone()).collect()
     }
 
@@ -113,9 +110,11 @@ impl Task {
     pub(crate) fn sent_to(&self) -> Vec<PropletId> {
         match &self.phase {
             Phase::Pending => vec![],
-            Phase::Active(active) => active.runs.keys().cloned().collect(),
+            Phase::Active(active) => active.runs.proplets().cloned().collect(),
             Phase::Waiting(waiting) => vec![waiting.last.clone()],
-            Phase::Ended(ended) => ended.errors.keys().cloned().collect(),
+            Phase::Ended(ended) => {
+                ended.errors.iter().map(|(proplet, _)| proplet.clone()).collect()
+            }
         }
     }
 
@@ -125,8 +124,18 @@ impl Task {
         attempt == 0 || attempt == self.attempt
     }
 
-    /// Somebody wants it to run, on these proplets.
-    pub(crate) fn start(&mut self, on: BTreeSet<PropletId>, now: Timestamp) -> Result<(), Illegal> {
+    /// Whether its latest attempt was sent to `proplet`.
+    pub(crate) fn was_sent_to(&self, proplet: &PropletId) -> bool {
+        match &self.phase {
+            Phase::Pending => false,
+            Phase::Active(active) => active.runs.get(proplet).is_some(),
+            Phase::Waiting(waiting) => waiting.last == *proplet,
+            Phase::Ended(ended) => ended.errors.iter().any(|(at, _)| at == proplet),
+        }
+    }
+
+    /// Somebody wants it to run, on these proplets, in order.
+    pub(crate) fn start(&mut self, on: Vec<PropletId>, now: Timestamp) -> Result<(), Illegal> {
         match &self.phase {
             Phase::Pending | Phase::Ended(_) => {}
             Phase::Active(_) | Phase::Waiting(_) => return Err(self.illegal("start")),
@@ -142,7 +151,7 @@ impl Task {
         let Phase::Waiting(_) = &self.phase else { return Err(self.illegal("run again")) };
         self.attempt += 1;
         self.retried += 1;
-        self.phase = Phase::Active(Active::sent(BTreeSet::from([on]), now));
+        self.phase = Phase::Active(Active::sent(vec![on], now));
         Ok(())
     }
 

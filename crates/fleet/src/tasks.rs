@@ -8,7 +8,7 @@ use crate::task::{Phase, Task};
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tasks {
-    by_id: BTreeMap<TaskId, Task>,
+    by_id: BTreeMap<TaskId, Box<Task>>,
     /// In the order of creation.
     by_seq: BTreeMap<u64, TaskId>,
     seq_next: u64,
@@ -20,9 +20,30 @@ pub(crate) struct Tasks {
     spent: BTreeSet<u64>,
 }
 
+/// Where the indexes have a task, beside its place in the order of creation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Standing {
+    Plain,
+    /// Until then, for this proplet or any.
+    Waiting(Timestamp, Option<PropletId>),
+    Spent,
+}
+
+impl Standing {
+    fn of(task: &Task) -> Self {
+        match task.phase() {
+            Phase::Waiting(waiting) => {
+                Self::Waiting(waiting.resume_at, task.spec.pinned().cloned())
+            }
+            Phase::Ended(_) if task.spec.is_federated() => Self::Spent,
+            Phase::Pending | Phase::Active(_) | Phase::Ended(_) => Self::Plain,
+        }
+    }
+}
+
 impl Tasks {
     pub(crate) fn get(&self, id: &TaskId) -> Option<&Task> {
-        self.by_id.get(id)
+        self.by_id.get(id).map(|task| &**task)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -35,25 +56,32 @@ impl Tasks {
 
     /// In the order of creation.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Task> {
-        self.by_seq.values().filter_map(|id| self.by_id.get(id))
+        self.by_seq.values().filter_map(|id| self.get(id))
     }
 
-    /// Takes a task out, to put it back changed.
-    pub(crate) fn take(&mut self, id: &TaskId) -> Option<Task> {
+    /// Changes a task where it stands.
+    pub(crate) fn change<T>(
+        &mut self,
+        id: &TaskId,
+        change: impl FnOnce(&mut Task) -> T,
+    ) -> Option<T> {
+        let task = self.by_id.get_mut(id)?;
+        let before = Standing::of(task);
+        let done = change(task);
+        let (after, seq) = (Standing::of(task), task.seq);
+        if before != after {
+            self.withdraw(id, seq, &before);
+            self.enter(id, seq, after);
+        }
+        Some(done)
+    }
+
+    /// Forgets a task.
+    pub(crate) fn remove(&mut self, id: &TaskId) -> Option<Task> {
         let task = self.by_id.remove(id)?;
         self.by_seq.remove(&task.seq);
-        self.spent.remove(&task.seq);
-        if let Phase::Waiting(waiting) = task.phase() {
-            self.by_resume.remove(&(waiting.resume_at, task.id.clone()));
-            let pinned = task.spec.pinned().cloned();
-            if let Some(parked) = self.parked.get_mut(&pinned) {
-                parked.remove(id);
-                if parked.is_empty() {
-                    self.parked.remove(&pinned);
-                }
-            }
-        }
-        Some(task)
+        self.withdraw(id, task.seq, &Standing::of(&task));
+        Some(*task)
     }
 
     /// A start was sent again: nothing that has to be kept. Returns the attempt.
@@ -67,18 +95,39 @@ impl Tasks {
     pub(crate) fn put(&mut self, task: Task) {
         self.seq_next = self.seq_next.max(task.seq + 1);
         self.by_seq.insert(task.seq, task.id.clone());
-        match task.phase() {
-            Phase::Waiting(waiting) => {
-                self.by_resume.insert((waiting.resume_at, task.id.clone()));
-                let pinned = task.spec.pinned().cloned();
-                self.parked.entry(pinned).or_default().insert(task.id.clone());
+        self.enter(&task.id, task.seq, Standing::of(&task));
+        self.by_id.insert(task.id.clone(), Box::new(task));
+    }
+
+    fn enter(&mut self, id: &TaskId, seq: u64, standing: Standing) {
+        match standing {
+            Standing::Plain => {}
+            Standing::Waiting(resume_at, pinned) => {
+                self.by_resume.insert((resume_at, id.clone()));
+                self.parked.entry(pinned).or_default().insert(id.clone());
             }
-            Phase::Ended(_) if task.spec.round().is_some() => {
-                self.spent.insert(task.seq);
+            Standing::Spent => {
+                self.spent.insert(seq);
             }
-            Phase::Pending | Phase::Active(_) | Phase::Ended(_) => {}
         }
-        self.by_id.insert(task.id.clone(), task);
+    }
+
+    fn withdraw(&mut self, id: &TaskId, seq: u64, standing: &Standing) {
+        match standing {
+            Standing::Plain => {}
+            Standing::Waiting(resume_at, pinned) => {
+                self.by_resume.remove(&(*resume_at, id.clone()));
+                if let Some(parked) = self.parked.get_mut(pinned) {
+                    parked.remove(id);
+                    if parked.is_empty() {
+                        self.parked.remove(pinned);
+                    }
+                }
+            }
+            Standing::Spent => {
+                self.spent.remove(&seq);
+            }
+        }
     }
 
     /// The next waiting task that may run again at `now`; it is not named twice.

@@ -1,6 +1,9 @@
 //! SHA-256 digests, as lower-case hexadecimal text on the wire.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    str::{self, FromStr},
+};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -34,7 +37,13 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let digits = self.0.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+        let mut text = [0; 64];
+        for (place, digit) in text.iter_mut().zip(digits) {
+            *place = DIGITS[usize::from(digit)];
+        }
+        f.write_str(str::from_utf8(&text).expect("digits are ASCII"))
     }
 }
 
@@ -55,7 +64,7 @@ impl FromStr for Digest {
         }
         let mut out = [0; 32];
         for (out, pair) in out.iter_mut().zip(bytes.chunks_exact(2)) {
-            let pair = std::str::from_utf8(pair).map_err(|_| bad())?;
+            let pair = str::from_utf8(pair).map_err(|_| bad())?;
             *out = u8::from_str_radix(pair, 16).map_err(|_| bad())?;
         }
         Ok(Self(out))

@@ -2,6 +2,8 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
+use crate::json::Text;
+
 /// One change to what is remembered. A value of `None` forgets the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -26,8 +28,7 @@ pub struct EntryError {
 impl Entry {
     /// Remember `record` under `key`, in place of what was there.
     pub fn put(table: &'static str, key: impl ToString, record: &impl Serialize) -> Self {
-        let value = serde_json::to_vec(record).expect("records always serialize");
-        Self { table, key: key.to_string(), value: Some(value) }
+        Self { table, key: key.to_string(), value: Some(Text::of(record).into_vec()) }
     }
 
     /// Remember raw bytes under `key`.

@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::Topic;
+use crate::{Topic, json::Text};
 
 /// An address and a payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,8 +21,7 @@ pub trait Letter: Serialize {
 
     /// The message as it travels.
     fn seal(&self) -> Envelope {
-        let payload = serde_json::to_vec(self).expect("wire types always serialize");
-        Envelope { topic: self.topic(), payload: payload.into() }
+        Envelope { topic: self.topic(), payload: Text::of(self).into_bytes() }
     }
 }
 

@@ -1,9 +1,13 @@
 //! Identifiers, checked once where they enter, so that none can ever forge a topic level, a
 //! wildcard or a path.
 
+mod text;
+
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+
+use self::text::Text;
 
 /// Longest id accepted, in bytes.
 const LEN_MAX: usize = 128;
@@ -25,13 +29,13 @@ macro_rules! id {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String")]
-        pub struct $name(String);
+        #[serde(transparent)]
+        pub struct $name(Text);
 
         impl $name {
             /// The id as text; never empty.
             pub fn as_str(&self) -> &str {
-                &self.0
+                self.0.as_str()
             }
         }
 
@@ -39,8 +43,7 @@ macro_rules! id {
             type Err = IdError;
 
             fn from_str(text: &str) -> Result<Self, IdError> {
-                check(text)?;
-                Ok(Self(text.to_owned()))
+                Text::new(text).map(Self)
             }
         }
 
@@ -48,14 +51,13 @@ macro_rules! id {
             type Error = IdError;
 
             fn try_from(text: String) -> Result<Self, IdError> {
-                check(&text)?;
-                Ok(Self(text))
+                text.parse()
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                f.write_str(self.as_str())
             }
         }
     )*};

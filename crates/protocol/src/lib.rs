@@ -5,6 +5,7 @@ mod digest;
 mod entry;
 mod envelope;
 mod id;
+mod json;
 mod machine;
 mod reason;
 mod time;

@@ -6,7 +6,7 @@
 mod filter;
 mod namespace;
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 pub use filter::Filter;
 pub use namespace::Namespace;
@@ -105,17 +105,17 @@ impl Topic {
     }
 
     /// The part below `{B}/control`, for topics that live there.
-    fn control(&self) -> Option<String> {
+    fn control(&self) -> Option<Cow<'static, str>> {
         let text = match self {
-            Self::PropletCreate => "proplet/create".to_owned(),
-            Self::PropletAlive => "proplet/alive".to_owned(),
-            Self::PropletMetrics => "proplet/metrics".to_owned(),
-            Self::TaskMetrics => "proplet/task_metrics".to_owned(),
-            Self::TaskResults => "proplet/results".to_owned(),
-            Self::TaskStart => "manager/start".to_owned(),
-            Self::TaskStop => "manager/stop".to_owned(),
-            Self::DirectStart { proplet } => format!("manager/{proplet}/start"),
-            Self::DirectStop { proplet } => format!("manager/{proplet}/stop"),
+            Self::PropletCreate => Cow::Borrowed("proplet/create"),
+            Self::PropletAlive => Cow::Borrowed("proplet/alive"),
+            Self::PropletMetrics => Cow::Borrowed("proplet/metrics"),
+            Self::TaskMetrics => Cow::Borrowed("proplet/task_metrics"),
+            Self::TaskResults => Cow::Borrowed("proplet/results"),
+            Self::TaskStart => Cow::Borrowed("manager/start"),
+            Self::TaskStop => Cow::Borrowed("manager/stop"),
+            Self::DirectStart { proplet } => Cow::Owned(format!("manager/{proplet}/start")),
+            Self::DirectStop { proplet } => Cow::Owned(format!("manager/{proplet}/stop")),
             Self::RoundStart
             | Self::RoundOpened { .. }
             | Self::RoundUpdate { .. }

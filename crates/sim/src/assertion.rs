@@ -105,7 +105,8 @@ impl Assertion {
             samples.filter(|sample| sample.time_us <= by).map(|sample| sample.value).collect();
         let Some(last) = in_time.last() else {
             // What was never counted did not happen.
-            let counts = self.name.starts_with("rejected_") || self.name == "rounds";
+            let counts = ["rejected_", "events_"].iter().any(|kind| self.name.starts_with(kind))
+                || self.name == "rounds";
             let holds = counts && self.relation.holds(0.0, wanted);
             return (holds, "nothing".to_owned());
         };

@@ -8,7 +8,7 @@ mod routes;
 mod session;
 mod text;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use bytes::Bytes;
 use protocol::{Envelope, Filter, Topic};
@@ -63,10 +63,18 @@ pub(crate) struct Answer {
     pub(crate) dropped: u64,
 }
 
+/// Whether connections can break: then everything that was said has to be remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Weather {
+    Calm,
+    Rough,
+}
+
 /// The broker.
 #[derive(Debug)]
 pub(crate) struct Broker {
-    rules: BrokerSpec,
+    queued_max: usize,
+    rules: session::Rules,
     up: bool,
     sessions: Vec<Session>,
     routes: Routes,
@@ -76,14 +84,20 @@ pub(crate) struct Broker {
 
 impl Address {
     pub(crate) fn text(&self) -> String {
-        match self {
-            Self::Ours(topic) => topic.to_string(),
-            Self::Other(text) => text.clone(),
-        }
+        self.to_string()
     }
 
     pub(crate) fn parse(text: &str) -> Self {
         text.parse().map_or_else(|_| Self::Other(text.to_owned()), Self::Ours)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ours(topic) => topic.fmt(f),
+            Self::Other(text) => f.write_str(text),
+        }
     }
 }
 
@@ -133,9 +147,10 @@ impl Want {
 }
 
 impl Broker {
-    pub(crate) fn new(rules: BrokerSpec, nodes: usize) -> Self {
+    pub(crate) fn new(spec: &BrokerSpec, weather: Weather, nodes: usize) -> Self {
         Self {
-            rules,
+            queued_max: spec.queued_max,
+            rules: session::Rules { window: spec.inflight_max, weather },
             up: true,
             sessions: (0..nodes).map(|_| Session::default()).collect(),
             routes: Routes::default(),
@@ -225,7 +240,7 @@ impl Broker {
 
     /// Sends what may be sent.
     pub(crate) fn pump(&mut self, node: u32, now_us: u64, answer: &mut Answer) {
-        self.sessions[node as usize].pump(node, self.rules.inflight_max, now_us, answer);
+        self.sessions[node as usize].pump(node, self.rules, now_us, answer);
     }
 
     /// The client has dealt with this message; the broker will know at `at_us`.
@@ -264,10 +279,10 @@ impl Broker {
 
     fn enqueue(&mut self, node: u32, message: &Arc<Message>, now_us: u64, answer: &mut Answer) {
         let session = &mut self.sessions[node as usize];
-        if !session.push(message, self.rules.queued_max) {
+        if !session.push(message, self.queued_max) {
             answer.dropped += 1;
             return;
         }
-        session.pump(node, self.rules.inflight_max, now_us, answer);
+        session.pump(node, self.rules, now_us, answer);
     }
 }

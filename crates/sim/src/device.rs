@@ -1,9 +1,10 @@
 //! What a node runs on: how fast, with how much memory and energy.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A class of devices. Where its numbers come from stands beside them in the data.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Device {
     /// The class's name; filled in from the key that it stands under.

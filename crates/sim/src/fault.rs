@@ -8,6 +8,7 @@ mod cut;
 mod restart;
 mod slow;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Dice, Span};
@@ -19,7 +20,7 @@ pub use restart::Restart;
 pub use slow::Slow;
 
 /// Something that goes wrong.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Fault {
     /// A node's process dies, and comes back.
@@ -35,7 +36,7 @@ pub enum Fault {
 }
 
 /// What survives.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Memory {
     #[default]
@@ -65,6 +66,11 @@ pub const FAULTS: &[FaultKind] = &[
         draw: crash::draw_wipe,
     },
     FaultKind {
+        name: "amnesia",
+        summary: "a service dies and comes back without its state",
+        draw: crash::draw_amnesia,
+    },
+    FaultKind {
         name: "broker_restart",
         summary: "the broker dies and comes back",
         draw: restart::draw,
@@ -91,6 +97,11 @@ impl Scope<'_> {
     fn proplet(&self, dice: &mut Dice) -> String {
         let at = usize::try_from(dice.below(self.proplets.len() as u64)).unwrap_or_default();
         self.proplets.get(at).cloned().unwrap_or_default()
+    }
+
+    fn service(&self, dice: &mut Dice) -> String {
+        let at = usize::try_from(dice.below(self.services.len() as u64)).unwrap_or_default();
+        self.services.get(at).map_or_else(|| self.proplet(dice), |service| (*service).to_owned())
     }
 
     fn anybody(&self, dice: &mut Dice) -> String {
@@ -152,6 +163,23 @@ impl Fault {
             Self::Partition(cut) => cut.blows(),
             Self::Slow(slow) => slow.blows(),
             Self::Byzantine(byzantine) => byzantine.blows(),
+        }
+    }
+
+    /// Properties that cannot be asked for once this has happened.
+    pub fn excuses(&self) -> &'static [&'static str] {
+        match self {
+            Self::Crash(kill) => kill.excuses(),
+            Self::BrokerRestart(_) | Self::Partition(_) | Self::Slow(_) | Self::Byzantine(_) => &[],
+        }
+    }
+
+    /// Whether it can happen to a node whose behaviour is outside: its process is not the world's
+    /// to end, only its links are.
+    pub const fn reaches_outside(&self) -> bool {
+        match self {
+            Self::BrokerRestart(_) | Self::Partition(_) => true,
+            Self::Crash(_) | Self::Slow(_) | Self::Byzantine(_) => false,
         }
     }
 

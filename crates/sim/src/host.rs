@@ -43,6 +43,12 @@ impl<M: Machine> Host<M> {
         self.machine.as_ref().map(Machine::filters).unwrap_or_default()
     }
 
+    pub(crate) fn disconnected(&mut self) {
+        if let Some(machine) = &mut self.machine {
+            machine.disconnected();
+        }
+    }
+
     pub(crate) fn die(&mut self) {
         self.machine = None;
     }

@@ -42,8 +42,8 @@ pub use peer::{Done, Peer, PeerError, PeerEvent};
 pub use property::{Evidence, PROPERTIES, Property, RoundEvidence};
 pub use scenario::{
     Availability, BrokerSpec, ClockSpec, ClockStep, DockerSpec, LinkRule, LinkSpec, NetworkModel,
-    NetworkSpec, NodeKind, NodeSpec, OnFailure, Participants, PlatformSpec, Problem, ProcessSpec,
-    RoundModel, RoundSpec, Scenario, SharedMedium, Simulation, Stop, TcpSpec,
+    NetworkSpec, NodeDialect, NodeKind, NodeSpec, OnFailure, Participants, PlatformSpec, Problem,
+    ProcessSpec, RoundModel, RoundSpec, Scenario, SharedMedium, Simulation, Stop, TcpSpec,
 };
 pub use span::{Span, SpanError};
 pub use summary::{RoundEnd, RoundOutcome, RoundSummary, Sample, Summary};

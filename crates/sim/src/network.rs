@@ -4,7 +4,7 @@
 mod direct;
 mod latency;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{Dice, LinkSpec, NetworkModel, NetworkSpec};
 
@@ -16,7 +16,7 @@ pub(crate) struct Network {
     rules: NetworkSpec,
     specs: Vec<LinkSpec>,
     media: Vec<Medium>,
-    names: Vec<String>,
+    names: Vec<Arc<str>>,
     /// By node: to the broker, and from it.
     lines: Vec<[Line; 2]>,
     /// Between nodes, made when first used.
@@ -59,10 +59,22 @@ impl NetworkSpec {
             None => (self.default.clone(), None),
         }
     }
+
+    /// The shortest time from `src` to any of `others`: what it does cannot be noticed before.
+    pub fn lookahead_us<'a>(&self, src: &str, others: impl IntoIterator<Item = &'a str>) -> u64 {
+        match self.model {
+            NetworkModel::Direct => 0,
+            NetworkModel::Latency => {
+                let others = others.into_iter().filter(|dst| *dst != src);
+                let between = others.map(|dst| self.between(src, dst).0.latency_us);
+                between.min().unwrap_or_default()
+            }
+        }
+    }
 }
 
 impl Network {
-    pub(crate) fn new(rules: NetworkSpec, seed: u64, names: Vec<String>) -> Self {
+    pub(crate) fn new(rules: NetworkSpec, seed: u64, names: Vec<Arc<str>>) -> Self {
         let media = rules.shared.iter();
         let media = media.map(|it| Medium { bandwidth_bps: it.bandwidth_bps, free_us: 0 });
         let mut network = Self {
@@ -77,7 +89,7 @@ impl Network {
         };
         let broker = crate::PeerEvent::BROKER;
         let lines = (0..network.names.len()).map(|i| {
-            let name = network.names[i].clone();
+            let name = Arc::clone(&network.names[i]);
             [network.line(&name, broker), network.line(broker, &name)]
         });
         network.lines = lines.collect();
@@ -103,7 +115,7 @@ impl Network {
     /// When copies of a plain event arrive; none if it is lost.
     pub(crate) fn post(&mut self, src: u32, dst: u32, bytes: u64, now_us: u64) -> Vec<u64> {
         if !self.pairs.contains_key(&(src, dst)) {
-            let (from, to) = (self.names[src as usize].clone(), self.names[dst as usize].clone());
+            let [from, to] = [src, dst].map(|node| Arc::clone(&self.names[node as usize]));
             let line = self.line(&from, &to);
             self.pairs.insert((src, dst), line);
         }
@@ -133,13 +145,9 @@ impl Network {
 
     /// The shortest time from `src` to any of `others` or the broker.
     pub(crate) fn lookahead_us(&self, src: u32, others: &[u32]) -> u64 {
-        if self.model == NetworkModel::Direct {
-            return 0;
-        }
-        let name = |node: u32| self.names[node as usize].as_str();
-        let between = |dst: u32| self.rules.between(name(src), name(dst)).0.latency_us;
-        let others = others.iter().filter(|dst| **dst != src).map(|dst| between(*dst));
-        others.chain([self.delay_us(src, Way::Up)]).min().unwrap_or_default()
+        let name = |node: u32| &*self.names[node as usize];
+        let all = others.iter().map(|dst| name(*dst)).chain([crate::PeerEvent::BROKER]);
+        self.rules.lookahead_us(name(src), all)
     }
 
     /// Nothing passes from and to this node until then.
@@ -199,7 +207,7 @@ mod tests {
     fn network(default: LinkSpec, links: Vec<LinkRule>) -> Network {
         let shared = vec![SharedMedium { name: "cell".into(), bandwidth_bps: 8_000_000 }];
         let rules = NetworkSpec { model: NetworkModel::Latency, default, links, shared };
-        Network::new(rules, 1, ["a", "b", "c"].map(str::to_owned).into())
+        Network::new(rules, 1, ["a", "b", "c"].map(Arc::from).into())
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub struct PeerEvent {
     #[serde(rename = "type")]
     pub kind: String,
     pub src: String,
+    /// Empty: for nobody but the trace.
     pub dst: String,
     #[serde(default)]
     pub payload: serde_json::Value,

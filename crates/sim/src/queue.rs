@@ -1,6 +1,9 @@
 //! The one queue of events, and their total order: time, class, source, sequence.
 
-use std::{cmp::Reverse, collections::BinaryHeap};
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::{BTreeMap, BinaryHeap},
+};
 
 /// What goes first among events of one time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,19 +27,32 @@ pub(crate) struct Key {
     pub(crate) seq: u64,
 }
 
-/// Events by key. Only keys are moved about; the events lie still.
+/// Events by key. Only those of the next stretch of time stand in order; what comes later waits
+/// in the stretch that it belongs to, so that a hundred thousand alarms far ahead cost nothing.
 #[derive(Debug)]
 pub(crate) struct Queue<E> {
-    heap: BinaryHeap<Reverse<(Key, u32)>>,
-    events: Vec<Option<E>>,
-    free: Vec<u32>,
+    /// Empty only if everything is.
+    next: BinaryHeap<Reverse<Placed<E>>>,
+    /// The stretch that `next` holds, with everything before it.
+    stretch: u64,
+    later: BTreeMap<u64, Vec<Reverse<Placed<E>>>>,
     seqs: Vec<u64>,
 }
+
+#[derive(Debug)]
+struct Placed<E> {
+    key: Key,
+    event: E,
+}
+
+/// A stretch has two to the power of this many microseconds.
+const STRETCH_BITS: u32 = 10;
 
 impl<E> Queue<E> {
     /// An empty queue for this many sources.
     pub(crate) fn new(sources: usize) -> Self {
-        Self { heap: BinaryHeap::new(), events: vec![], free: vec![], seqs: vec![0; sources] }
+        let (next, later) = (BinaryHeap::new(), BTreeMap::new());
+        Self { next, stretch: 0, later, seqs: vec![0; sources] }
     }
 
     pub(crate) fn push(&mut self, time_us: u64, class: Class, source: u32, event: E) {
@@ -46,15 +62,16 @@ impl<E> Queue<E> {
 
     /// Puts in an event whose number was taken when it was caused.
     pub(crate) fn push_as(&mut self, key: Key, event: E) {
-        let slot = match self.free.pop() {
-            Some(slot) => slot,
-            None => {
-                self.events.push(None);
-                u32::try_from(self.events.len() - 1).expect("fewer than 2^32 events wait at once")
-            }
-        };
-        self.events[slot as usize] = Some(event);
-        self.heap.push(Reverse((key, slot)));
+        let stretch = key.time_us >> STRETCH_BITS;
+        let placed = Reverse(Placed { key, event });
+        if self.next.is_empty() {
+            self.stretch = stretch;
+        }
+        if stretch <= self.stretch {
+            self.next.push(placed);
+        } else {
+            self.later.entry(stretch).or_default().push(placed);
+        }
     }
 
     /// The next number of something that `source` causes.
@@ -65,15 +82,39 @@ impl<E> Queue<E> {
     }
 
     pub(crate) fn pop(&mut self) -> Option<(Key, E)> {
-        let Reverse((key, slot)) = self.heap.pop()?;
-        let event = self.events[slot as usize].take().expect("a key has its event");
-        self.free.push(slot);
+        let Reverse(Placed { key, event }) = self.next.pop()?;
+        if self.next.is_empty()
+            && let Some((stretch, events)) = self.later.pop_first()
+        {
+            self.stretch = stretch;
+            self.next = events.into();
+        }
         Some((key, event))
     }
 
     /// When the next event happens.
     pub(crate) fn next_us(&self) -> Option<u64> {
-        self.heap.peek().map(|Reverse((key, _))| key.time_us)
+        self.next.peek().map(|Reverse(placed)| placed.key.time_us)
+    }
+}
+
+impl<E> PartialEq for Placed<E> {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+}
+
+impl<E> Eq for Placed<E> {}
+
+impl<E> PartialOrd for Placed<E> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<E> Ord for Placed<E> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key.cmp(&other.key)
     }
 }
 
@@ -106,5 +147,26 @@ mod tests {
         (0..50).for_each(|n| queue.push(9, Class::Report, 0, n));
         let order: Vec<_> = std::iter::from_fn(|| queue.pop().map(|(_, n)| n)).collect();
         assert_eq!(order, (0..50).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn stretches_of_time_do_not_show_in_the_order() {
+        let mut queue = Queue::new(3);
+        let mut dice = crate::Dice::of(7, "queue", "test");
+        let (mut now, mut waiting, mut last) = (0, 0, None);
+        for _ in 0..20_000 {
+            if waiting > 0 && dice.chance(0.5) {
+                let (key, pushed) = queue.pop().unwrap();
+                assert!(last.is_none_or(|last| last < key), "{last:?} before {key:?}");
+                assert_eq!(pushed, key.time_us);
+                (now, last, waiting) = (key.time_us, Some(key), waiting - 1);
+            } else {
+                let far = [0, 3, 5_000, 40_000_000][dice.below(4) as usize];
+                let (at, source) = (now + dice.between(1, 1 + far), dice.below(3) as u32);
+                queue.push(at, Class::Report, source, at);
+                waiting += 1;
+            }
+        }
+        assert!(queue.pop().is_some());
     }
 }

@@ -134,6 +134,18 @@ impl Role {
         }
     }
 
+    /// The connection is gone: silence says nothing until the next one.
+    fn disconnected(&mut self) {
+        match self {
+            Self::Broker | Self::Peer => {}
+            Self::Manager { host, .. } => host.disconnected(),
+            Self::Coordinator { host, .. } => host.disconnected(),
+            Self::ModelServer { host, .. } => host.disconnected(),
+            Self::Proplet { host, .. } => host.disconnected(),
+            Self::Operator(host) => host.disconnected(),
+        }
+    }
+
     /// The process dies.
     pub(crate) fn die(&mut self) {
         match self {
@@ -197,6 +209,9 @@ impl Role {
         notes: Notes,
         acts: &mut Acts,
     ) -> Result<(), OpenError> {
+        if matches!(feed, Feed::Lost) {
+            self.disconnected();
+        }
         match self {
             Self::Broker | Self::Peer => {}
             Self::Manager { host, .. } => {

@@ -10,6 +10,7 @@ mod round;
 use std::collections::BTreeMap;
 
 use protocol::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Device, Fault, Span};
@@ -19,14 +20,14 @@ pub(crate) use check::SERVICES;
 pub(crate) use network::fits;
 pub use network::{LinkRule, LinkSpec, NetworkModel, NetworkSpec, SharedMedium};
 pub use node::{
-    Availability, ClockSpec, ClockStep, DockerSpec, NodeKind, NodeSpec, OnFailure, ProcessSpec,
-    TcpSpec,
+    Availability, ClockSpec, ClockStep, DockerSpec, NodeDialect, NodeKind, NodeSpec, OnFailure,
+    ProcessSpec, TcpSpec,
 };
 pub use platform::{BrokerSpec, PlatformSpec};
 pub use round::{Participants, RoundModel, RoundSpec};
 
 /// One story.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
     #[serde(default)]
@@ -54,7 +55,7 @@ pub struct Scenario {
 }
 
 /// How the run goes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Simulation {
     pub seed: u64,
@@ -62,6 +63,7 @@ pub struct Simulation {
     pub until: Span,
     pub stop: Stop,
     /// What every clock shows at virtual time 0, before its offset.
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub epoch: Timestamp,
     /// Threads that run workloads; results do not depend on it.
     pub threads: usize,
@@ -71,7 +73,7 @@ pub struct Simulation {
 }
 
 /// When a run has seen enough.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Stop {
     /// Once every round has ended; without rounds, at the end of time.

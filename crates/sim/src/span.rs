@@ -1,7 +1,8 @@
 //! Lengths and points of virtual time as scenarios write them: seconds, or a number with a unit.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Virtual microseconds; in scenarios a number of seconds (`30`, `0.5`) or text with a unit
@@ -84,6 +85,22 @@ impl Serialize for Span {
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl JsonSchema for Span {
+    fn schema_name() -> Cow<'static, str> {
+        "Span".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "Seconds, or a number with us, ms, s, min, h or d.",
+            "anyOf": [
+                { "type": "number", "minimum": 0 },
+                { "type": "string", "pattern": "^ *[0-9.eE+-]+ *(us|ms|s|min|h|d)? *$" },
+            ],
+        })
     }
 }
 

@@ -67,6 +67,13 @@ impl Summary {
         outcomes.filter(|end| matches!(end.outcome, RoundOutcome::Complete { .. })).count()
     }
 
+    /// One more of what is counted under a name.
+    pub(crate) fn count(&mut self, name: &str, time_us: u64) {
+        let before = self.metrics.get(name).and_then(|samples| samples.last());
+        let before = before.map_or(0.0, |sample| sample.value);
+        self.sample(name, time_us, before + 1.0);
+    }
+
     pub(crate) fn sample(&mut self, name: &str, time_us: u64, value: f64) {
         let sample = Sample { time_us, value };
         match self.metrics.get_mut(name) {

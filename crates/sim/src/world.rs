@@ -18,7 +18,7 @@ use protocol::message::Model;
 use crate::{
     Behaviour, Device, Dice, Peer, PeerError, PeerEvent, Problem, Summary, TraceEvent, Wants,
     Workload,
-    broker::{Broker, Message, Want},
+    broker::{Broker, Message, Want, Weather},
     client::Client,
     clock::Clock,
     fault::Blow,
@@ -130,15 +130,10 @@ pub struct World {
     key: Option<Key>,
     events: u64,
     acts: Acts,
+    /// For the text of a topic, again and again.
+    topic: String,
     /// When what is being sent was sent, if that was not now.
     sent_us: Option<u64>,
-}
-
-/// Whether connections can break.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Weather {
-    Calm,
-    Rough,
 }
 
 /// A node and everything around it.

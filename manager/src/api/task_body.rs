@@ -137,7 +137,7 @@ impl From<TaskView> for TaskBody {
             file_sha256: spec.file.map(|file| file.digest.to_string()),
             cli_args: spec.cli_args.clone(),
             inputs: spec.inputs.clone(),
-            env: spec.env.iter().map(|(name, value)| (name.clone(), value.to_string())).collect(),
+            env: spec.env.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
             daemon: spec.daemon,
             proplet_id: spec.pinned().map(PropletId::to_string),
             broadcast: spec.is_broadcast().then_some(true),

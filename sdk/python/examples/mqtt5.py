@@ -5,6 +5,7 @@ One call at a time, no threads, no reconnect: a gateway that loses its broker ca
 
 import socket
 import struct
+import time
 
 CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK, UNSUBSCRIBE, UNSUBACK, DISCONNECT = 1, 2, 3, 4, 8, 9, 10, 11, 14
 USER_PROPERTY = 0x26
@@ -17,6 +18,7 @@ _TEXTS = {0x03, 0x08, 0x09}
 class Message:
     def __init__(self, topic: str, payload: bytes, retain: bool, properties: dict):
         self.topic, self.payload, self.retain, self.properties = topic, payload, retain, properties
+        self.arrived = time.monotonic()
 
 
 class MqttError(Exception):

@@ -3,17 +3,26 @@
 `mqtt_subscribe {filter}`, `mqtt_unsubscribe {filter}` and `mqtt_publish {topic, payload, retain}` come in;
 `mqtt_message {topic, payload, retain}` goes to each subscriber at the time of the publication.
 
-With the setting `broker` ("host:port") a real MQTT 5 broker does the routing: each node has a connection of its own,
-and every message carries its virtual time and number as user properties. After each window a last message is sent, and
-every connection is read until that one comes: so all deliveries of the window are there, and they are put into the
-order of their stamps, whatever the order in which the broker sent them. Without it, the node routes by itself.
+With the setting `broker` a real MQTT 5 broker does the routing: the one at "host:port", or a Mosquitto of the run's own
+("mosquitto"). Each node has a connection of its own, and every message carries its virtual time and number as user
+properties. After each window a last message is sent, and every connection is read until that one comes: so all
+deliveries of the window are there, and they are put into the order of their stamps, whatever the order in which the
+broker sent them. Without `broker`, the node routes by itself.
+
+With the setting `variance_us`, too, the broker is paced: a message arrives as much later in virtual time as it took in
+real time, so no two runs are the same. The setting declares how much that may be; a message that takes longer is an
+error.
 """
 
+import atexit
 import os
+import shutil
+import socket
+import subprocess
+import time
 
 import mqtt5
-from aileron_cosim import Event, Start, Step, Window, run
-from aileron_cosim.wire import NEVER_US
+from aileron_cosim import Agenda, Event, Start, Step, Window, run
 
 STAMP, NUMBER = "virtual_us", "number"
 
@@ -47,8 +56,11 @@ class OwnRouter:
 class Broker:
     """A real broker as the router."""
 
-    def __init__(self, address: str):
+    def __init__(self, address: str, variance_us):
+        if address == "mosquitto":
+            address = own_mosquitto()
         host, _, port = address.rpartition(":")
+        self.variance_us, self.sent_at = variance_us, {}
         self.address = host, int(port)
         # Several runs may share a broker.
         self.run = os.urandom(6).hex()
@@ -74,6 +86,7 @@ class Broker:
     def publish(self, topic, payload, retain, time_us):
         self.count += 1
         stamps = {STAMP: str(time_us), NUMBER: str(self.count)}
+        self.sent_at[self.count] = time.monotonic()
         self.publisher.publish(topic, payload.encode(), retain, stamps)
         self.asked = True
         return []
@@ -97,11 +110,21 @@ class Broker:
                     continue
                 seen.add(number)
                 # What is retained from an earlier window arrives now; so does what others publish at this broker.
-                time_us = max(int(message.properties.get(STAMP, 0)), from_us)
+                time_us = max(int(message.properties.get(STAMP, 0)), from_us) + self.took_us(number, message)
                 payload = message.payload.decode("utf-8", "replace")
                 delivery = (time_us, client, message.topic, payload, message.retain)
                 sorted_by_stamp.append(((time_us, number, client), delivery))
+        self.sent_at.clear()
         return [delivery for _, delivery in sorted(sorted_by_stamp, key=lambda pair: pair[0])]
+
+    def took_us(self, number, message) -> int:
+        """How much later in virtual time a message arrives: not at all, unless the broker is paced."""
+        if self.variance_us is None or number not in self.sent_at:
+            return 0
+        took_us = int((message.arrived - self.sent_at[number]) * 1e6)
+        if took_us > self.variance_us:
+            raise ValueError(f"a message on {message.topic!r} took {took_us} us, declared are {self.variance_us} us")
+        return took_us
 
     def barrier(self, window: str) -> str:
         return f"cosim-barrier/{self.run}/{window}"
@@ -109,11 +132,11 @@ class Broker:
 
 class Gateway:
     def __init__(self):
-        self.router = OwnRouter()
+        self.router, self.agenda = OwnRouter(), Agenda()
 
     def init(self, start: Start) -> None:
         if start.config.get("broker"):
-            self.router = Broker(start.config["broker"])
+            self.router = Broker(start.config["broker"], start.config.get("variance_us"))
 
     def advance(self, window: Window) -> Step:
         deliveries = []
@@ -127,7 +150,31 @@ class Gateway:
                 topic, text = str(payload.get("topic", "")), str(payload.get("payload", ""))
                 deliveries += self.router.publish(topic, text, payload.get("retain") is True, event.time_us)
         deliveries += self.router.settle(window.from_us)
-        return Step([message(*delivery) for delivery in deliveries], NEVER_US)
+        for delivery in deliveries:
+            self.agenda.put(delivery[0], message(*delivery))
+        return Step(self.agenda.take_until(window.to_us), self.agenda.next_us)
+
+
+def own_mosquitto() -> str:
+    """Starts one that only this machine reaches; it ends with the node, and the harness sees to it."""
+    program = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin")
+    if program is None:
+        raise FileNotFoundError("mosquitto is not installed")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    # Without a file of settings it listens on the loopback, and takes everybody.
+    child = subprocess.Popen([program, "-p", str(port)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                             stderr=subprocess.DEVNULL)
+    atexit.register(child.kill)
+    for _ in range(500):
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return f"127.0.0.1:{port}"
+        except OSError:
+            if child.poll() is not None:
+                raise ChildProcessError(f"mosquitto has ended with code {child.returncode}") from None
+            time.sleep(0.02)
+    raise TimeoutError(f"mosquitto does not listen on port {port}")
 
 
 def message(time_us, client, topic, payload, retain) -> Event:

@@ -54,8 +54,11 @@ impl DockerNode {
     pub fn start(&self, engine: &Engine, run: &Run) -> Result<Launched, LaunchError> {
         run.uses_docker(engine.socket())?;
         let failed = |source| LaunchError::Docker { node: self.node.clone(), source };
-        let started = self.create(engine, run).map_err(failed)?;
-        let mut kept = Kept::new(engine, started.id.clone()).map_err(failed)?;
+        // A connection of its own: the node, and its streams, may outlive the engine that its
+        // starter holds.
+        let own = Engine::at(engine.socket()).map_err(failed)?;
+        let started = self.create(&own, run).map_err(failed)?;
+        let mut kept = Kept { engine: own, id: started.id.clone(), removed: false };
         let channel = self.channel(started, &mut kept)?;
         Ok(Launched { channel, keeper: Some(Box::new(kept)) })
     }
@@ -253,12 +256,6 @@ struct Kept {
 }
 
 impl Kept {
-    fn new(engine: &Engine, id: String) -> Result<Self, DockerError> {
-        // A connection of its own: the node may outlive the engine that its starter holds.
-        let engine = Engine::at(engine.socket())?;
-        Ok(Self { engine, id, removed: false })
-    }
-
     /// The container's state when it has ended; its removal counts.
     fn end(&self) -> Option<String> {
         let asked = self.engine.docker.inspect_container(&self.id, None::<InspectContainerOptions>);

@@ -6,13 +6,7 @@ use bytes::Bytes;
 use protocol::{Entry, Output, PropletId, TaskId, Timestamp};
 
 use super::{Answer, Ask, Census, Edit, PageOf, PropletView, Refusal, TaskFilter, TaskView};
-use crate::{
-    Spec,
-    act::Acts,
-    record::PROPLETS,
-    state::State,
-    task::{Phase, Task},
-};
+use crate::{Spec, act::Acts, record::PROPLETS, state::State, task::Task};
 
 impl State {
     pub(crate) fn answer(
@@ -209,15 +203,8 @@ fn check_state(edit: &Edit, is: protocol::message::TaskState) -> Result<(), Refu
 
 impl TaskFilter {
     fn takes(&self, task: &Task) -> bool {
-        let on = |proplet: &PropletId| {
-            task.spec.pinned() == Some(proplet)
-                || match task.phase() {
-                    Phase::Pending => false,
-                    Phase::Active(active) => active.runs.contains_key(proplet),
-                    Phase::Waiting(waiting) => waiting.last == *proplet,
-                    Phase::Ended(ended) => ended.errors.contains_key(proplet),
-                }
-        };
+        let on =
+            |proplet: &PropletId| task.spec.pinned() == Some(proplet) || task.was_sent_to(proplet);
         self.state.is_none_or(|state| state == task.state())
             && self.proplet.as_ref().is_none_or(on)
             && self.name.as_ref().is_none_or(|name| *name == task.spec.name)

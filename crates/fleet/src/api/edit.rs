@@ -43,7 +43,8 @@ impl Edit {
             spec.inputs = inputs.clone();
         }
         if let Some(env) = &self.env {
-            let pairs = env.iter().map(|(name, value)| (name.clone(), Arc::from(value.as_str())));
+            let text = |text: &String| Arc::from(text.as_str());
+            let pairs = env.iter().map(|(name, value)| (text(name), text(value)));
             spec.env = pairs.collect();
         }
         if let Some(daemon) = self.daemon {

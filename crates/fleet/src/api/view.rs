@@ -58,8 +58,8 @@ impl PropletView {
             task_count: proplet.active().len(),
             alive: proplet.is_alive(),
             last_alive_at: proplet.last_alive_at,
-            metadata: proplet.metadata.clone(),
-            metrics: proplet.metrics.clone(),
+            metadata: proplet.metadata.to_map(),
+            metrics: proplet.metrics.as_deref().cloned(),
         }
     }
 }

@@ -1,44 +1,44 @@
 //! The durable form of a task's phase.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use protocol::{PropletId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::task::{Active, End, Ended, JsonText, Outcome, Phase, Run, Stage, Waiting};
+use crate::task::{Active, End, Ended, JsonText, Outcome, Phase, Run, Runs, Stage, Waiting};
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum PhaseRecord {
+pub(super) enum PhaseRecord<'a> {
     Pending,
-    Active(BTreeMap<PropletId, RunRecord>),
-    Waiting { last: PropletId, since: Timestamp, why: String, resume_at: Timestamp },
-    Ended(EndedRecord),
+    Active(BTreeMap<PropletId, RunRecord<'a>>),
+    Waiting { last: PropletId, since: Timestamp, why: Cow<'a, str>, resume_at: Timestamp },
+    Ended(EndedRecord<'a>),
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct RunRecord {
+pub(super) struct RunRecord<'a> {
     sent_at: Timestamp,
     since: Option<Timestamp>,
-    outcome: Option<OutcomeRecord>,
+    outcome: Option<OutcomeRecord<'a>>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum OutcomeRecord {
-    Completed(String),
-    Failed { error: String, code: Option<String>, results: Option<String> },
-    Interrupted(String),
+enum OutcomeRecord<'a> {
+    Completed(Cow<'a, str>),
+    Failed { error: Cow<'a, str>, code: Option<Cow<'a, str>>, results: Option<Cow<'a, str>> },
+    Interrupted(Cow<'a, str>),
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct EndedRecord {
+pub(super) struct EndedRecord<'a> {
     end: EndRecord,
     /// JSON text.
-    results: Option<String>,
-    error: Option<String>,
-    code: Option<String>,
-    errors: BTreeMap<PropletId, Option<String>>,
+    results: Option<Cow<'a, str>>,
+    error: Option<Cow<'a, str>>,
+    code: Option<Cow<'a, str>>,
+    errors: BTreeMap<PropletId, Option<Cow<'a, str>>>,
     started_at: Timestamp,
     finished_at: Timestamp,
 }
@@ -51,8 +51,8 @@ enum EndRecord {
     Interrupted,
 }
 
-impl PhaseRecord {
-    pub(super) fn of(phase: &Phase) -> Self {
+impl<'a> PhaseRecord<'a> {
+    pub(super) fn of(phase: &'a Phase) -> Self {
         match phase {
             Phase::Pending => Self::Pending,
             Phase::Active(active) => {
@@ -62,7 +62,7 @@ impl PhaseRecord {
             Phase::Waiting(waiting) => Self::Waiting {
                 last: waiting.last.clone(),
                 since: waiting.since,
-                why: waiting.why.clone(),
+                why: Cow::Borrowed(&waiting.why),
                 resume_at: waiting.resume_at,
             },
             Phase::Ended(ended) => Self::Ended(EndedRecord {
@@ -72,9 +72,12 @@ impl PhaseRecord {
                     End::Interrupted => EndRecord::Interrupted,
                 },
                 results: ended.results.as_ref().map(text),
-                error: ended.error.clone(),
-                code: ended.code.clone(),
-                errors: ended.errors.clone(),
+                error: borrowed(ended.error.as_ref()),
+                code: borrowed(ended.code.as_ref()),
+                errors: {
+                    let errors = ended.errors.iter();
+                    errors.map(|(on, error)| (on.clone(), borrowed(error.as_ref()))).collect()
+                },
                 started_at: ended.started_at,
                 finished_at: ended.finished_at,
             }),
@@ -86,10 +89,10 @@ impl PhaseRecord {
             Self::Pending => Phase::Pending,
             Self::Active(runs) => {
                 let runs = runs.into_iter().map(|(id, run)| (id, run.revive())).collect();
-                Phase::Active(Active { runs })
+                Phase::Active(Active { runs: Runs::revive(runs) })
             }
             Self::Waiting { last, since, why, resume_at } => {
-                Phase::Waiting(Waiting { last, since, why, resume_at })
+                Phase::Waiting(Waiting { last, since, why: why.into_owned(), resume_at })
             }
             Self::Ended(ended) => Phase::Ended(Ended {
                 end: match ended.end {
@@ -97,10 +100,13 @@ impl PhaseRecord {
                     EndRecord::Failed => End::Failed,
                     EndRecord::Interrupted => End::Interrupted,
                 },
-                results: ended.results.map(JsonText::revive),
-                error: ended.error,
-                code: ended.code,
-                errors: ended.errors,
+                results: ended.results.map(revived),
+                error: ended.error.map(Cow::into_owned),
+                code: ended.code.map(Cow::into_owned),
+                errors: {
+                    let errors = ended.errors.into_iter();
+                    errors.map(|(on, error)| (on, error.map(Cow::into_owned))).collect()
+                },
                 started_at: ended.started_at,
                 finished_at: ended.finished_at,
             }),
@@ -108,8 +114,8 @@ impl PhaseRecord {
     }
 }
 
-impl RunRecord {
-    fn of(run: &Run) -> Self {
+impl<'a> RunRecord<'a> {
+    fn of(run: &'a Run) -> Self {
         let (since, outcome) = match &run.stage {
             Stage::Sent => (None, None),
             Stage::Held { since } => (Some(*since), None),
@@ -128,30 +134,39 @@ impl RunRecord {
     }
 }
 
-impl OutcomeRecord {
-    fn of(outcome: &Outcome) -> Self {
+impl<'a> OutcomeRecord<'a> {
+    fn of(outcome: &'a Outcome) -> Self {
         match outcome {
             Outcome::Completed(results) => Self::Completed(text(results)),
             Outcome::Failed { error, code, results } => Self::Failed {
-                error: error.clone(),
-                code: code.clone(),
+                error: Cow::Borrowed(error),
+                code: borrowed(code.as_ref()),
                 results: results.as_ref().map(text),
             },
-            Outcome::Interrupted(why) => Self::Interrupted(why.clone()),
+            Outcome::Interrupted(why) => Self::Interrupted(Cow::Borrowed(why)),
         }
     }
 
     fn revive(self) -> Outcome {
         match self {
-            Self::Completed(results) => Outcome::Completed(JsonText::revive(results)),
+            Self::Completed(results) => Outcome::Completed(revived(results)),
             Self::Failed { error, code, results } => {
-                Outcome::Failed { error, code, results: results.map(JsonText::revive) }
+                let (error, code) = (error.into_owned(), code.map(Cow::into_owned));
+                Outcome::Failed { error, code, results: results.map(revived) }
             }
-            Self::Interrupted(why) => Outcome::Interrupted(why),
+            Self::Interrupted(why) => Outcome::Interrupted(why.into_owned()),
         }
     }
 }
 
-fn text(json: &JsonText) -> String {
-    json.as_str().to_owned()
+fn text(json: &JsonText) -> Cow<'_, str> {
+    Cow::Borrowed(json.as_str())
+}
+
+fn borrowed(text: Option<&String>) -> Option<Cow<'_, str>> {
+    text.map(|text| Cow::Borrowed(text.as_str()))
+}
+
+fn revived(text: Cow<'_, str>) -> JsonText {
+    JsonText::revive(text.into_owned())
 }

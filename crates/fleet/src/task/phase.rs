@@ -1,9 +1,6 @@
 //! The phases of a task's life, and what each knows.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use protocol::{PropletId, Timestamp, message::TaskState};
 
@@ -24,8 +21,13 @@ pub(crate) enum Phase {
 /// Sent to one proplet, or to many; ends when all have reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Active {
-    pub(crate) runs: BTreeMap<PropletId, Run>,
+    pub(crate) runs: Runs,
 }
+
+/// Runs in the order of their proplets. They are all known from the start, and mostly there is
+/// one: a list takes no more memory than that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Runs(Box<[(PropletId, Run)]>);
 
 /// One attempt on one proplet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,7 +82,7 @@ pub(crate) struct Ended {
     pub(crate) error: Option<String>,
     pub(crate) code: Option<String>,
     /// Where it ran, and what was wrong there.
-    pub(crate) errors: BTreeMap<PropletId, Option<String>>,
+    pub(crate) errors: Box<[(PropletId, Option<String>)]>,
     pub(crate) started_at: Timestamp,
     pub(crate) finished_at: Timestamp,
 }
@@ -106,7 +108,7 @@ impl Phase {
         }
     }
 
-    pub(crate) const fn runs(&self) -> Option<&BTreeMap<PropletId, Run>> {
+    pub(crate) const fn runs(&self) -> Option<&Runs> {
         match self {
             Self::Active(active) => Some(&active.runs),
             Self::Pending | Self::Waiting(_) | Self::Ended(_) => None,
@@ -156,20 +158,56 @@ impl Run {
     }
 }
 
+impl Runs {
+    /// As they were kept before a restart.
+    pub(crate) fn revive(runs: BTreeMap<PropletId, Run>) -> Self {
+        Self(runs.into_iter().collect())
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&PropletId, &Run)> {
+        self.0.iter().map(|(proplet, run)| (proplet, run))
+    }
+
+    pub(crate) fn proplets(&self) -> impl Iterator<Item = &PropletId> {
+        self.0.iter().map(|(proplet, _)| proplet)
+    }
+
+    pub(crate) fn values(&self) -> impl Iterator<Item = &Run> {
+        self.0.iter().map(|(_, run)| run)
+    }
+
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut Run> {
+        self.0.iter_mut().map(|(_, run)| run)
+    }
+
+    pub(crate) fn get(&self, on: &PropletId) -> Option<&Run> {
+        self.place(on).map(|place| &self.0[place].1)
+    }
+
+    pub(crate) fn get_mut(&mut self, on: &PropletId) -> Option<&mut Run> {
+        self.place(on).map(|place| &mut self.0[place].1)
+    }
+
+    fn place(&self, on: &PropletId) -> Option<usize> {
+        self.0.binary_search_by(|(proplet, _)| proplet.cmp(on)).ok()
+    }
+}
+
 impl Active {
-    pub(super) fn sent(on: BTreeSet<PropletId>, now: Timestamp) -> Self {
+    /// `on` in order.
+    pub(super) fn sent(on: Vec<PropletId>, now: Timestamp) -> Self {
         let runs = on.into_iter().map(|proplet| (proplet, Run::new(Stage::Sent, now)));
-        Self { runs: runs.collect() }
+        Self { runs: Runs(runs.collect()) }
     }
 
     pub(super) fn held(on: PropletId, since: Timestamp) -> Self {
-        Self { runs: BTreeMap::from([(on, Run::new(Stage::Held { since }, since))]) }
+        Self { runs: Runs([(on, Run::new(Stage::Held { since }, since))].into()) }
     }
 
     /// What it came to, if every proplet has reported.
     pub(super) fn ended(&self, by_proplet: bool, now: Timestamp) -> Option<Ended> {
         let mut outcomes = BTreeMap::new();
-        for (proplet, run) in &self.runs {
+        for (proplet, run) in self.runs.iter() {
             match &run.stage {
                 Stage::Sent | Stage::Held { .. } => return None,
                 Stage::Reported { outcome, .. } => outcomes.insert(proplet, outcome),

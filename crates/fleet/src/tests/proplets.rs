@@ -129,6 +129,7 @@ fn ten_thousand_proplets_cost_no_more_a_message_than_ten() {
     let named: Vec<_> = (0..10_000).map(|n| format!("p{n}")).collect();
     let names: Vec<_> = named.iter().map(String::as_str).collect();
     world.start_round("big", &names);
+    world.live(1.0);
     assert_eq!(world.starts().len(), 10_000);
     assert!(world.taken(|topic| matches!(topic, Topic::TaskStop)).is_empty());
     for task in world.all() {

@@ -1,6 +1,6 @@
 //! The manager dies at any moment, and goes on from what it kept.
 
-use protocol::{Input, message::TaskState};
+use protocol::{Input, Machine as _, message::TaskState};
 use serde_json::json;
 
 use super::world::{World, federated, proplet};
@@ -42,6 +42,36 @@ fn a_start_that_was_written_but_not_said_is_made_up_for() {
     assert!(world.starts().is_empty(), "once is enough");
     world.report(&id, "p1", Some(1), json!({"results": "sent"}));
     assert_eq!(world.state(&id), TaskState::Completed);
+}
+
+#[test]
+fn a_large_round_is_begun_in_parts_and_a_manager_that_dies_between_them_goes_on() {
+    let names: Vec<_> = (0..2_500).map(|n| format!("p{n:04}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let mut world = World::new();
+    names[..2_400].iter().for_each(|name| world.create(name, &[]));
+
+    world.start_round("big", &names);
+    let mut sent: Vec<_> = world.starts().into_iter().filter_map(|(_, to, _)| to).collect();
+    assert_eq!(sent.len(), 1_000, "the rest waits for the next steps");
+    assert!(world.store.keys().any(|(table, _)| *table == "starts"));
+
+    world.restart();
+    assert!(world.starts().is_empty(), "nothing is begun without the broker");
+    world.step(Input::Connected { resumed: true });
+    // What was sent before is sent again, once.
+    sent.clear();
+    sent.extend(world.starts().into_iter().filter_map(|(_, to, _)| to));
+    while world.fleet.deadline().is_some_and(|at| at.since(world.now).as_secs() < 1) {
+        world.live(0.02);
+        sent.extend(world.starts().into_iter().filter_map(|(_, to, _)| to));
+    }
+
+    let expected: Vec<_> = names[..2_400].iter().map(|name| proplet(name)).collect();
+    assert!(sent == expected, "everybody once, not {} starts", sent.len());
+    assert_eq!(world.absences().len(), 100);
+    assert_eq!(world.all().len(), 2_400);
+    assert!(world.store.keys().all(|(table, _)| *table != "starts"));
 }
 
 #[test]

@@ -20,7 +20,7 @@ fn each_participant_gets_one_pinned_task() {
     for (task, name) in tasks.iter().zip(["p1", "p2"]) {
         assert_eq!(task.state, TaskState::Scheduled);
         assert_eq!(task.spec.pinned(), Some(&proplet(name)));
-        let env: Vec<_> = task.spec.env.iter().map(|(k, v)| (k.as_str(), &**v)).collect();
+        let env: Vec<_> = task.spec.env.iter().map(|(k, v)| (k, v)).collect();
         let uri = protocol::ModelUri(protocol::ModelVersion(0)).to_string();
         let hyperparams = r#"{"lr":0.1,"unknown":[1,null]}"#;
         let expected = [
@@ -71,6 +71,7 @@ fn however_many_are_absent_and_however_often_one_asks_few_are_named_again_at_a_t
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     let mut world = World::new();
     world.start_round("r1", &names);
+    world.live(1.0);
     assert_eq!(world.absences().len(), 2500);
     let topic = Topic::RoundAbsent { round: "r1".parse().unwrap() };
     let asked_again = |world: &mut World| -> Vec<String> {

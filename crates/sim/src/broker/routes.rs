@@ -9,7 +9,8 @@ use super::{Address, Want};
 #[derive(Debug, Default)]
 pub(super) struct Routes {
     exact: BTreeMap<Topic, Vec<u32>>,
-    acks: BTreeMap<PropletId, Vec<u32>>,
+    /// What concerns one proplet alone: there are as many as there are proplets.
+    own: BTreeMap<PropletId, Vec<(Own, u32)>>,
     /// Wildcards; there are few.
     wide: Vec<(Want, u32)>,
     /// Shared subscriptions: whose turn it is.
@@ -22,11 +23,33 @@ struct Group {
     turn: usize,
 }
 
-impl Routes {
-    pub(super) fn add(&mut self, node: u32, want: &Want) {
+/// What concerns one proplet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Own {
+    Start,
+    Stop,
+    Ack,
+}
+
+/// Where a subscription stands.
+enum Place<'a> {
+    Exact(&'a Topic),
+    Own(&'a PropletId, Own),
+    Wide,
+    Shared(&'a str, &'a str),
+}
+
+impl<'a> Place<'a> {
+    fn of(want: &'a Want) -> Self {
         match want {
-            Want::Ours(Filter::Exactly(topic)) => insert(&mut self.exact, topic, node),
-            Want::Ours(Filter::AcksOf(proplet)) => insert(&mut self.acks, proplet, node),
+            Want::Ours(Filter::Exactly(Topic::DirectStart { proplet })) => {
+                Self::Own(proplet, Own::Start)
+            }
+            Want::Ours(Filter::Exactly(Topic::DirectStop { proplet })) => {
+                Self::Own(proplet, Own::Stop)
+            }
+            Want::Ours(Filter::Exactly(topic)) => Self::Exact(topic),
+            Want::Ours(Filter::AcksOf(proplet)) => Self::Own(proplet, Own::Ack),
             Want::Ours(
                 Filter::AnyUpdate
                 | Filter::AnyAbsent
@@ -36,13 +59,25 @@ impl Routes {
                 | Filter::AnyModel
                 | Filter::Everything,
             )
-            | Want::Text { group: None, .. } => {
+            | Want::Text { group: None, .. } => Self::Wide,
+            Want::Text { group: Some(group), pattern } => Self::Shared(group, pattern),
+        }
+    }
+}
+
+impl Routes {
+    pub(super) fn add(&mut self, node: u32, want: &Want) {
+        match Place::of(want) {
+            Place::Exact(topic) => insert(&mut self.exact, topic, node),
+            Place::Own(proplet, own) => insert(&mut self.own, proplet, (own, node)),
+            Place::Wide => {
                 if !self.wide.iter().any(|(wide, owner)| wide == want && *owner == node) {
                     self.wide.push((want.clone(), node));
                 }
             }
-            Want::Text { group: Some(group), pattern } => {
-                let group = self.groups.entry((group.clone(), pattern.clone())).or_default();
+            Place::Shared(group, pattern) => {
+                let name = (group.to_owned(), pattern.to_owned());
+                let group = self.groups.entry(name).or_default();
                 if !group.members.contains(&node) {
                     group.members.push(node);
                 }
@@ -51,23 +86,12 @@ impl Routes {
     }
 
     pub(super) fn remove(&mut self, node: u32, want: &Want) {
-        match want {
-            Want::Ours(Filter::Exactly(topic)) => withdraw(&mut self.exact, topic, node),
-            Want::Ours(Filter::AcksOf(proplet)) => withdraw(&mut self.acks, proplet, node),
-            Want::Ours(
-                Filter::AnyUpdate
-                | Filter::AnyAbsent
-                | Filter::AnyOpened
-                | Filter::AnyComplete
-                | Filter::AnyFailed
-                | Filter::AnyModel
-                | Filter::Everything,
-            )
-            | Want::Text { group: None, .. } => {
-                self.wide.retain(|(wide, owner)| wide != want || *owner != node);
-            }
-            Want::Text { group: Some(group), pattern } => {
-                if let Some(group) = self.groups.get_mut(&(group.clone(), pattern.clone())) {
+        match Place::of(want) {
+            Place::Exact(topic) => withdraw(&mut self.exact, topic, node),
+            Place::Own(proplet, own) => withdraw(&mut self.own, proplet, (own, node)),
+            Place::Wide => self.wide.retain(|(wide, owner)| wide != want || *owner != node),
+            Place::Shared(group, pattern) => {
+                if let Some(group) = self.groups.get_mut(&(group.to_owned(), pattern.to_owned())) {
                     group.members.retain(|member| *member != node);
                 }
             }
@@ -83,8 +107,27 @@ impl Routes {
     ) {
         found.clear();
         if let Address::Ours(topic) = address {
-            if let Topic::RoundAck { proplet, .. } = topic {
-                found.extend(self.acks.get(proplet).into_iter().flatten());
+            match topic {
+                Topic::RoundAck { proplet, .. } => self.concerned(proplet, Own::Ack, found),
+                Topic::DirectStart { proplet } => self.concerned(proplet, Own::Start, found),
+                Topic::DirectStop { proplet } => self.concerned(proplet, Own::Stop, found),
+                Topic::RoundStart
+                | Topic::RoundOpened { .. }
+                | Topic::RoundUpdate { .. }
+                | Topic::RoundAbsent { .. }
+                | Topic::RoundComplete { .. }
+                | Topic::RoundFailed { .. }
+                | Topic::ForwardedUpdate
+                | Topic::ModelPublish
+                | Topic::Model { .. }
+                | Topic::ModelLatest
+                | Topic::PropletCreate
+                | Topic::PropletAlive
+                | Topic::PropletMetrics
+                | Topic::TaskMetrics
+                | Topic::TaskResults
+                | Topic::TaskStart
+                | Topic::TaskStop => {}
             }
             found.extend(self.exact.get(topic).into_iter().flatten());
         }
@@ -101,6 +144,13 @@ impl Routes {
     }
 }
 
+impl Routes {
+    fn concerned(&self, proplet: &PropletId, own: Own, found: &mut Vec<u32>) {
+        let all = self.own.get(proplet).into_iter().flatten();
+        found.extend(all.filter(|(it, _)| *it == own).map(|(_, node)| *node));
+    }
+}
+
 impl Group {
     /// The next member that is there; the next of all, if nobody is.
     fn next(&mut self, is_connected: &impl Fn(u32) -> bool) -> Option<u32> {
@@ -112,7 +162,7 @@ impl Group {
     }
 }
 
-fn insert<K: Ord + Clone>(routes: &mut BTreeMap<K, Vec<u32>>, key: &K, node: u32) {
+fn insert<K: Ord + Clone, V: Ord>(routes: &mut BTreeMap<K, Vec<V>>, key: &K, node: V) {
     match routes.get_mut(key) {
         Some(nodes) => {
             if let Err(place) = nodes.binary_search(&node) {
@@ -123,7 +173,7 @@ fn insert<K: Ord + Clone>(routes: &mut BTreeMap<K, Vec<u32>>, key: &K, node: u32
     }
 }
 
-fn withdraw<K: Ord>(routes: &mut BTreeMap<K, Vec<u32>>, key: &K, node: u32) {
+fn withdraw<K: Ord, V: Ord>(routes: &mut BTreeMap<K, Vec<V>>, key: &K, node: V) {
     if let Some(nodes) = routes.get_mut(key) {
         if let Ok(place) = nodes.binary_search(&node) {
             nodes.remove(place);

@@ -2,7 +2,15 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::{Answer, Message, Outbound};
+use super::{Answer, Message, Outbound, Weather};
+
+/// How a session is served.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    /// Messages that may be under way at once.
+    pub(super) window: usize,
+    pub(super) weather: Weather,
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Session {
@@ -14,12 +22,15 @@ pub(super) struct Session {
     /// In the order of their numbers, without gaps.
     flights: VecDeque<Flight>,
     next_pid: u64,
+    /// When this session is looked at again; one look serves all that waits.
+    look_us: Option<u64>,
 }
 
 #[derive(Debug)]
 struct Flight {
     pid: u64,
-    message: Arc<Message>,
+    /// To be sent again, where that can become necessary.
+    message: Option<Arc<Message>>,
     /// When the client's acknowledgement is here; it has not been sent, if nothing is said.
     acked_us: Option<u64>,
 }
@@ -52,7 +63,9 @@ impl Session {
         self.lost_us = now_us;
         while let Some(flight) = self.flights.pop_back() {
             if flight.acked_us.is_none_or(|acked| acked > now_us) {
-                self.waiting.push_front((flight.message, true));
+                // In calm weather only an empty battery ends a connection, and that for good.
+                let Some(message) = flight.message else { continue };
+                self.waiting.push_front((message, true));
             }
         }
     }
@@ -61,29 +74,52 @@ impl Session {
     pub(super) fn push(&mut self, message: &Arc<Message>, queued_max: usize) -> bool {
         let room = self.waiting.len() < queued_max;
         if room {
+            if self.waiting.is_empty() {
+                self.waiting.reserve_exact(1);
+            }
             self.waiting.push_back((Arc::clone(message), false));
         }
         room
     }
 
-    pub(super) fn pump(&mut self, to: u32, window: usize, now_us: u64, answer: &mut Answer) {
+    pub(super) fn pump(&mut self, to: u32, rules: Rules, now_us: u64, answer: &mut Answer) {
+        self.look_us = self.look_us.filter(|at| *at > now_us);
         let Some(conn) = self.conn else { return };
         while self.flights.front().is_some_and(|it| it.acked_us.is_some_and(|at| at <= now_us)) {
             self.flights.pop_front();
         }
-        while self.flights.len() < window {
-            let Some((message, duplicate)) = self.waiting.pop_front() else { return };
+        while self.flights.len() < rules.window {
+            let Some((message, duplicate)) = self.waiting.pop_front() else {
+                // An empty list still holds the memory of what waited in it.
+                self.waiting = VecDeque::new();
+                return;
+            };
             let pid = self.next_pid;
             self.next_pid += 1;
-            let flight = Flight { pid, message: Arc::clone(&message), acked_us: None };
-            self.flights.push_back(flight);
+            let again = match rules.weather {
+                Weather::Calm => None,
+                Weather::Rough => Some(Arc::clone(&message)),
+            };
+            if self.flights.is_empty() {
+                self.flights.reserve_exact(1);
+            }
+            self.flights.push_back(Flight { pid, message: again, acked_us: None });
             answer.sends.push(Outbound { to, conn, pid, message, duplicate });
         }
         if !self.waiting.is_empty()
             && let Some(at) = self.flights.front().and_then(|flight| flight.acked_us)
         {
-            answer.pumps.push((to, at));
+            answer.pumps.extend(self.look_at(at).map(|at| (to, at)));
         }
+    }
+
+    /// When to look again, if nobody is going to look by then.
+    fn look_at(&mut self, at_us: u64) -> Option<u64> {
+        if self.look_us.is_some_and(|look_us| look_us <= at_us) {
+            return None;
+        }
+        self.look_us = Some(at_us);
+        Some(at_us)
     }
 
     /// When to look again, if something waits for this.
@@ -94,6 +130,6 @@ impl Session {
         let first = self.flights.front()?.pid;
         let place = usize::try_from(pid.checked_sub(first)?).ok()?;
         self.flights.get_mut(place)?.acked_us = Some(at_us);
-        (place == 0 && !self.waiting.is_empty()).then_some(at_us)
+        if place == 0 && !self.waiting.is_empty() { self.look_at(at_us) } else { None }
     }
 }

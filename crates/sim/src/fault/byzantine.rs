@@ -5,13 +5,14 @@ use protocol::{
     Letter as _, ModelUri, ModelVersion, Tensor, Tensors,
     message::{Update, read_update},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Blow, Fault, Scope};
 use crate::{Dice, Span};
 
 /// Liars from some time on.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Byzantine {
     /// A name, or the start of names and a `*`.
@@ -27,7 +28,7 @@ pub struct Byzantine {
 }
 
 /// How a proplet lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Behaviour {
     /// Five times the opposite.

@@ -1,12 +1,13 @@
 //! A process dies in an instant, and is started again later.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Blow, Fault, Memory, Scope, Silence};
 use crate::{Dice, Span};
 
 /// The death of a node's process.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Kill {
     /// A name, or the start of names and a `*`.
@@ -34,6 +35,18 @@ impl Kill {
         }
         blows
     }
+
+    /// The manager's memory can be made up for. What the coordinator had counted, or the model
+    /// server had stored, is nowhere else: a round that lost it can only be asked to end.
+    pub(super) fn excuses(&self) -> &'static [&'static str] {
+        let fits = |service: &str| crate::scenario::fits(&self.node, service);
+        match self.state {
+            Memory::Kept => &[],
+            Memory::Lost if fits("model-server") => &["gapless", "ledger", "kept", "rounds_end"],
+            Memory::Lost if fits("coordinator") => &["gapless", "ledger", "kept"],
+            Memory::Lost => &[],
+        }
+    }
 }
 
 pub(super) fn draw(dice: &mut Dice, scope: &Scope<'_>) -> Fault {
@@ -48,4 +61,11 @@ pub(super) fn draw_wipe(dice: &mut Dice, scope: &Scope<'_>) -> Fault {
     let at = scope.moment(dice);
     let down = Some(Span(dice.between(1_000, 8_000_000)));
     Fault::Crash(Kill { node, at, down, state: Memory::Lost, power: false })
+}
+
+pub(super) fn draw_amnesia(dice: &mut Dice, scope: &Scope<'_>) -> Fault {
+    let node = scope.service(dice);
+    let at = scope.moment(dice);
+    let down = Some(Span(dice.between(1_000, 8_000_000)));
+    Fault::Crash(Kill { node, at, down, state: Memory::Lost, power: dice.chance(0.3) })
 }

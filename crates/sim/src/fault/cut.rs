@@ -1,12 +1,13 @@
 //! A partition: nothing passes between some nodes and the rest for a while.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Blow, Fault, Scope};
 use crate::{Dice, Span};
 
 /// A partition with a start and an end.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Cut {
     /// Names, or starts of names and a `*`.

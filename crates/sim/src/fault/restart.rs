@@ -1,12 +1,13 @@
 //! The broker dies, and is started again later, with or without what it knew.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Blow, Fault, Memory, Scope};
 use crate::{Dice, Span};
 
 /// A restart of the broker.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Restart {
     pub at: Span,

@@ -1,12 +1,13 @@
 //! A node computes more slowly than its device should.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Blow, Fault, Scope};
 use crate::{Dice, Span};
 
 /// A slow time of some nodes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Slow {
     /// A name, or the start of names and a `*`.

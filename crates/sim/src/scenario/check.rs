@@ -132,10 +132,17 @@ impl Scenario {
     }
 
     fn check_faults(&self, names: &BTreeSet<String>, found: &mut Found) {
+        let outside = self.nodes.iter().filter(|node| node.kind != NodeKind::Proplet);
+        let outside: Vec<String> = outside.flat_map(super::NodeSpec::names).collect();
         for (i, fault) in self.faults.iter().enumerate() {
             for pattern in fault.nodes() {
                 if !names.iter().any(|name| fits(pattern, name)) {
                     found.add(format!("faults[{i}]"), format!("{pattern:?} is no node"));
+                }
+                let beyond = outside.iter().find(|name| fits(pattern, name));
+                if let Some(name) = beyond.filter(|_| !fault.reaches_outside()) {
+                    let what = "a node outside: it can be cut off, not crashed, slowed or turned";
+                    found.add(format!("faults[{i}]"), format!("{name:?} is {what}"));
                 }
             }
         }

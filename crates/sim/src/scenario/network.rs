@@ -1,9 +1,10 @@
 //! Links between nodes and the broker, and between nodes.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The network of a scenario.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NetworkSpec {
     pub model: NetworkModel,
@@ -16,7 +17,9 @@ pub struct NetworkSpec {
 }
 
 /// How packets travel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum NetworkModel {
     /// At once, and always.
@@ -27,7 +30,7 @@ pub enum NetworkModel {
 }
 
 /// One direction of one link.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LinkSpec {
     pub latency_us: u64,
@@ -44,7 +47,7 @@ pub struct LinkSpec {
 }
 
 /// What holds for the links from `src` to `dst`; a `*` at the end of a name fits any rest.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LinkRule {
     pub src: String,
@@ -67,7 +70,7 @@ pub struct LinkRule {
 }
 
 /// A medium on which packets of several links queue behind each other.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SharedMedium {
     pub name: String,

@@ -1,11 +1,12 @@
 //! How the platform's own components are set up in a scenario.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Span;
 
 /// Settings of manager, coordinator, model server, proplets and broker.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PlatformSpec {
     /// Device classes of the services.
@@ -38,7 +39,7 @@ pub struct PlatformSpec {
 }
 
 /// The virtual broker.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BrokerSpec {
     /// Messages to one session under way without an acknowledgement.

@@ -1,12 +1,13 @@
 //! What the operator of a scenario asks for.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::Span;
 
 /// One round, or several in a row.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RoundSpec {
     /// With `repeat`, the rounds are called `{id}-1`, `{id}-2`, ...
@@ -29,7 +30,7 @@ pub struct RoundSpec {
 }
 
 /// The base model of a round.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RoundModel {
     /// The newest that the operator has heard of.
@@ -39,7 +40,7 @@ pub enum RoundModel {
 }
 
 /// Who is asked.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Participants {
     /// Every proplet of the scenario.

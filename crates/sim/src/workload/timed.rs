@@ -45,5 +45,5 @@ fn update(job: &Job) -> Option<Bytes> {
         "{{\"round_id\":\"{round}\",\"base_model_uri\":\"{base}\",\"num_samples\":{samples},\
          \"metrics\":{{}},\"update\":{tensors}}}}}"
     );
-    Some(text.into())
+    Some(text.into_boxed_str().into_boxed_bytes().into())
 }

@@ -9,14 +9,14 @@ use lineage::Offer;
 use protocol::{ModelVersion, PropletId, Timestamp, message::Hyperparams};
 
 use super::{
-    Event, Node, Setup, SetupError, Weather, World,
+    Event, Node, Setup, SetupError, World,
     peers::{Outside, Peers},
     tasks::Tasks,
     watch::Watcher,
 };
 use crate::{
     Availability, ClockSpec, Device, Dice, Fault, NodeKind, NodeSpec, OnFailure, Scenario,
-    broker::{Broker, Want},
+    broker::{Broker, Want, Weather},
     client::{Client, Wish},
     clock::Clock,
     fault::Blow,
@@ -58,30 +58,31 @@ impl World {
         let seed = scenario.simulation.seed;
         let mut plan = Plan::new(scenario, &classes);
         let nodes = plan.nodes(initial);
-        let names: Vec<String> = nodes.iter().map(|node| node.name.to_string()).collect();
+        let names: Vec<_> = nodes.iter().map(|node| Arc::clone(&node.name)).collect();
         let network = Network::new(scenario.network.clone(), seed, names.clone());
         let mut outside = vec![];
-        for (node, policy) in plan.outside {
+        for (node, policy, step_us) in plan.outside {
             let name = &names[node as usize];
-            let peer = peers.remove(name).ok_or_else(|| SetupError::NoPeer(name.clone()))?;
-            outside.push((node, name.clone(), policy, peer));
+            let peer = peers.remove(&**name).ok_or_else(|| SetupError::NoPeer(name.to_string()))?;
+            outside.push((node, name.clone(), policy, step_us, peer));
         }
         let others: Vec<u32> = outside.iter().map(|(node, ..)| *node).collect();
         let mut slots = Peers::new(scenario.simulation.quantum.micros());
-        for (node, name, policy, peer) in outside {
+        for (node, name, policy, step_us, peer) in outside {
             let lookahead_us = network.lookahead_us(node, &others);
-            slots.add((node, name), Outside { policy, peer, lookahead_us });
+            slots.add((node, name.to_string()), Outside { policy, peer, lookahead_us, step_us });
         }
         let rough = !scenario.faults.is_empty()
             || !slots.is_empty()
             || scenario.nodes.iter().any(|node| node.availability.is_some());
+        let weather = if rough { Weather::Rough } else { Weather::Calm };
         let mut world = Self {
             seed,
             until_us: scenario.simulation.until.micros(),
             stop: scenario.simulation.stop,
             epoch_us: scenario.simulation.epoch.as_micros(),
             queue: Queue::new(nodes.len()),
-            broker: Broker::new(scenario.platform.broker.clone(), nodes.len()),
+            broker: Broker::new(&scenario.platform.broker, weather, nodes.len()),
             nodes,
             network,
             keep_alive_us: scenario.platform.broker.keep_alive.micros(),
@@ -92,11 +93,12 @@ impl World {
             chain: Chain::default(),
             wants: crate::Wants::Nothing,
             traced: vec![],
-            weather: if rough { Weather::Rough } else { Weather::Calm },
+            weather,
             now_us: 0,
             key: None,
             events: 0,
             acts: vec![],
+            topic: String::new(),
             sent_us: None,
         };
         world.schedule(scenario);
@@ -197,8 +199,8 @@ struct Plan<'a> {
     scenario: &'a Scenario,
     devices: BTreeMap<String, Arc<Device>>,
     habits: Arc<crate::PlatformSpec>,
-    /// Nodes outside, by place.
-    outside: Vec<(u32, OnFailure)>,
+    /// Nodes outside, by place, with the longest window that they are given.
+    outside: Vec<(u32, OnFailure, Option<u64>)>,
 }
 
 impl<'a> Plan<'a> {
@@ -233,7 +235,8 @@ impl<'a> Plan<'a> {
         };
         let library = Library::new(platform.model_write.micros());
         let script = self.script(proplets);
-        let mut nodes: Vec<Node> = vec![];
+        let count: usize = self.scenario.nodes.iter().map(|spec| spec.names().len()).sum();
+        let mut nodes: Vec<Node> = Vec::with_capacity(FIRST + count);
         for (name, role) in SERVICES.into_iter().zip([
             Role::Broker,
             Role::manager(limits, self.wear("manager", None)),
@@ -264,7 +267,8 @@ impl<'a> Plan<'a> {
             }
             NodeKind::Process | NodeKind::Docker | NodeKind::Tcp => {
                 let place = u32::try_from(place).expect("the number of nodes was checked");
-                self.outside.push((place, spec.on_failure));
+                let step_us = spec.step.map(|step| step.micros().max(1));
+                self.outside.push((place, spec.on_failure, step_us));
                 Role::Peer
             }
         };

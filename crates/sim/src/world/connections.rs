@@ -4,8 +4,13 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{Down, Event, Up, Weather, World};
-use crate::{broker::Message, client::State, queue::Class, role::Feed};
+use super::{Down, Event, Up, World};
+use crate::{
+    broker::{Message, Weather},
+    client::State,
+    queue::Class,
+    role::Feed,
+};
 
 impl World {
     /// A node tries to connect.

@@ -1,6 +1,6 @@
 //! Packets between nodes and the broker.
 
-use std::sync::Arc;
+use std::{fmt::Write as _, sync::Arc};
 
 use super::{Down, Event, Up, World, steps::size};
 use crate::{
@@ -52,7 +52,10 @@ impl World {
 
     /// The broker takes a message and hands it on.
     pub(super) fn publish(&mut self, node: u32, message: &Arc<Message>) {
-        let topic = message.address.text();
+        let mut topic = std::mem::take(&mut self.topic);
+        topic.clear();
+        // Writing into a text cannot fail.
+        let _ = write!(topic, "{}", message.address);
         self.trace_packet(node, "publish", &[topic.as_bytes(), &message.payload], |client| {
             Packet {
                 client: client.to_owned(),
@@ -63,6 +66,7 @@ impl World {
                 duplicate: false,
             }
         });
+        self.topic = topic;
         self.watcher.watch(message, self.now_us);
         let mut answer = Answer::default();
         self.broker.publish(message, self.now_us, &mut answer);

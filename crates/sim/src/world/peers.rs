@@ -33,6 +33,8 @@ struct Slot {
     inbox: Vec<PeerEvent>,
     /// How much later anybody can notice what it does.
     lookahead_us: u64,
+    /// The longest window while it does not say when it acts next.
+    step_us: Option<u64>,
 }
 
 /// What is known of a node outside before it has done anything.
@@ -40,6 +42,7 @@ pub(super) struct Outside {
     pub(super) policy: OnFailure,
     pub(super) peer: Box<dyn Peer>,
     pub(super) lookahead_us: u64,
+    pub(super) step_us: Option<u64>,
 }
 
 /// When a node does something of its own accord.
@@ -63,8 +66,9 @@ impl Slot {
     /// The first time at which somebody else may notice.
     fn horizon_us(&self, quantum_us: u64) -> u64 {
         let ahead = match self.next {
-            Next::Anytime if self.lookahead_us == 0 => quantum_us,
-            Next::Anytime | Next::At(_) => self.lookahead_us,
+            Next::At(_) => self.lookahead_us,
+            Next::Anytime if self.lookahead_us == 0 => self.step_us.unwrap_or(quantum_us),
+            Next::Anytime => self.lookahead_us.min(self.step_us.unwrap_or(u64::MAX)),
         };
         self.wakes_us().saturating_add(ahead)
     }
@@ -84,7 +88,7 @@ impl Peers {
     }
 
     pub(super) fn add(&mut self, (node, name): (u32, String), outside: Outside) {
-        let Outside { policy, peer, lookahead_us } = outside;
+        let Outside { policy, peer, lookahead_us, step_us } = outside;
         self.slots.push(Slot {
             node,
             name,
@@ -94,6 +98,7 @@ impl Peers {
             next: Next::Anytime,
             inbox: vec![],
             lookahead_us,
+            step_us,
         });
     }
 
@@ -215,11 +220,14 @@ impl World {
         let payload = event.payload.to_string();
         let parts = [event.kind.as_bytes(), event.dst.as_bytes(), payload.as_bytes()];
         self.trace(node, "event", &parts, || json!(event));
+        self.watcher.spoken(&event.kind, event.time_us);
         // A node that spoke although it had said that it would not is not heard in the past.
         let earliest_us = self.now_us.saturating_sub(self.peers.slots[place].lookahead_us);
         self.sent_us = Some(event.time_us.max(earliest_us));
         let told = match event.dst.as_str() {
             PeerEvent::BROKER => self.tell_broker(node, &event),
+            // It has told nobody: the trace has it.
+            "" => Ok(()),
             _ => self.tell_node(node, event),
         };
         self.sent_us = None;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use protocol::{Envelope, Topic};
 use serde_json::json;
 
-use super::{Event, Up, Weather, World};
+use super::{Event, Up, World};
 use crate::{
     Packet, TraceEvent, Wants,
-    broker::{Message, Want},
+    broker::{Message, Want, Weather},
     client::{Durability, State, Wish},
     network::Way,
     queue::Class,

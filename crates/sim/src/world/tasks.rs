@@ -33,11 +33,20 @@ pub(super) struct Tasks {
     workload: Arc<dyn Workload>,
     threads: usize,
     next_token: u64,
-    /// By node: task, attempt, and the run.
-    running: BTreeMap<u32, Vec<(TaskId, u32, u64)>>,
+    /// By node.
+    running: BTreeMap<u32, Vec<Running>>,
     waiting: Vec<Waiting>,
     /// Virtual time must not pass this before what waits is computed.
     due_us: u64,
+}
+
+/// A task that has begun, and of whose end nobody has heard.
+#[derive(Debug)]
+struct Running {
+    task: TaskId,
+    attempt: u32,
+    token: u64,
+    begun_us: u64,
 }
 
 struct Waiting {
@@ -112,15 +121,10 @@ impl Tasks {
         waiting.into_iter().zip(results).collect()
     }
 
-    /// Forgets what ran on a node.
-    pub(super) fn clear(&mut self, node: u32) {
-        self.running.remove(&node);
-    }
-
-    fn take(&mut self, node: u32, found: impl Fn(&(TaskId, u32, u64)) -> bool) -> bool {
-        let Some(runs) = self.running.get_mut(&node) else { return false };
+    fn take(&mut self, node: u32, found: impl Fn(&Running) -> bool) -> Option<Running> {
+        let runs = self.running.get_mut(&node)?;
         let place = runs.iter().position(found);
-        let taken = place.map(|place| runs.swap_remove(place)).is_some();
+        let taken = place.map(|place| runs.swap_remove(place));
         if runs.is_empty() {
             self.running.remove(&node);
         }
@@ -133,8 +137,11 @@ impl World {
         let begun_us = self.now_us;
         let token = self.tasks.next_token;
         self.tasks.next_token += 1;
-        let runs = self.tasks.running.entry(node).or_default();
-        runs.push((start.id.clone(), start.attempt, token));
+        let run = Running { task: start.id.clone(), attempt: start.attempt, token, begun_us };
+        match self.tasks.running.get_mut(&node) {
+            Some(runs) => runs.push(run),
+            None => drop(self.tasks.running.insert(node, vec![run])),
+        }
         self.trace(
             node,
             "task_begin",
@@ -186,7 +193,7 @@ impl World {
     }
 
     pub(super) fn task_ended(&mut self, node: u32, token: u64, end: End) {
-        if !self.tasks.take(node, |(_, _, run)| *run == token) {
+        if self.tasks.take(node, |run| run.token == token).is_none() {
             return;
         }
         let End { task, attempt, ran, took_us } = end;
@@ -214,20 +221,36 @@ impl World {
     }
 
     pub(super) fn cancel_task(&mut self, node: u32, task: &TaskId, attempt: u32) {
-        if !self.tasks.take(node, |(run, at, _)| run == task && *at == attempt) {
-            return;
-        }
+        let taken = self.tasks.take(node, |run| run.task == *task && run.attempt == attempt);
+        let Some(run) = taken else { return };
+        self.computed(node, run.begun_us);
         let failure = Failure {
             code: FailureCode(FailureCode::CANCELLED.to_owned()),
             message: "the task was stopped".to_owned(),
         };
         let outcome = Outcome::Failed(failure);
-        let metrics = RunMetrics::default();
+        let wall_ms = (self.now_us + CANCEL_US - run.begun_us) as f64 / 1e3;
+        let metrics =
+            RunMetrics { wall_ms, cpu_ms: wall_ms, module: "virtual", ..Default::default() };
         let finished = Finished { task: task.clone(), attempt, outcome, metrics };
         let mail = Box::new(Mail::Agent(Report::Finished(Box::new(finished))));
         let life = self.node(node).life;
         let event = Event::Mail { node, life, mail };
         self.queue.push(self.now_us + CANCEL_US, Class::Report, node, event);
+    }
+
+    /// Forgets what ran on a node.
+    pub(super) fn forget_tasks(&mut self, node: u32) {
+        for run in self.tasks.running.remove(&node).unwrap_or_default() {
+            self.computed(node, run.begun_us);
+        }
+    }
+
+    /// A task that did not come to its end took energy all the same.
+    fn computed(&mut self, node: u32, begun_us: u64) {
+        let took_us = self.now_us.saturating_sub(begun_us);
+        let it = self.node(node);
+        it.energy_j += it.device.active_w * took_us as f64 / 1e6;
     }
 }
 

@@ -95,12 +95,14 @@ impl Watcher {
                 round.accepted.insert(proplet.clone());
             }
             (Verdict::Rejected(reason), Gathers::Rounds | Gathers::Members) => {
-                let name = format!("rejected_{reason}");
-                let before = self.summary.metrics.get(&name);
-                let before = before.and_then(|it| it.last()).map_or(0.0, |it| it.value);
-                self.summary.sample(&name, now_us, before + 1.0);
+                self.summary.count(&format!("rejected_{reason}"), now_us);
             }
         }
+    }
+
+    /// A node outside has sent an event of this kind.
+    pub(super) fn spoken(&mut self, kind: &str, time_us: u64) {
+        self.summary.count(&format!("events_{kind}"), time_us);
     }
 
     fn completed(&mut self, round: &RoundId, mut complete: RoundComplete, now_us: u64) {

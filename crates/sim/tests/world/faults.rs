@@ -1,8 +1,8 @@
 //! What goes wrong, one thing at a time.
 
 use sim::{
-    Behaviour, Byzantine, Cut, Fault, Kill, Memory, Restart, RoundOutcome, Scenario, Slow, Span,
-    Stop, Summary,
+    Behaviour, Byzantine, Cut, Fault, Kill, Memory, NodeKind, NodeSpec, ProcessSpec, Restart,
+    RoundOutcome, Scenario, Slow, Span, Stop, Summary,
 };
 
 use crate::stage::{Tape, run, scenario, slow_network};
@@ -111,4 +111,54 @@ fn lies_that_can_be_told_are_refused_and_others_change_the_model() {
     let noise = lie(Behaviour::Noise);
     assert_eq!(noise.rounds_complete(), 3);
     assert_ne!(noise.versions, honest.versions);
+}
+
+#[test]
+fn a_deaf_manager_does_not_take_its_deafness_for_the_silence_of_its_proplets() {
+    let cut = |nodes: &str| {
+        let mut scenario = scenario(5, 1);
+        scenario.network = slow_network();
+        scenario.platform.broker.keep_alive = Span::secs(10);
+        scenario.rounds[0].timeout = Span::secs(200);
+        scenario.simulation.until = Span::secs(200);
+        scenario.simulation.stop = Stop::AtEnd;
+        // The tasks run for longer than the manager is away.
+        let slow = Slow { node: "p-*".into(), from: Span::ZERO, to: None, factor: 600.0 };
+        let (from, to) = (Span::secs(4), Span::secs(80));
+        let cut = Cut { nodes: vec![nodes.to_owned()], from, to };
+        scenario.faults = vec![Fault::Slow(slow), Fault::Partition(cut)];
+        run(&scenario)
+    };
+    let offline = |tape: &Tape| -> Vec<String> {
+        let notes = tape.of_kind("note").into_iter();
+        let said = notes.map(|note| note.detail["text"].as_str().unwrap_or_default().to_owned());
+        said.filter(|said| said.contains("is offline")).collect()
+    };
+    let (summary, tape) = cut("manager");
+    assert_eq!(tape.of_kind("disconnected").len(), 1);
+    assert!(offline(&tape).is_empty(), "{:?}", offline(&tape));
+    let begun = tape.of_kind("task_begin");
+    assert_eq!(begun.len(), 5, "nothing was begun again: {begun:?}");
+    assert_eq!(summary.rounds[0].end.as_ref().unwrap().num_updates, 5);
+    let (_, tape) = cut("p-1");
+    assert!(offline(&tape).iter().any(|said| said.contains("p-1")), "silence is still noticed");
+}
+
+#[test]
+fn a_fault_that_cannot_happen_to_a_node_outside_is_named_and_not_skipped() {
+    let mut scenario = story(vec![crash("gateway", 100, 100), crash("p-1", 100, 100)]);
+    let outside = NodeSpec {
+        id: "gateway".into(),
+        kind: NodeKind::Process,
+        process: Some(ProcessSpec { command: vec!["true".into()], ..ProcessSpec::default() }),
+        ..NodeSpec::default()
+    };
+    scenario.nodes.push(outside);
+    let (nodes, from, to) = (vec!["gateway".into()], Span::ZERO, Span::secs(1));
+    scenario.faults.push(Fault::Partition(Cut { nodes, from, to }));
+    let problems = scenario.problems(&["x86".to_owned()].into());
+    let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    let expected = "faults[0]: \"gateway\" is a node outside: it can be cut off, not crashed, \
+                    slowed or turned";
+    assert_eq!(problems, [expected]);
 }

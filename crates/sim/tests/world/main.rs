@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 #![allow(clippy::print_stderr, reason = "measurements and failures are for people")]
 
+mod ahead;
 mod determinism;
 mod faults;
 mod peers;

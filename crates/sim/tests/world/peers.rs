@@ -42,12 +42,12 @@ impl Peer for Puppet {
 }
 
 #[derive(Clone, Default)]
-struct Seen {
+pub(crate) struct Seen {
     windows: Arc<Mutex<Vec<Window>>>,
     shut: Arc<Mutex<u32>>,
 }
 
-fn puppet(
+pub(crate) fn puppet(
     name: &'static str,
     act: impl FnMut(u64, &[PeerEvent]) -> Result<Done, String> + Send + 'static,
 ) -> (Box<dyn Peer>, Seen) {
@@ -56,7 +56,13 @@ fn puppet(
     (Box::new(Puppet { name, act: Box::new(act), windows, begun: None, shut }), seen)
 }
 
-fn event(time_us: u64, src: &str, dst: &str, kind: &str, payload: serde_json::Value) -> PeerEvent {
+pub(crate) fn event(
+    time_us: u64,
+    src: &str,
+    dst: &str,
+    kind: &str,
+    payload: serde_json::Value,
+) -> PeerEvent {
     let (src, dst, kind) = (src.into(), dst.into(), kind.into());
     PeerEvent { time_us, kind, src, dst, payload, size_bytes: 100 }
 }

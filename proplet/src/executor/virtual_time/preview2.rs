@@ -246,3 +246,39 @@ fn datetime(ns: u64) -> Datetime {
     let nanoseconds = u32::try_from(ns % NS_PER_S).unwrap_or_default();
     Datetime { seconds: ns / NS_PER_S, nanoseconds }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of what the host's own WASI offers, by this crate's version of it; what is not shadowed is
+    /// the host's.
+    const SHADOWED: &[(&str, &[&str])] = &[
+        (
+            "clocks/monotonic-clock",
+            &["now", "resolution", "subscribe-instant", "subscribe-duration"],
+        ),
+        ("clocks/wall-clock", &["now", "resolution"]),
+        ("io/poll", &["poll", "[method]pollable.block", "[method]pollable.ready"]),
+        ("random/random", &["get-random-bytes", "get-random-u64"]),
+        ("random/insecure", &["get-insecure-random-bytes", "get-insecure-random-u64"]),
+        ("random/insecure-seed", &["insecure-seed"]),
+    ];
+
+    #[test]
+    fn each_name_that_is_shadowed_is_one_of_the_hosts() {
+        let mut linker = Linker::<Host>::new(&Engine::default());
+        p2::add_to_linker_async(&mut linker).unwrap();
+        let mut define = |interface: &str, version: &str, name: &str| {
+            let mut instance = linker.instance(&format!("wasi:{interface}@{version}")).unwrap();
+            instance.func_wrap(name, |_, ()| Ok(()))
+        };
+        for (interface, names) in SHADOWED {
+            for name in *names {
+                // Refused, since it is there already: so shadowing it hides the host's.
+                assert!(define(interface, VERSION, name).is_err(), "{interface} {name}");
+                define(interface, "0.9.9", name).unwrap();
+            }
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! A round's tasks, begun so many at a time: a start that names a hundred thousand participants
+//! neither stops everything else for as long as they take, nor has all that is said and kept of
+//! them in memory at once.
+
+use std::{collections::VecDeque, ops::Bound, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use protocol::{
+    AbsentReason, Digest, Entry, Letter as _, Output, PropletId, RoundId, TaskId, Timestamp,
+    message::{RoundAbsent, RoundStart},
+};
+
+use crate::{
+    Notice, Spec,
+    act::Acts,
+    file,
+    record::STARTS,
+    spec::{FileRef, Placed},
+    state::State,
+    task::Task,
+};
+
+/// Tasks that are begun in one step.
+const BATCH: usize = 1000;
+/// What is said meanwhile is heard between two steps.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Rounds whose tasks are not all begun, in the order of their starts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rollouts(VecDeque<Rollout>);
+
+/// A round whose tasks are being begun.
+#[derive(Clone, Debug)]
+pub(crate) struct Rollout {
+    start: Box<RoundStart>,
+    /// When the start was heard: a part of each task's id, so that none is made twice.
+    at: Timestamp,
+    /// The last participant that was dealt with; they come in order.
+    up_to: Option<PropletId>,
+    due: Timestamp,
+    dispatched: usize,
+    absent: usize,
+    /// What the tasks have in common.
+    shared: Option<Shared>,
+}
+
+#[derive(Clone, Debug)]
+struct Shared {
+    file: Result<Option<Bytes>, String>,
+    /// Of every task's environment; the proplet's own name is the last.
+    names: [Arc<str>; 4],
+    round: Arc<str>,
+    model: Arc<str>,
+    hyperparams: Arc<str>,
+}
+
+impl Rollout {
+    pub(crate) fn new(start: Box<RoundStart>, at: Timestamp, up_to: Option<PropletId>) -> Self {
+        let (dispatched, absent, shared) = (0, 0, None);
+        Self { start, at, up_to, due: Timestamp::ZERO, dispatched, absent, shared }
+    }
+
+    pub(crate) const fn round(&self) -> &RoundId {
+        &self.start.round_id
+    }
+
+    fn next(&self) -> Vec<PropletId> {
+        let from = self.up_to.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        self.start.participants.range((from, Bound::Unbounded)).take(BATCH).cloned().collect()
+    }
+
+    fn is_over(&self) -> bool {
+        let last = self.start.participants.last();
+        last.is_none_or(|last| self.up_to.as_ref().is_some_and(|up_to| up_to >= last))
+    }
+}
+
+impl Rollouts {
+    pub(crate) fn push(&mut self, rollout: Rollout) {
+        self.0.push_back(rollout);
+    }
+
+    pub(crate) fn next_due(&self) -> Option<Timestamp> {
+        self.0.front().map(|rollout| rollout.due)
+    }
+}
+
+impl State {
+    /// Begins a new round's tasks; those that are too many for one step later.
+    pub(crate) fn roll_out(&mut self, start: Box<RoundStart>, now: Timestamp, out: &mut Acts) {
+        let is_long = start.participants.len() > BATCH;
+        if is_long {
+            let text = start.seal().payload.to_vec();
+            out.push(Output::Keep(Entry::put_bytes(STARTS, &start.round_id, text)));
+        }
+        let rollout = Rollout::new(start, now, None);
+        self.begin_next(rollout, now, out);
+    }
+
+    /// Begins what has become due of the tasks that were put off.
+    pub(crate) fn go_on_rolling(&mut self, now: Timestamp, out: &mut Acts) {
+        if self.rollouts.next_due().is_some_and(|due| due <= now)
+            && let Some(rollout) = self.rollouts.0.pop_front()
+        {
+            self.begin_next(rollout, now, out);
+        }
+    }
+
+    fn begin_next(&mut self, mut rollout: Rollout, now: Timestamp, out: &mut Acts) {
+        let shared = match rollout.shared.take() {
+            Some(shared) => shared,
+            None => self.shared(&rollout.start),
+        };
+        for proplet in rollout.next() {
+            let begun = self.begin(&rollout, &shared, &proplet, now, out);
+            match begun {
+                Ok(()) => rollout.dispatched += 1,
+                Err((reason, error)) => {
+                    rollout.absent += 1;
+                    let (round_id, proplet_id) = (rollout.round().clone(), proplet.clone());
+                    self.say_absent(RoundAbsent { round_id, proplet_id, reason, error }, out);
+                }
+            }
+            rollout.up_to = Some(proplet);
+        }
+        let is_long = rollout.start.participants.len() > BATCH;
+        if is_long {
+            out.extend(self.rounds.roll(rollout.round(), rollout.up_to.clone()).map(Output::Keep));
+        }
+        if !rollout.is_over() {
+            rollout.shared = Some(shared);
+            rollout.due = now + PAUSE;
+            return self.rollouts.0.push_front(rollout);
+        }
+        if is_long {
+            out.push(Output::Keep(Entry::forget(STARTS, rollout.round())));
+        }
+        let Rollout { start, dispatched, absent, .. } = rollout;
+        out.push(Output::Effect(Notice::Round { round: start.round_id, dispatched, absent }));
+    }
+
+    fn shared(&self, start: &RoundStart) -> Shared {
+        let file = start.file.as_deref().map(|text| self.module(text)).transpose();
+        Shared {
+            file,
+            names: ["ROUND_ID", "MODEL_URI", "HYPERPARAMS", "PROPLET_ID"].map(Arc::from),
+            round: start.round_id.as_str().into(),
+            model: start.model_uri.to_string().into(),
+            hyperparams: start.hyperparams.as_str().into(),
+        }
+    }
+
+    /// Makes one participant's task, and sends it.
+    fn begin(
+        &mut self,
+        rollout: &Rollout,
+        shared: &Shared,
+        proplet: &PropletId,
+        now: Timestamp,
+        out: &mut Acts,
+    ) -> Result<(), (AbsentReason, Option<String>)> {
+        let failed = |why: String| (AbsentReason::TaskFailed, Some(why));
+        let file = shared.file.as_ref().map_err(|why| failed(why.clone()))?;
+        let known = self.proplets.get(proplet).ok_or((AbsentReason::Unknown, None))?;
+        if !known.is_alive() {
+            return Err((AbsentReason::NotAlive, None));
+        }
+        let mut spec = shared.spec(&rollout.start, proplet);
+        spec.check().map_err(|why| failed(why.to_string()))?;
+        if self.tasks.len() >= self.limits.tasks_max {
+            return Err(failed(format!("{} tasks are held, no more", self.limits.tasks_max)));
+        }
+        let id = task_id(&spec.name, rollout.at);
+        if self.tasks.get(&id).is_some() {
+            return Err(failed(format!("task {id} exists already")));
+        }
+        spec.file = file.as_ref().map(|bytes| -> FileRef { self.files.take(bytes.clone(), out) });
+        // It is kept in the next step of its life, which is this one's.
+        self.tasks.put(Task::new(id.clone(), self.tasks.seq_next(), spec, now));
+        self.start(&id, now, out).map_err(|why| failed(why.to_string()))
+    }
+
+    fn module(&self, text: &str) -> Result<Bytes, String> {
+        let bytes = file::decode(text).map_err(|why| format!("file is not base64: {why}"))?;
+        if self.files.has_room(&bytes, self.limits.files_len_max) {
+            Ok(bytes)
+        } else {
+            let (held, max) = (self.files.len(), self.limits.files_len_max);
+            Err(format!("file has {} bytes, {held} of at most {max} are taken", bytes.len()))
+        }
+    }
+}
+
+impl Shared {
+    fn spec(&self, start: &RoundStart, proplet: &PropletId) -> Spec {
+        let values = [
+            Arc::clone(&self.round),
+            Arc::clone(&self.model),
+            Arc::clone(&self.hyperparams),
+            proplet.as_str().into(),
+        ];
+        let mut spec = Spec::named(format!("fl-round-{}-{proplet}", start.round_id));
+        spec.image_url = start.task_wasm_image.clone();
+        spec.placed = Placed::Pinned(proplet.clone());
+        spec.env = self.names.iter().cloned().zip(values).collect();
+        spec
+    }
+}
+
+/// A UUID of version 8: out of what the task is, since a core has no dice.
+fn task_id(name: &str, at: Timestamp) -> TaskId {
+    let at = at.as_micros().to_be_bytes();
+    let digest = Digest::of_parts([name.as_bytes(), &at]).to_string();
+    let (a, b, c) = (&digest[..8], &digest[8..12], &digest[12..15]);
+    let (d, e) = (&digest[15..18], &digest[18..30]);
+    format!("{a}-{b}-8{c}-a{d}-{e}").parse().expect("hexadecimal digits and dashes are an id")
+}
