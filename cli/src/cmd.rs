@@ -1,11 +1,13 @@
 //! The commands, one file each. A service's words go to that service's own settings.
 
+mod bench;
 mod broker;
 mod demo;
 mod model;
 mod proplet;
 mod round;
 mod service;
+mod session;
 mod sim;
 mod task;
 mod up;
@@ -52,6 +54,9 @@ enum Verb {
     /// Start and watch rounds
     #[command(subcommand)]
     Round(round::Round),
+    /// Start, watch, stop and resume training sessions: many rounds
+    #[command(subcommand)]
+    Session(session::Sessions),
     /// Create, start and look at tasks
     #[command(subcommand)]
     Task(task::Task),
@@ -64,6 +69,9 @@ enum Verb {
     /// Run scenarios under virtual time
     #[command(subcommand)]
     Sim(sim::Sim),
+    /// Measure what things cost on this machine
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// [service] Run tasks on proplets and forward their updates
     Manager,
     /// [service] Run rounds and aggregate updates
@@ -99,10 +107,12 @@ fn perform(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Demo(demo) => demo.run(),
         Verb::Up(up) => up.run(),
         Verb::Round(round) => round.run(),
+        Verb::Session(sessions) => sessions.run(),
         Verb::Task(task) => task.run(),
         Verb::Proplet(proplets) => proplets.run(),
         Verb::Model(models) => models.run(),
         Verb::Sim(sim) => sim.run(),
+        Verb::Bench(bench) => bench.run(),
         Verb::Manager | Verb::Coordinator | Verb::ModelServer | Verb::Broker => {
             anyhow::bail!("a service's name comes first on the command line")
         }
@@ -113,9 +123,11 @@ impl Verb {
     const fn format(&self) -> Format {
         match self {
             Self::Round(round) => round.format(),
+            Self::Session(sessions) => sessions.format(),
             Self::Task(task) => task.format(),
             Self::Proplet(proplets) => proplets.format(),
             Self::Model(models) => models.format(),
+            Self::Bench(bench) => bench.format(),
             Self::Sim(sim) => sim.format(),
             Self::Demo(_)
             | Self::Up(_)

@@ -13,6 +13,16 @@ pub(crate) use rows::Rows;
 pub(crate) use split::dirichlet;
 pub(crate) use story::{End, play};
 
+/// The form of model 0, and so of everything that follows from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ModelFormat {
+    /// For eyes
+    #[default]
+    Json,
+    /// Files of F32
+    Safetensors,
+}
+
 /// Who plays, and for how long.
 #[derive(Clone, Debug)]
 pub(crate) struct Cast {
@@ -25,4 +35,5 @@ pub(crate) struct Cast {
     pub(crate) alpha: f64,
     pub(crate) seed: u64,
     pub(crate) data_dir: Option<PathBuf>,
+    pub(crate) model_format: ModelFormat,
 }

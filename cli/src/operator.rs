@@ -12,6 +12,7 @@ use protocol::{
     Envelope, Filter, Letter as _, ModelVersion, Namespace, PropletId, RoundId, Topic,
     message::{
         Model, ModelLatest, RoundAbsent, RoundComplete, RoundFailed, RoundOpened, RoundStart,
+        SessionStatus,
     },
 };
 use service::{
@@ -117,6 +118,23 @@ impl Operator {
         }
     }
 
+    /// Says something about sessions.
+    pub(crate) fn say(&mut self, envelope: Envelope) {
+        self.transport.publish(envelope, None);
+    }
+
+    /// How a session stands, whichever speaks next; a status that cannot be read is passed over.
+    pub(crate) async fn session_news(&mut self) -> anyhow::Result<SessionStatus> {
+        loop {
+            let envelope = self.next().await?;
+            if matches!(envelope.topic, Topic::SessionStatus { .. })
+                && let Ok(status) = envelope.open()
+            {
+                return Ok(status);
+            }
+        }
+    }
+
     /// Starts a round and follows it to its end.
     pub(crate) async fn run_round(
         &mut self,
@@ -216,7 +234,7 @@ impl Operator {
             .await
             .unwrap_or_else(|_| bail!("there is no model version {version}"))?;
         self.transport.unlisten(&Filter::Exactly(topic));
-        let model = envelope.open()?;
+        let model = Model::read(&envelope.payload)?;
         Ok((envelope.payload, model))
     }
 
@@ -272,6 +290,16 @@ fn read(envelope: &Envelope) -> Option<RoundNews> {
         | Topic::TaskStart
         | Topic::TaskStop
         | Topic::DirectStart { .. }
-        | Topic::DirectStop { .. } => None,
+        | Topic::DirectStop { .. }
+        | Topic::UpdateWants { .. }
+        | Topic::UpdateChunk { .. }
+        | Topic::ModelPublishWants
+        | Topic::ModelPublishChunk { .. }
+        | Topic::ModelWants
+        | Topic::ModelChunk { .. }
+        | Topic::ModuleChunk { .. }
+        | Topic::SessionStart
+        | Topic::SessionCommand { .. }
+        | Topic::SessionStatus { .. } => None,
     }
 }

@@ -60,3 +60,8 @@ pub(crate) fn cell(value: &Value) -> String {
         }
     }
 }
+
+/// A share of one, for the eye.
+pub(crate) fn percent(share: Option<f64>) -> String {
+    share.map_or_else(|| "-".to_owned(), |share| format!("{:.2} %", 100.0 * share))
+}

@@ -5,8 +5,8 @@
 //!
 //! ```text
 //! HYPERPARAMS -> Hyperparams --\
-//! DATA_DIR/*.csv -> Dataset ----> train(&mut Model) -> Report --> one JSON object on stdout
-//! MODEL_PATH -> Model ---------/
+//! DATA_DIR/*.csv -> Dataset ----> train(&mut Model) -> Report --> one JSON object on stdout, or
+//! MODEL_PATH -> Model ---------/                                  a safetensors file, as the model was
 //! ```
 //!
 //! To add a model: write `network/<name>.rs`, add one variant to [`Kind`]; the compiler names the rest.
@@ -19,12 +19,13 @@ mod kernel;
 mod model;
 mod network;
 mod random;
+mod safetensors;
 mod tensor;
 mod train;
 
 pub use data::Dataset;
 pub use error::TrainError;
-pub use guest::{Assignment, run};
+pub use guest::{Assignment, Made, run};
 pub use hyperparams::{HIDDEN_DEFAULT, Hyperparams};
 pub use model::{Model, initial_model};
 pub use network::{Examples, Kind, Network, Score};

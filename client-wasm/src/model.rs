@@ -33,9 +33,17 @@ impl Model {
     /// Its tensors must be exactly those that `kind` has on data with this many features, since an
     /// update has the names and shapes of its base.
     pub fn from_json(text: &str, kind: Kind, features: usize) -> Result<Self, TrainError> {
-        let tensors = tensors(text)?;
-        let misfit = || TrainError::BaseMisfit { kind, features, found: described(&tensors) };
-        let network = Network::new(kind, features, classes(kind, &tensors).ok_or_else(misfit)?)?;
+        Self::from_tensors(&tensors(text)?, kind, features)
+    }
+
+    /// The same for tensors that were read already.
+    pub fn from_tensors(
+        tensors: &BTreeMap<String, Tensor>,
+        kind: Kind,
+        features: usize,
+    ) -> Result<Self, TrainError> {
+        let misfit = || TrainError::BaseMisfit { kind, features, found: described(tensors) };
+        let network = Network::new(kind, features, classes(kind, tensors).ok_or_else(misfit)?)?;
         let slots = network.slots();
         if tensors.len() != slots.len() {
             return Err(misfit());

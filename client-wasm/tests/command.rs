@@ -20,7 +20,7 @@ struct Device {
 }
 
 impl Device {
-    fn new(model: &str, files: &[(&str, &str)]) -> Self {
+    fn new(model: impl AsRef<[u8]>, files: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
         fs::create_dir(&data).unwrap();
@@ -139,4 +139,51 @@ fn what_is_wrong_is_named_with_its_value() {
     let bad_row = [("rows.csv", ROWS), ("worse.csv", "1,0,0,1\n1,2,3\n")];
     let said = Device::new(NOTE_MODEL, &bad_row).complaint();
     assert!(said.contains("worse.csv, line 2: 3 fields"), "{said}");
+}
+
+/// The note's model as a file: `b`, then `w`, of `F32`.
+fn note_file() -> Vec<u8> {
+    let header = r#"{"__metadata__":{"version":"0"},"b":{"dtype":"F32","shape":[],"data_offsets":[0,4]},"w":{"dtype":"F32","shape":[3],"data_offsets":[4,16]}}"#;
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend(header.bytes());
+    file.extend([0; 16]);
+    file
+}
+
+#[test]
+fn an_update_to_a_file_is_a_file_of_the_same_types() {
+    let device = Device::new(note_file(), &[("rows.csv", ROWS)]);
+    let path = device.dir.path().join("update");
+    let device = device.with("UPDATE_PATH", &path.display().to_string());
+    let output = device.run();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.stdout.is_empty());
+    let file = fs::read(path).unwrap();
+    let header_len = usize::try_from(u64::from_le_bytes(*file.first_chunk().unwrap())).unwrap();
+    let (header, data) = file[8..].split_at(header_len);
+    let header: Value = serde_json::from_slice(header).unwrap();
+    let said = &header["__metadata__"];
+    assert_eq!((&said["num_samples"], &said["round_id"]), (&json!("4"), &json!("r-1")));
+    assert_eq!(
+        (&said["proplet_id"], &said["base_model_uri"]),
+        (&json!("proplet-1"), &json!("global_model_v0"))
+    );
+    assert!(
+        serde_json::from_str::<Value>(said["metrics"].as_str().unwrap()).unwrap()["loss"].is_f64()
+    );
+    assert_eq!(header["w"], json!({"dtype": "F32", "shape": [3], "data_offsets": [4, 16]}));
+    let numbers: Vec<f32> = data.as_chunks().0.iter().map(|it| f32::from_le_bytes(*it)).collect();
+    let text = Device::new(NOTE_MODEL, &[("rows.csv", ROWS)]).update();
+    let exact = |value: &Value| value.as_f64().unwrap() as f32;
+    let mut expected = vec![exact(&text["update"]["b"])];
+    expected.extend(text["update"]["w"].as_array().unwrap().iter().map(exact));
+    assert_eq!(numbers, expected, "the training is the same, rounded once");
+}
+
+#[test]
+fn a_file_that_cannot_be_trained_or_answered_is_refused() {
+    let said = Device::new(note_file(), &[("rows.csv", ROWS)]).complaint();
+    assert!(said.contains("no variable UPDATE_PATH"), "{said}");
+    let said = Device::new(&note_file()[..40], &[("rows.csv", ROWS)]).complaint();
+    assert!(said.contains("its header does not end"), "{said}");
 }

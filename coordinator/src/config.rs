@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use aggregate::{NUM_SAMPLES_MAX, STRATEGIES, Strategy};
+use protocol::message::SESSION_START_LEN_MAX;
 use round::{LazyRounds, PAYLOAD_LEN_MAX, Rules};
 use service::{
     settings::{MqttArgs, Settings, SettingsError, StateArgs},
@@ -37,6 +38,12 @@ pub struct CoordinatorSettings {
     /// Memory for the updates of all open rounds, in bytes, at least 1; above it, updates wait
     #[arg(long, value_name = "BYTES", default_value = "1073741824", value_parser = clap::value_parser!(u64).range(1..))]
     pub memory_bytes_max: u64,
+    /// Longest update or model that goes in pieces, 1 to 2^40 bytes
+    #[arg(long, value_name = "BYTES", default_value = "4294967296", value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
+    pub piecewise_bytes_max: u64,
+    /// Disk for updates and models that go in pieces, in bytes, at least 1; above it, updates wait
+    #[arg(long, value_name = "BYTES", default_value = "68719476736", value_parser = clap::value_parser!(u64).range(1..))]
+    pub blob_bytes_max: u64,
     /// Rounds open at once, 1 to 100000
     #[arg(long, value_name = "COUNT", default_value = "1000", value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub rounds_open_max: u64,
@@ -58,6 +65,7 @@ impl CoordinatorSettings {
         Rules {
             update_len_max: whole(self.update_bytes_max),
             model_len_max: whole(self.model_bytes_max),
+            blob_len_max: self.piecewise_bytes_max,
             samples_max: self.samples_max,
             updates_min: whole(self.min_updates),
             kept_len_max: self.memory_bytes_max,
@@ -74,11 +82,25 @@ impl CoordinatorSettings {
         config.payload_bytes_max = PAYLOAD_LEN_MAX;
         Ok(config)
     }
+
+    /// Sessions speak for themselves, as any operator would.
+    pub(crate) fn sessions_transport(&self) -> Result<Config, SettingsError> {
+        let mut config = self.mqtt.config(Self::SERVICE, None)?;
+        config.client_id.push_str("-sessions");
+        config.payload_bytes_max = SESSION_START_LEN_MAX;
+        Ok(config)
+    }
 }
 
+/// Those that step from round to round need a memory of their own, which rounds do not keep yet.
 fn strategy(name: &str) -> Result<&'static Strategy, String> {
-    aggregate::find(name).ok_or_else(|| {
-        let names: Vec<&str> = STRATEGIES.iter().map(|strategy| strategy.name).collect();
+    let found = aggregate::find(name).filter(|strategy| strategy.vectors.is_empty());
+    found.ok_or_else(|| {
+        let names: Vec<&str> = STRATEGIES
+            .iter()
+            .filter(|strategy| strategy.vectors.is_empty())
+            .map(|strategy| strategy.name)
+            .collect();
         format!("it takes {}", names.join(", "))
     })
 }

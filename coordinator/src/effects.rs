@@ -1,46 +1,74 @@
 //! What the coordinator does beside speaking: averaging, off the event loop, and logging.
 
-use std::sync::Arc;
+use std::{fs, io, sync::Arc, thread};
 
-use aggregate::Strategy;
-use protocol::{FailReason, OpenError};
-use round::{Effect, Job, Note, Report, Rounds, average};
-use service::Effects;
+use aggregate::{Strategy, Work};
+use protocol::{FailReason, Form, Manifest, OpenError, tensor::safetensors};
+use round::{Effect, Job, Kept, Made, Note, Report, Rounds, average};
+use service::{Effects, Gate};
 use tokio::{
     sync::{Semaphore, mpsc},
     task,
 };
 
-use crate::tally::Tally;
+use crate::{
+    storage::Storage,
+    streaming::{Failed, average_to_file},
+    tally::Tally,
+};
 
 /// Rounds that are averaged at once; each holds a second copy of its updates meanwhile.
 const AT_ONCE_MAX: usize = 2;
+
+/// What a message has beside the numbers, more or less: names, a header, a version.
+const MESSAGE_ROOM: usize = 4 << 10;
 
 /// Does what the core asks for.
 #[derive(Debug)]
 pub(crate) struct Averaging {
     strategy: &'static Strategy,
     permits: Arc<Semaphore>,
+    storage: Storage,
+    gate: Gate,
+    /// To the thread that does the file work.
+    files: mpsc::UnboundedSender<(Effect, mpsc::Sender<Report>)>,
     tally: Tally,
 }
 
 impl Averaging {
-    pub(crate) fn new(strategy: &'static Strategy) -> Self {
+    pub(crate) fn new(
+        strategy: &'static Strategy,
+        storage: Storage,
+        gate: Gate,
+    ) -> io::Result<Self> {
         let permits = Arc::new(Semaphore::new(AT_ONCE_MAX));
-        Self { strategy, permits, tally: Tally::default() }
+        let files = storage.start()?;
+        Ok(Self { strategy, permits, storage, gate, files, tally: Tally::default() })
     }
 
     pub(crate) const fn tally(&self) -> &Tally {
         &self.tally
     }
 
+    /// Reads a piece once there is room for it in the transport.
+    fn read_chunk(&self, blob: Manifest, index: u32, reports: mpsc::Sender<Report>) {
+        let (gate, files) = (self.gate.clone(), self.files.clone());
+        tokio::spawn(async move {
+            gate.pass().await;
+            if files.send((Effect::ReadChunk { blob, index }, reports)).is_err() {
+                tracing::error!("the thread that does the file work is gone");
+            }
+        });
+    }
+
     /// If the process ends meanwhile, the core asks again at the next start.
     fn average(&self, job: Job, reports: mpsc::Sender<Report>) {
         let (strategy, permits) = (self.strategy, Arc::clone(&self.permits));
+        let storage = self.storage.clone();
         tokio::spawn(async move {
             let round = job.round.clone();
             let _permit = permits.acquire().await;
-            let report = task::spawn_blocking(move || average(strategy, &job)).await;
+            let report = task::spawn_blocking(move || make(strategy, &job, &storage)).await;
             let report = report.unwrap_or_else(|panic| Report::AggregationFailed {
                 round,
                 reason: FailReason::Aggregation,
@@ -57,6 +85,17 @@ impl Effects<Rounds> for Averaging {
     fn perform(&mut self, effect: Effect, report: &mpsc::Sender<Report>) {
         match effect {
             Effect::Aggregate(job) => self.average(job, report.clone()),
+            Effect::ReadChunk { blob, index } => self.read_chunk(blob, index, report.clone()),
+            Effect::Begin(_)
+            | Effect::Store { .. }
+            | Effect::Finish { .. }
+            | Effect::Abandon(_)
+            | Effect::Hold(_)
+            | Effect::Drop(_) => {
+                if self.files.send((effect, report.clone())).is_err() {
+                    tracing::error!("the thread that does the file work is gone");
+                }
+            }
             Effect::Note(note) => {
                 self.tally.count(&note);
                 log(&note);
@@ -66,6 +105,69 @@ impl Effects<Rounds> for Averaging {
 
     fn unreadable(&mut self, _why: &OpenError) {
         self.tally.count_unreadable();
+    }
+}
+
+/// The model of a round: in memory if it fits one message, else as a file.
+fn make(strategy: &Strategy, job: &Job, storage: &Storage) -> Report {
+    let work = Work::threads(thread::available_parallelism().map_or(1, Into::into));
+    let stored = job.members.iter().any(|member| matches!(member.values, Kept::Stored(_)));
+    let long = job.schema.byte_len() + MESSAGE_ROOM > storage.limits.message_bytes_max;
+    let made = match job.form {
+        _ if stored => make_file(strategy, job, storage, &work),
+        Form::Safetensors if long => make_file(strategy, job, storage, &work),
+        // Text may be longer than its numbers, and is known to be only when it is written.
+        Form::Json | Form::Safetensors => {
+            return shorten(average(strategy, job, &work), job, storage);
+        }
+    };
+    let round = job.round.clone();
+    match made {
+        Ok(model) => Report::Aggregated { round, model },
+        Err((reason, error)) => Report::AggregationFailed { round, reason, error },
+    }
+}
+
+/// A model in memory whose text does not fit one message goes as a file.
+fn shorten(report: Report, job: &Job, storage: &Storage) -> Report {
+    let Report::Aggregated { round, model: Made::Here(tensors) } = report else { return report };
+    let text = serde_json::to_vec(&tensors).map_or(usize::MAX, |text| text.len());
+    if job.form == Form::Safetensors || text + MESSAGE_ROOM <= storage.limits.message_bytes_max {
+        return Report::Aggregated { round, model: Made::Here(tensors) };
+    }
+    let file = safetensors::write(&tensors, &safetensors::Metadata::new());
+    match storage.put(&file) {
+        Ok(blob) => {
+            let schema = job.schema.clone();
+            Report::Aggregated { round, model: Made::Stored { blob, schema } }
+        }
+        Err(why) => {
+            let (reason, error) = (FailReason::Aggregation, service::run::chain(&why));
+            Report::AggregationFailed { round, reason, error }
+        }
+    }
+}
+
+fn make_file(
+    strategy: &Strategy,
+    job: &Job,
+    storage: &Storage,
+    work: &Work,
+) -> Result<Made, Failed> {
+    let place = storage.place();
+    let made = average_to_file(strategy, job, |blob| storage.path(blob), &place, work);
+    let made = made.and_then(|()| {
+        let len = fs::metadata(&place).map_or(0, |meta| meta.len());
+        let blob = storage.adopt(&place, len);
+        blob.map_err(|why| (FailReason::Aggregation, service::run::chain(&why)))
+    });
+    match made {
+        Ok(blob) => Ok(Made::Stored { blob, schema: job.schema.clone() }),
+        Err(why) => {
+            // The room that a half-written model takes may be what the next attempt lacks.
+            drop(fs::remove_file(&place));
+            Err(why)
+        }
     }
 }
 
@@ -85,6 +187,15 @@ fn log(note: &Note) {
         }
         Note::NoRoom { round, proplet, kept_len } => {
             tracing::warn!(%round, %proplet, kept_len, "no memory for an update; it has to wait");
+        }
+        Note::Receiving { round, proplet, len, chunks, have } => {
+            tracing::info!(%round, %proplet, len, chunks, have, "update comes in pieces");
+        }
+        Note::ReceptionFailed { round, proplet, what } => {
+            tracing::warn!(%round, %proplet, what, "pieces of an update do not come");
+        }
+        Note::BadBase { version, what } => {
+            tracing::warn!(%version, what, "the base model cannot be read");
         }
         Note::Absent { round, proplet } => {
             tracing::info!(%round, %proplet, "participant will not contribute");

@@ -10,5 +10,9 @@ pub enum CoordinatorError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
+    Blobs(#[from] service::blobs::BlobError),
+    #[error("cannot start a thread")]
+    Thread(#[from] std::io::Error),
+    #[error(transparent)]
     Drive(#[from] DriveError),
 }

@@ -4,19 +4,28 @@
 mod config;
 mod effects;
 mod error;
+mod sessions;
+mod storage;
+mod streaming;
 mod tally;
 
 use std::time::Duration;
 
 use round::{Rounds, TABLES};
-use service::{Driver, Reports, Store, SystemClock, Transport, drive, transport::mqtt::Mqtt};
+use service::{
+    Driver, Reports, Store, SystemClock, Transport, drive, settings::Settings,
+    transport::mqtt::Mqtt,
+};
 use tokio_util::sync::CancellationToken;
 
 pub use config::CoordinatorSettings;
 pub use error::CoordinatorError;
 
 use effects::Averaging;
+use storage::Storage;
 
+/// Where updates and models lie that are too large for one message, in the state directory.
+const BLOBS: &str = "blobs";
 /// How long a stopping coordinator goes on handing over what is queued.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -26,7 +35,22 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Result<(), CoordinatorError> {
     let transport = Mqtt::connect(settings.transport()?);
-    serve(&settings, transport, stop).await
+    let meeting = Mqtt::connect(settings.sessions_transport()?);
+    // Where the one gives up, the other stops, too.
+    let stop = stop.child_token();
+    let rounds = until_end(serve(&settings, transport, stop.clone()), &stop);
+    let sessions = until_end(sessions::serve(&settings, meeting, stop.clone()), &stop);
+    let (rounds, sessions) = tokio::join!(rounds, sessions);
+    rounds.and(sessions)
+}
+
+async fn until_end(
+    serving: impl Future<Output = Result<(), CoordinatorError>>,
+    stop: &CancellationToken,
+) -> Result<(), CoordinatorError> {
+    let result = serving.await;
+    stop.cancel();
+    result
 }
 
 /// As [`run`], over any transport.
@@ -36,9 +60,12 @@ pub async fn serve<T: Transport>(
     stop: CancellationToken,
 ) -> Result<(), CoordinatorError> {
     let store = Store::open(&settings.state.state_dir, "coordinator", TABLES)?;
+    let limits = settings.mqtt.limits(<CoordinatorSettings as Settings>::SERVICE).await?;
+    let blobs = settings.state.state_dir.join(BLOBS);
+    let storage = Storage::open(&blobs, settings.blob_bytes_max, limits)?;
     let driver = Driver {
         machine: Rounds::new(settings.rules()),
-        effects: Averaging::new(settings.strategy),
+        effects: Averaging::new(settings.strategy, storage, transport.gate())?,
         transport,
         store,
         clock: SystemClock,

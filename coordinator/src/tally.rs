@@ -29,6 +29,9 @@ impl Tally {
             Note::Complete { .. } => self.complete += 1,
             Note::Failed { reason, .. } => *self.failed.entry(*reason).or_default() += 1,
             Note::NoRoom { .. }
+            | Note::Receiving { .. }
+            | Note::ReceptionFailed { .. }
+            | Note::BadBase { .. }
             | Note::Absent { .. }
             | Note::Closed { .. }
             | Note::Made { .. }

@@ -127,6 +127,7 @@ fn update(index: usize) -> Envelope {
         base_model_uri: ModelUri(ModelVersion(0)),
         num_samples: SAMPLES[index],
         metrics: [("loss".to_owned(), 0.5)].into(),
+        form: protocol::Form::Json,
         update: ledger::one_hot(&zeros().schema(), index).unwrap(),
     };
     let origin = Origin { round_id: id("r"), proplet_id: update.proplet_id.clone() };
@@ -155,7 +156,7 @@ async fn a_round_survives_a_death_after_each_of_its_steps() {
     let dir = tempfile::tempdir().unwrap();
     let broker = Broker::default();
     let mut peer = Peer::connect(&broker);
-    let model = Model { version: ModelVersion(0), tensors: zeros() }.seal().payload;
+    let model = Model::new(ModelVersion(0), zeros()).seal().payload;
     let topic = Topic::Model { version: ModelVersion(0) };
     peer.says(Envelope { topic, payload: model.clone() });
     peer.says(latest(0, &model));

@@ -6,10 +6,14 @@ use std::{
     time::Duration,
 };
 
-use protocol::message::{Model, RoundComplete};
+use protocol::{
+    Digest, Form, ModelVersion,
+    message::{Model, ModelBlob, RoundComplete, is_blob_form},
+    tensor::safetensors,
+};
 use serde_json::{Value, json};
 
-use crate::{Cursor, OneHotFleet, Peer, one_hot_base64};
+use crate::{Cursor, Heard, OneHotFleet, Peer, one_hot_base64};
 
 /// How often a start is said again; a broker that was killed may have forgotten it.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
@@ -148,8 +152,33 @@ impl Operator {
     #[track_caller]
     pub fn model(&self, version: u64) -> Model {
         let heard = self.peer.wait_for(&format!("fl/models/global_model_v{version}"));
-        serde_json::from_slice(&heard.payload)
+        if is_blob_form(&heard.payload) {
+            return self.model_in_pieces(version, &heard);
+        }
+        Model::read(&heard.payload.clone().into())
             .unwrap_or_else(|why| panic!("model {version}: {why}: {}", heard.text()))
+    }
+
+    /// As anybody could put it together: the pieces in order, each held against the manifest.
+    #[track_caller]
+    fn model_in_pieces(&self, version: u64, heard: &Heard) -> Model {
+        let read = serde_json::from_slice(&heard.payload);
+        let ModelBlob { blob, .. } =
+            read.unwrap_or_else(|why| panic!("model {version}: {why}: {}", heard.text()));
+        let mut file = vec![];
+        for index in 0..blob.count() {
+            let topic = format!("fl/models/global_model_v{version}/chunks/{index}");
+            let piece = self.peer.wait(&topic, |heard| {
+                let mut heard = heard.iter().filter(|m| m.topic == topic && !m.payload.is_empty());
+                heard.next().cloned()
+            });
+            assert_eq!(blob.check(index, &piece.payload), Ok(()), "{topic}");
+            file.extend(piece.payload);
+        }
+        assert_eq!(Digest::of(&file), blob.sha256(), "model {version} as a whole");
+        let read = safetensors::read(&file.into());
+        let read = read.unwrap_or_else(|why| panic!("model {version}: {why}"));
+        Model { version: ModelVersion(version), tensors: read.tensors, form: Form::Safetensors }
     }
 
     fn say(&self, repeat: Repeat) {

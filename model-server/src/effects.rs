@@ -3,14 +3,23 @@
 use std::collections::BTreeSet;
 
 use lineage::{Effect, Lineage, Note, Report};
-use protocol::ModelVersion;
-use service::Effects;
+use protocol::{Manifest, ModelVersion};
+use service::{BlobError, Blobs, Effects, Gate, settings::Limits};
 use tokio::{
     sync::mpsc,
     task::{self, JoinHandle},
 };
 
-use crate::shelf::Shelf;
+use crate::{pieces::AdoptError, shelf::Shelf};
+
+/// All that the thread owns.
+#[derive(Debug)]
+pub(crate) struct Library {
+    pub(crate) shelf: Shelf,
+    /// What is coming in pieces.
+    pub(crate) blobs: Blobs,
+    pub(crate) limits: Limits,
+}
 
 /// Hands file work to the thread that owns the files, in order.
 #[derive(Debug)]
@@ -18,15 +27,21 @@ pub(crate) struct Librarian {
     /// Not bounded here: the core asks for a handful of loads and one write at a time.
     jobs: mpsc::UnboundedSender<(Effect, mpsc::Sender<Report>)>,
     worker: JoinHandle<()>,
+    /// For reading pieces, which waits for the broker and not for the thread.
+    shelf: Shelf,
+    gate: Gate,
+    /// Pieces of models that were not taken; said now and then.
+    refused_chunks: u64,
     /// Versions that could not be written yet; said once.
     failing: BTreeSet<ModelVersion>,
 }
 
 impl Librarian {
-    pub(crate) fn new(shelf: Shelf) -> Self {
+    pub(crate) fn new(library: Library, gate: Gate) -> Self {
         let (jobs, queue) = mpsc::unbounded_channel();
-        let worker = task::spawn_blocking(move || work(&shelf, queue));
-        Self { jobs, worker, failing: BTreeSet::new() }
+        let shelf = library.shelf.clone();
+        let worker = task::spawn_blocking(move || work(library, queue));
+        Self { jobs, worker, shelf, gate, refused_chunks: 0, failing: BTreeSet::new() }
     }
 
     /// Waits until what was begun is done.
@@ -35,6 +50,27 @@ impl Librarian {
         if let Err(why) = self.worker.await {
             tracing::error!(%why, "the thread that writes models has panicked");
         }
+    }
+
+    fn read_chunk(
+        &self,
+        version: ModelVersion,
+        manifest: Manifest,
+        index: u32,
+        reports: mpsc::Sender<Report>,
+    ) {
+        let (shelf, gate) = (self.shelf.clone(), self.gate.clone());
+        tokio::spawn(async move {
+            gate.pass().await;
+            let read = move || shelf.read_chunk(version, &manifest, index);
+            let content = match task::spawn_blocking(read).await {
+                Ok(content) => content.map_err(|why| why.to_string()),
+                Err(why) => Err(why.to_string()),
+            };
+            if reports.send(Report::ChunkRead { version, index, content }).await.is_err() {
+                tracing::debug!("a piece read for nobody: the model server has stopped");
+            }
+        });
     }
 
     fn log(&mut self, note: &Note) {
@@ -66,6 +102,28 @@ impl Librarian {
                 }
             }
             Note::Refused { version, why } => tracing::warn!(%version, ?why, "model refused"),
+            Note::Fetching { version, len, chunks } => {
+                tracing::info!(%version, len, chunks, "model comes in pieces");
+            }
+            Note::FetchFailed { version, why } => {
+                tracing::warn!(%version, %why, "model in pieces given up");
+            }
+            Note::FetchedBad { version, what } => {
+                tracing::error!(%version, what, "what came in pieces is not the model; thrown away");
+            }
+            Note::ChunkRefused { version, index, why } => {
+                self.refused_chunks += 1;
+                let count = self.refused_chunks;
+                if count.is_power_of_two() {
+                    tracing::warn!(%version, index, %why, count, "piece of a model refused");
+                }
+            }
+            Note::Unshowable { version, why } => {
+                tracing::error!(%version, why, "this model cannot be shown: raise payload_bytes_max");
+            }
+            Note::Shown { version } => {
+                tracing::info!(%version, "all pieces of the model are with the broker");
+            }
             Note::Replayed { versions } => tracing::info!(versions, "models published again"),
         }
     }
@@ -75,10 +133,18 @@ impl Effects<Lineage> for Librarian {
     fn perform(&mut self, effect: Effect, report: &mpsc::Sender<Report>) {
         match effect {
             Effect::Note(note) => self.log(&note),
+            Effect::ReadChunk { version, manifest, index } => {
+                self.read_chunk(version, manifest, index, report.clone());
+            }
             Effect::Scan { .. }
             | Effect::Quarantine { .. }
             | Effect::Write { .. }
-            | Effect::Load { .. } => {
+            | Effect::Load { .. }
+            | Effect::BeginBlob { .. }
+            | Effect::StoreChunk { .. }
+            | Effect::FinishBlob { .. }
+            | Effect::DropBlob { .. }
+            | Effect::Survey { .. } => {
                 if self.jobs.send((effect, report.clone())).is_err() {
                     tracing::error!("the thread that writes models is gone");
                 }
@@ -87,16 +153,17 @@ impl Effects<Lineage> for Librarian {
     }
 }
 
-fn work(shelf: &Shelf, mut queue: mpsc::UnboundedReceiver<(Effect, mpsc::Sender<Report>)>) {
+fn work(mut library: Library, mut queue: mpsc::UnboundedReceiver<(Effect, mpsc::Sender<Report>)>) {
     while let Some((effect, reports)) = queue.blocking_recv() {
-        let Some(report) = perform(shelf, effect) else { continue };
+        let Some(report) = perform(&mut library, effect) else { continue };
         if reports.blocking_send(report).is_err() {
             tracing::debug!("file work done for nobody: the model server has stopped");
         }
     }
 }
 
-fn perform(shelf: &Shelf, effect: Effect) -> Option<Report> {
+fn perform(library: &mut Library, effect: Effect) -> Option<Report> {
+    let Library { shelf, blobs, limits } = library;
     match effect {
         Effect::Scan { unknown_from } => Some(match shelf.scan(unknown_from) {
             Ok(found) => Report::Scanned(found),
@@ -117,7 +184,31 @@ fn perform(shelf: &Shelf, effect: Effect) -> Option<Report> {
             let content = shelf.read(version).map_err(|why| why.to_string());
             Some(Report::Loaded { version, content })
         }
-        Effect::Note(_) => None,
+        Effect::BeginBlob { manifest } => {
+            let content = blobs.begin(&manifest).map_err(|why| why.to_string());
+            Some(Report::BlobBegun { sha256: manifest.sha256(), content })
+        }
+        Effect::StoreChunk { manifest, index, bytes } => {
+            let result = blobs.write(&manifest, index, &bytes).map_err(|why| why.to_string());
+            Some(Report::ChunkStored { sha256: manifest.sha256(), index, result })
+        }
+        Effect::FinishBlob { version, manifest } => {
+            Some(match shelf.adopt(version, blobs, &manifest) {
+                Ok(form) => Report::BlobFinished { version, form },
+                Err(AdoptError::NoModel(what)) => Report::BlobBad { version, what },
+                Err(why) => Report::FinishFailed { version, error: why.to_string() },
+            })
+        }
+        Effect::DropBlob { manifest } => {
+            blobs.abandon(&manifest);
+            None
+        }
+        Effect::Survey { version } => Some(match shelf.survey(version, *limits) {
+            Ok(manifest) => Report::Surveyed { version, content: Ok(manifest) },
+            Err(BlobError::Manifest(why)) => Report::Unshowable { version, why: why.to_string() },
+            Err(why) => Report::Surveyed { version, content: Err(why.to_string()) },
+        }),
+        Effect::ReadChunk { .. } | Effect::Note(_) => None,
     }
 }
 
@@ -132,15 +223,19 @@ mod tests {
     use lineage::{News, Offer, Rules};
     use protocol::{Digest, Entry, Envelope, Input, Machine as _, Output, Timestamp, Topic};
 
+    use service::BlobRules;
+
     use super::*;
 
+    const RULES: Rules = Rules { model_len_max: 1000, message_len_max: 1000, shown_max: 1 };
     const MODEL: &[u8] = br#"{"b":-0.125,"w":[0.5,1.25,3e-5],"version":1}"#;
 
     /// One life: starts, connects, does all file work; returns what was published and kept.
     fn live(dir: &Path, kept: &[Entry], offer: Option<Bytes>) -> (Vec<Envelope>, Vec<Entry>) {
-        let shelf = Shelf::new(dir);
+        let blobs = Blobs::open(&dir.join("incoming"), BlobRules { bytes_max: 1 << 20 }).unwrap();
+        let mut library = Library { shelf: Shelf::new(dir), blobs, limits: Limits::default() };
         let initial = Offer::read(Bytes::from_static(br#"{"w":[0.0],"version":0}"#)).unwrap();
-        let mut lineage = Lineage::new(Rules { model_len_max: 1000 }, initial);
+        let mut lineage = Lineage::new(RULES, initial);
         lineage.restore(kept.to_vec()).unwrap();
         let offer = offer.map(|payload| Envelope { topic: Topic::ModelPublish, payload });
         let offer = offer.map(|envelope| Input::News(News::try_from(envelope).unwrap()));
@@ -153,7 +248,7 @@ mod tests {
                     Output::Publish(envelope) => said.push(envelope),
                     Output::Keep(entry) => kept.push(entry),
                     Output::Effect(effect) => {
-                        inputs.extend(perform(&shelf, effect).map(Input::Report));
+                        inputs.extend(perform(&mut library, effect).map(Input::Report));
                     }
                     Output::Promise(_) | Output::Listen(_) | Output::Unlisten(_) => {
                         panic!("a model server does not {output:?}")

@@ -1,6 +1,6 @@
 //! Why a model server cannot run.
 
-use service::{DriveError, StoreError, settings::SettingsError};
+use service::{BlobError, DriveError, StoreError, settings::SettingsError};
 
 /// Why a model server did not start, or gave up.
 #[derive(Debug, thiserror::Error)]
@@ -9,6 +9,8 @@ pub enum ModelServerError {
     Settings(#[from] SettingsError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Blobs(#[from] BlobError),
     #[error(transparent)]
     Drive(#[from] DriveError),
 }

@@ -4,20 +4,26 @@
 mod config;
 mod effects;
 mod error;
+mod pieces;
 mod shelf;
 
 use std::time::Duration;
 
 use lineage::{Lineage, TABLES};
-use service::{Driver, Reports, Store, SystemClock, Transport, drive, transport::mqtt::Mqtt};
+use service::{
+    BlobRules, Blobs, Driver, Reports, Store, SystemClock, Transport, drive,
+    settings::Settings as _, transport::mqtt::Mqtt,
+};
 use tokio_util::sync::CancellationToken;
 
 pub use config::{InitialModel, ModelServerSettings};
 pub use error::ModelServerError;
 
-use effects::Librarian;
+use effects::{Librarian, Library};
 use shelf::Shelf;
 
+/// Where models are put together that come in pieces, in the state directory.
+const INCOMING: &str = "incoming";
 /// How long a stopping model server goes on handing over what is queued.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -38,9 +44,13 @@ pub async fn serve<T: Transport>(
 ) -> Result<(), ModelServerError> {
     let dir = &settings.state.state_dir;
     let store = Store::open(dir, "model-server", TABLES)?;
+    let limits = settings.mqtt.limits(ModelServerSettings::SERVICE).await?;
+    let bytes_max = settings.model_bytes_max;
+    let blobs = Blobs::open(&dir.join(INCOMING), BlobRules { bytes_max })?;
+    let library = Library { shelf: Shelf::new(dir), blobs, limits };
     let driver = Driver {
-        machine: Lineage::new(settings.rules(), settings.initial()),
-        effects: Librarian::new(Shelf::new(dir)),
+        machine: Lineage::new(settings.rules(limits), settings.initial(limits)),
+        effects: Librarian::new(library, transport.gate()),
         transport,
         store,
         clock: SystemClock,

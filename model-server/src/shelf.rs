@@ -1,4 +1,5 @@
-//! The directory of model files: one file a version, written all at once or not at all.
+//! The directory of model files: one file a version, JSON or safetensors as it came, written all at
+//! once or not at all.
 //!
 //! A file is written beside its place, flushed to the disk, and renamed into it; then the directory
 //! is flushed. A reader sees the whole file or none, also after a power cut.
@@ -11,14 +12,15 @@ use std::{
 
 use bytes::Bytes;
 use lineage::{Found, FoundContent, MODEL_LEN_MAX, Offer};
-use protocol::{Digest, ModelVersion};
+use protocol::{Digest, Form, ModelVersion};
+
+use crate::pieces::LARGE;
 
 const PREFIX: &str = "global_model_v";
-const SUFFIX: &str = ".json";
 const UNFINISHED: &str = ".tmp";
 
 /// The one owner of the model files.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Shelf {
     dir: PathBuf,
 }
@@ -55,22 +57,28 @@ impl Shelf {
             versions.extend(version(name));
         }
         versions.sort_unstable();
+        versions.dedup();
         Ok(versions.into_iter().map(|version| self.look(version, unknown_from)).collect())
     }
 
     fn look(&self, version: ModelVersion, unknown_from: ModelVersion) -> Found {
+        let (path, _) = self.file(version);
+        if fs::metadata(&path).is_ok_and(|meta| meta.len() > LARGE) {
+            return Found { version, content: self.look_at_large(version) };
+        }
         let content = self.read(version).map(|(payload, digest)| {
             let len = payload.len() as u64;
+            let form = self.form(version);
             let claims = (version >= unknown_from).then(|| {
                 Offer::read(payload).map(|offer| offer.version()).map_err(|why| why.to_string())
             });
-            FoundContent { digest, len, claims }
+            FoundContent { digest, len, form, claims }
         });
         Found { version, content: content.map_err(|why| why.to_string()) }
     }
 
     pub(crate) fn read(&self, version: ModelVersion) -> Result<(Bytes, Digest), ShelfError> {
-        let path = self.path(version);
+        let path = self.path(version, self.form(version));
         let len = fs::metadata(&path).map_err(failed("read", &path))?.len();
         if len > MODEL_LEN_MAX as u64 {
             return Err(ShelfError::TooLarge { path, len });
@@ -82,14 +90,15 @@ impl Shelf {
 
     /// Puts a version in its place. What stands there with other bytes is moved aside.
     pub(crate) fn write(&self, version: ModelVersion, payload: &[u8]) -> Result<(), ShelfError> {
-        let path = self.path(version);
-        let unfinished = self.dir.join(format!("{PREFIX}{version}{SUFFIX}{UNFINISHED}"));
+        let form = Form::of(payload);
+        let path = self.path(version, form);
+        let unfinished = self.dir.join(format!("{}{UNFINISHED}", name(version, form)));
         if let Err(why) = fill(&unfinished, payload) {
             // The room that a half-written file takes may be what the next attempt lacks.
             drop(fs::remove_file(&unfinished));
             return Err(why);
         }
-        if path.exists() {
+        if self.path(version, self.form(version)).exists() {
             self.quarantine(version)?;
         }
         fs::rename(&unfinished, &path).map_err(failed("rename to", &path))?;
@@ -98,9 +107,10 @@ impl Shelf {
 
     /// Moves a version's file to a name that nothing reads; returns that name.
     pub(crate) fn quarantine(&self, version: ModelVersion) -> Result<PathBuf, ShelfError> {
-        let path = self.path(version);
+        let form = self.form(version);
+        let path = self.path(version, form);
         let aside = (1_u64..)
-            .map(|n| self.dir.join(format!("{PREFIX}{version}{SUFFIX}.corrupt-{n}")))
+            .map(|n| self.dir.join(format!("{}.corrupt-{n}", name(version, form))))
             .find(|aside| !aside.exists())
             .expect("some number is free");
         fs::rename(&path, &aside).map_err(failed("move aside", &path))?;
@@ -108,8 +118,20 @@ impl Shelf {
         Ok(aside)
     }
 
-    fn path(&self, version: ModelVersion) -> PathBuf {
-        self.dir.join(format!("{PREFIX}{version}{SUFFIX}"))
+    /// Where the version's file is, or would be.
+    pub(crate) fn file(&self, version: ModelVersion) -> (PathBuf, Form) {
+        let form = self.form(version);
+        (self.path(version, form), form)
+    }
+
+    pub(crate) fn path(&self, version: ModelVersion, form: Form) -> PathBuf {
+        self.dir.join(name(version, form))
+    }
+
+    /// The form of the version's file; that of text where there is none.
+    fn form(&self, version: ModelVersion) -> Form {
+        let found = Form::ALL.into_iter().find(|form| self.path(version, *form).exists());
+        found.unwrap_or_default()
     }
 
     /// A rename is durable once its directory is.
@@ -125,19 +147,27 @@ fn fill(path: &Path, payload: &[u8]) -> Result<(), ShelfError> {
     file.sync_all().map_err(failed("flush", path))
 }
 
+fn name(version: ModelVersion, form: Form) -> String {
+    format!("{PREFIX}{version}.{form}")
+}
+
 /// Only the canonical name, so that one version has one file.
 fn version(name: &str) -> Option<ModelVersion> {
-    let digits = name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?;
+    let rest = name.strip_prefix(PREFIX)?;
+    let (digits, ending) = rest.split_once('.')?;
+    Form::ALL.into_iter().find(|form| form.as_str() == ending)?;
     digits.parse::<u64>().ok().filter(|n| n.to_string() == digits).map(ModelVersion)
 }
 
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ShelfError {
+pub(crate) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ShelfError {
     let path = path.to_owned();
     move |source| ShelfError::Io { action, path, source }
 }
 
 #[cfg(test)]
 mod tests {
+    use protocol::message::Model;
+
     use super::*;
 
     const V0: ModelVersion = ModelVersion(0);
@@ -195,6 +225,35 @@ mod tests {
         assert_eq!(found[0].content.as_ref().unwrap().claims, Some(Ok(V0)));
         assert!(!names(dir.path()).contains(&"global_model_v1.json.tmp".to_owned()));
         assert_eq!(shelf.scan(V0.next()).unwrap()[0].content.as_ref().unwrap().claims, None);
+    }
+
+    #[test]
+    fn a_version_has_one_file_in_the_form_it_came_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let shelf = Shelf::new(dir.path());
+        let w = protocol::Tensor::from_f32(vec![1], &[0.5]).unwrap();
+        let tensors: protocol::Tensors = [("w".to_owned(), w)].into_iter().collect();
+        let model = |version| Model { version, tensors: tensors.clone(), form: Form::Safetensors };
+        let binary = model(V0).write();
+        shelf.write(V0, MODEL).unwrap();
+        shelf.write(V0, &binary).unwrap();
+        shelf.write(V0.next(), &model(V0.next()).write()).unwrap();
+        let expected = [
+            "global_model_v0.json.corrupt-1",
+            "global_model_v0.safetensors",
+            "global_model_v1.safetensors",
+        ];
+        assert_eq!(names(dir.path()), expected);
+        assert_eq!(shelf.read(V0).unwrap(), (binary.clone(), Digest::of(&binary)));
+        let found = shelf.scan(V0).unwrap();
+        assert_eq!(found.len(), 2);
+        for (version, found) in [V0, V0.next()].into_iter().zip(found) {
+            let content = found.content.unwrap();
+            assert_eq!((content.form, content.claims), (Form::Safetensors, Some(Ok(version))));
+        }
+        shelf.quarantine(V0).unwrap();
+        assert!(shelf.read(V0).is_err());
+        assert!(names(dir.path()).contains(&"global_model_v0.safetensors.corrupt-1".to_owned()));
     }
 
     #[test]

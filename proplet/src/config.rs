@@ -5,11 +5,17 @@ use std::{fs, io, path::Path, path::PathBuf, time::Duration};
 use protocol::PropletId;
 use serde_json::json;
 use service::{
-    settings::{MqttArgs, Settings, SettingsError, StateArgs},
+    settings::{Limits, MqttArgs, Settings, SettingsError, StateArgs},
     telemetry::LogArgs,
 };
 
-use crate::{executor, fetch};
+use crate::{
+    executor, fetch,
+    storage::{Storage, StorageError},
+};
+
+/// Where models and updates lie that go in pieces, in the state directory.
+const BLOBS: &str = "blobs";
 
 /// Every sign of life names every task that is held; the manager takes 256 KiB of that.
 const TASKS_QUEUED_MAX: i64 = 1000;
@@ -47,9 +53,12 @@ pub struct PropletSettings {
     /// Instructions, roughly, that one guest may run, at least 1; not counted if not set
     #[arg(long, value_name = "UNITS", value_parser = clap::value_parser!(u64).range(1..))]
     pub fuel_max: Option<u64>,
-    /// Bytes that one guest may print, and write, at least 1
+    /// Bytes that one guest may print, at least 1
     #[arg(long, value_name = "BYTES", default_value = "16777216", value_parser = clap::value_parser!(u64).range(1..=1_073_741_824))]
     pub output_bytes_max: u64,
+    /// Bytes that one guest may write to files, at least 1
+    #[arg(long, value_name = "BYTES", default_value = "1073741824", value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
+    pub update_bytes_max: u64,
     /// Bytes of output that are sent as the result of a task that is not federated, at least 1
     #[arg(long, value_name = "BYTES", default_value = "1048576", value_parser = clap::value_parser!(u64).range(1..=67_108_864))]
     pub result_bytes_max: u64,
@@ -59,13 +68,16 @@ pub struct PropletSettings {
     /// Bytes of compiled programs kept on disk
     #[arg(long, value_name = "BYTES", default_value = "268435456")]
     pub cache_bytes_max: u64,
+    /// Disk for models and updates that go in pieces, in bytes; what is not in use goes first
+    #[arg(long, value_name = "BYTES", default_value = "4294967296")]
+    pub blob_bytes_max: u64,
     /// Seconds between signs of life, 1 to 3600
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub alive_interval_s: u64,
     /// Seconds between reports on CPU and memory, 0 to 86400; 0 for none
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = clap::value_parser!(u64).range(0..=86_400))]
     pub metrics_interval_s: u64,
-    /// Seconds that a task waits for its base model, 1 to 86400
+    /// Seconds that a task waits for its base model, or the next piece of it, 1 to 86400
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub model_wait_s: u64,
 }
@@ -93,7 +105,7 @@ pub(crate) fn readable(dir: &Path) -> io::Result<()> {
 
 impl PropletSettings {
     /// The core's settings.
-    pub(crate) fn agent(&self, proplet: &PropletId) -> agent::Config {
+    pub(crate) fn agent(&self, proplet: &PropletId, limits: &Limits) -> agent::Config {
         let output = size(self.output_bytes_max);
         let defaults = agent::Config::new(proplet.clone());
         let metadata = [
@@ -110,6 +122,7 @@ impl PropletSettings {
                     "wall_s": self.wall_s_max,
                     "fuel": self.fuel_max,
                     "output_bytes": self.output_bytes_max,
+                    "update_bytes": self.update_bytes_max,
                     "module_bytes": self.module_bytes_max,
                 }),
             ),
@@ -123,6 +136,7 @@ impl PropletSettings {
             concurrency: self.concurrency.into(),
             tasks_queued_max: self.tasks_queued_max.into(),
             result_bytes_max: size(self.result_bytes_max),
+            message_bytes_max: limits.message_bytes_max,
             updates_bytes_max: defaults.updates_bytes_max.max(output.saturating_mul(4)),
             ..defaults
         }
@@ -135,15 +149,23 @@ impl PropletSettings {
             wall_max: Duration::from_secs(self.wall_s_max),
             fuel_max: self.fuel_max,
             stdout_bytes_max: size(self.output_bytes_max),
-            update_bytes_max: self.output_bytes_max,
+            update_bytes_max: self.update_bytes_max,
             ..executor::Limits::default()
         }
     }
 
     /// Where the executor keeps what it makes.
-    pub(crate) fn executor(&self) -> executor::Settings {
-        let below = executor::Settings::below(&self.state.state_dir);
-        executor::Settings { cache_bytes_max: self.cache_bytes_max, ..below }
+    pub(crate) fn executor(&self, limits: &Limits) -> executor::Settings {
+        executor::Settings {
+            cache_bytes_max: self.cache_bytes_max,
+            update_inline_bytes_max: limits.message_bytes_max as u64,
+            ..executor::Settings::below(&self.state.state_dir)
+        }
+    }
+
+    /// Where blobs lie.
+    pub(crate) fn storage(&self, limits: Limits) -> Result<Storage, StorageError> {
+        Storage::open(&self.state.state_dir.join(BLOBS), self.blob_bytes_max, limits)
     }
 
     /// From where programs may come.

@@ -5,23 +5,32 @@ mod measure;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use agent::{Agent, Effect, Failure, Finished, Note, Outcome, Report, RunMetrics};
-use bytes::Bytes;
+use agent::{Agent, BaseModel, Effect, Failure, Finished, Note, Outcome, Report, RunMetrics};
 use protocol::{
     TaskId,
     message::{FailureCode, TaskStart},
 };
-use service::Effects;
-use tokio::{sync::mpsc, task};
+use service::{Effects, Gate};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task,
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) use bench::Bench;
 use measure::Meter;
 
+/// Pieces of updates that are read, but not handed to the agent, at once.
+const READS_MAX: usize = 4;
+
 /// The hands of one agent.
 #[derive(Debug)]
 pub(crate) struct Shell {
     bench: Arc<Bench>,
+    /// Where pieces wait until the broker takes them.
+    gate: Gate,
+    /// However many updates are asked for, few pieces are read at once.
+    reading: Arc<Semaphore>,
     /// By task and attempt; a token that is cancelled belongs to a run that has ended.
     runs: BTreeMap<(TaskId, u32), CancellationToken>,
     /// Ends every run when the shell is dropped.
@@ -36,11 +45,14 @@ pub(crate) struct Shell {
 impl Shell {
     pub(crate) fn new(
         bench: Bench,
+        gate: Gate,
         reports: mpsc::Sender<Report>,
         over: CancellationToken,
     ) -> Self {
         Self {
             bench: Arc::new(bench),
+            gate,
+            reading: Arc::new(Semaphore::new(READS_MAX)),
             runs: BTreeMap::new(),
             all_runs: CancellationToken::new().drop_guard(),
             meter: Meter::start(),
@@ -50,7 +62,12 @@ impl Shell {
         }
     }
 
-    fn run(&mut self, start: Box<TaskStart>, model: Option<Bytes>, report: &mpsc::Sender<Report>) {
+    fn run(
+        &mut self,
+        start: Box<TaskStart>,
+        model: Option<BaseModel>,
+        report: &mpsc::Sender<Report>,
+    ) {
         let (task, attempt) = (start.id.clone(), start.attempt);
         self.runs.retain(|_, token| !token.is_cancelled());
         let cancel = self.all_runs.token().child_token();
@@ -72,6 +89,28 @@ impl Shell {
     }
 }
 
+impl Shell {
+    /// Reads a piece once there is room for it in the transport.
+    fn read_chunk(
+        &self,
+        effect: Effect,
+        report: mpsc::Sender<Report>,
+    ) -> impl Future<Output = ()> + use<> {
+        let (gate, reading) = (self.gate.clone(), Arc::clone(&self.reading));
+        let storage = self.bench.storage.clone();
+        async move {
+            let Ok(_permit) = reading.acquire().await else { return };
+            gate.pass().await;
+            let (sender, mut read) = mpsc::channel(1);
+            storage.perform(effect, sender);
+            if let Some(read) = read.recv().await {
+                // Nobody listens any more only when the proplet is gone.
+                let _ = report.send(read).await;
+            }
+        }
+    }
+}
+
 impl Effects<Agent> for Shell {
     fn perform(&mut self, effect: Effect, report: &mpsc::Sender<Report>) {
         match effect {
@@ -80,6 +119,17 @@ impl Effects<Agent> for Shell {
                 if let Some(token) = self.runs.remove(&(task, attempt)) {
                     token.cancel();
                 }
+            }
+            Effect::Pack { .. }
+            | Effect::Begin(_)
+            | Effect::Store { .. }
+            | Effect::Finish(_)
+            | Effect::Abandon(_)
+            | Effect::Hold(_)
+            | Effect::Release(_)
+            | Effect::Drop(_) => self.bench.storage.perform(effect, report.clone()),
+            Effect::ReadChunk { .. } => {
+                task::spawn(self.read_chunk(effect, report.clone()));
             }
             Effect::Measure => {
                 if let Some(measurement) = self.meter.measure() {
@@ -113,8 +163,14 @@ fn log(note: &Note) {
         Note::Started { .. }
         | Note::Completed { .. }
         | Note::Superseded { .. }
-        | Note::Accepted { .. } => tracing::info!("{note}"),
-        Note::Failed { .. } | Note::Rejected { .. } => tracing::warn!("{note}"),
+        | Note::Accepted { .. }
+        | Note::Fetching { .. }
+        | Note::Fetched { .. }
+        | Note::Offered { .. }
+        | Note::Sending { .. } => tracing::info!("{note}"),
+        Note::Failed { .. } | Note::Rejected { .. } | Note::Unreadable { .. } => {
+            tracing::warn!("{note}");
+        }
     }
 }
 

@@ -21,7 +21,13 @@ pub mod virtual_time;
 mod wasm;
 
 use std::{
-    collections::BTreeMap, fmt, future::Future, path::PathBuf, pin::Pin, sync::Arc, time::Duration,
+    collections::BTreeMap,
+    fmt,
+    future::Future,
+    path::PathBuf,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -29,6 +35,7 @@ use protocol::Digest;
 use tokio_util::sync::CancellationToken;
 
 pub use failure::{Failure, OutputKind, TrapKind};
+pub use sandbox::LeftFile;
 
 /// Environment variable with the guest's path of the base model.
 pub const ENV_MODEL_PATH: &str = "MODEL_PATH";
@@ -82,6 +89,8 @@ pub struct Settings {
     pub scratch_dir: PathBuf,
     /// How deep a guest may recurse.
     pub stack_bytes_max: usize,
+    /// A longer update is handed over as a file.
+    pub update_inline_bytes_max: u64,
 }
 
 impl Settings {
@@ -93,6 +102,7 @@ impl Settings {
             programs_ready_max: 4,
             scratch_dir: state_dir.join("scratch"),
             stack_bytes_max: 1 << 20,
+            update_inline_bytes_max: u64::MAX,
         }
     }
 }
@@ -111,9 +121,10 @@ impl Program {
         Self { digest: Digest::of(&bytes), bytes }
     }
 
-    /// The built-in federated learning client.
+    /// The built-in federated learning client; hashed once, since every round asks for it.
     pub fn builtin() -> Self {
-        Self::new(BUILTIN_FL_CLIENT)
+        static BUILTIN: OnceLock<Program> = OnceLock::new();
+        BUILTIN.get_or_init(|| Self::new(BUILTIN_FL_CLIENT)).clone()
     }
 
     /// The SHA-256 of the bytes.
@@ -133,6 +144,21 @@ impl fmt::Debug for Program {
     }
 }
 
+/// A base model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Model {
+    /// In memory.
+    Bytes(Bytes),
+    /// A file, which nobody writes to. The guest may be given the very same one.
+    File(PathBuf),
+}
+
+impl From<&'static str> for Model {
+    fn from(text: &'static str) -> Self {
+        Self::Bytes(text.into())
+    }
+}
+
 /// One run of a program.
 #[derive(Clone, Debug)]
 pub struct Job {
@@ -144,8 +170,8 @@ pub struct Job {
     pub args: Vec<String>,
     /// The guest's whole environment, to which the executor adds the paths it hands over.
     pub env: BTreeMap<String, String>,
-    /// The base model, as bytes.
-    pub model: Option<Bytes>,
+    /// The base model.
+    pub model: Option<Model>,
     /// The device's own data.
     pub data_dir: Option<PathBuf>,
     /// The owner's limits.
@@ -205,6 +231,8 @@ pub struct Output {
     pub stdout: Vec<u8>,
     /// The file it wrote to [`ENV_UPDATE_PATH`].
     pub update_file: Option<Vec<u8>>,
+    /// That file itself, instead, if it is longer than [`Settings::update_inline_bytes_max`].
+    pub update_left: Option<Arc<LeftFile>>,
 }
 
 /// What a job took.

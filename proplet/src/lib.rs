@@ -1,10 +1,12 @@
 //! The edge agent's shell: it fetches programs, runs them in a sandbox and reports how they ended.
 
+mod canonical;
 mod config;
 mod effects;
 pub mod executor;
 pub mod fetch;
 mod identity;
+mod storage;
 
 use std::{io, path::PathBuf, time::Duration};
 
@@ -22,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use config::PropletSettings;
 pub use identity::IdentityError;
+pub use storage::StorageError;
 
 use effects::{Bench, Shell};
 
@@ -48,6 +51,8 @@ pub enum PropletError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error(transparent)]
     Drive(#[from] DriveError),
 }
 
@@ -70,9 +75,8 @@ pub async fn run(settings: PropletSettings, stop: CancellationToken) -> Result<(
 #[derive(Debug)]
 pub struct Proplet {
     id: PropletId,
-    agent: Agent,
+    settings: PropletSettings,
     store: Store,
-    bench: Bench,
 }
 
 impl Proplet {
@@ -85,15 +89,7 @@ impl Proplet {
         let state_dir = &settings.state.state_dir;
         let store = Store::open(state_dir, "proplet", agent::TABLES)?;
         let id = identity::identify(state_dir, settings.id.as_ref())?;
-        let entry = executor::EXECUTORS.first().ok_or(PropletError::NoExecutor)?;
-        let bench = Bench {
-            executor: (entry.build)(&settings.executor()),
-            fetch: settings.fetch(),
-            limits: settings.limits(),
-            data_dir: settings.data_dir.clone(),
-        };
-        let agent = Agent::new(settings.agent(&id));
-        Ok(Self { id, agent, store, bench })
+        Ok(Self { id, settings: settings.clone(), store })
     }
 
     /// Its name.
@@ -118,7 +114,17 @@ impl Proplet {
         transport: impl Transport,
         stop: CancellationToken,
     ) -> Result<(), PropletError> {
-        let Self { id, agent, store, bench } = self;
+        let Self { id, settings, store } = self;
+        let limits = settings.mqtt.limits(id.as_str()).await?;
+        let entry = executor::EXECUTORS.first().ok_or(PropletError::NoExecutor)?;
+        let bench = Bench {
+            executor: (entry.build)(&settings.executor(&limits)),
+            fetch: settings.fetch(),
+            limits: settings.limits(),
+            data_dir: settings.data_dir.clone(),
+            storage: settings.storage(limits)?,
+        };
+        let agent = Agent::new(settings.agent(&id, &limits));
         tracing::info!(proplet = %id, "proplet starts");
         let reports = Reports::new();
         let over = CancellationToken::new();
@@ -127,7 +133,7 @@ impl Proplet {
             reports.sender(),
             over.clone(),
         )));
-        let effects = Shell::new(bench, reports.sender(), over.clone());
+        let effects = Shell::new(bench, transport.gate(), reports.sender(), over.clone());
         let driver =
             Driver { machine: agent, effects, transport, store, clock: SystemClock, reports };
         let left = drive(driver, over).await?;

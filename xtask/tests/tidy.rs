@@ -12,16 +12,20 @@ use std::{
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("protocol", &[]),
     ("aggregate", &[]),
-    ("round", &["protocol", "aggregate"]),
-    ("fleet", &["protocol"]),
-    ("agent", &["protocol"]),
-    ("lineage", &["protocol"]),
-    ("service", &["protocol"]),
+    ("encoding", &["protocol"]),
+    ("transfer", &["protocol"]),
+    ("modelfile", &["protocol"]),
+    ("round", &["protocol", "aggregate", "transfer"]),
+    ("fleet", &["protocol", "transfer"]),
+    ("agent", &["protocol", "transfer"]),
+    ("lineage", &["protocol", "transfer"]),
+    ("session", &["protocol"]),
+    ("service", &["protocol", "transfer"]),
     ("sim", &["protocol", "round", "fleet", "agent", "lineage", "aggregate"]),
-    ("manager", &["protocol", "fleet", "service"]),
-    ("coordinator", &["protocol", "round", "aggregate", "service"]),
-    ("model-server", &["protocol", "lineage", "service"]),
-    ("proplet", &["protocol", "agent", "service"]),
+    ("manager", &["protocol", "transfer", "fleet", "service"]),
+    ("coordinator", &["protocol", "transfer", "round", "session", "aggregate", "service"]),
+    ("model-server", &["protocol", "transfer", "lineage", "modelfile", "service"]),
+    ("proplet", &["protocol", "transfer", "agent", "service"]),
     ("cosim", &["protocol", "sim"]),
     ("client-wasm", &[]),
     ("broker", &[]),
@@ -33,6 +37,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 /// Everything that runs, and what it takes to speak to it.
 const CLI_MAY_IMPORT: &[&str] = &[
     "protocol",
+    "modelfile",
     "service",
     "manager",
     "coordinator",
@@ -43,6 +48,7 @@ const CLI_MAY_IMPORT: &[&str] = &[
     "cosim",
     "sim",
     "agent",
+    "aggregate",
 ];
 
 /// An outside crate has few owners: who may depend on it, and who may for its tests only.
@@ -54,6 +60,7 @@ const OWNERS: &[(&str, &[&str], &[&str])] = &[
     ("wasmtime-wasi", &["proplet"], &[]),
     ("axum", &["manager", "service"], &[]),
     ("rusqlite", &["service"], &[]),
+    ("zip", &["modelfile"], &[]),
     ("clap", &["cli", "service", "manager", "coordinator", "model-server", "proplet"], &[]),
     ("anyhow", &["cli", "xtask", "e2e"], &[]),
 ];
@@ -65,7 +72,18 @@ const ROOMS: &[(&str, &str, &str)] = &[
 ];
 
 /// Crates that decide and never do: no clock, no socket, no file, no task, no thread-local dice.
-const CORES: &[&str] = &["protocol", "aggregate", "round", "fleet", "agent", "lineage"];
+const CORES: &[&str] = &[
+    "protocol",
+    "aggregate",
+    "encoding",
+    "transfer",
+    "modelfile",
+    "round",
+    "fleet",
+    "agent",
+    "lineage",
+    "session",
+];
 
 const FORBIDDEN_IN_CORES: &[&str] = &[
     "tokio",

@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use crate::demo::{Cast, End, play};
+use crate::demo::{Cast, End, ModelFormat, play};
 
 const KEEP_DEFAULT: &str = ".aileron/demo";
 
@@ -38,6 +38,9 @@ pub(crate) struct Demo {
     /// digits
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// How models and updates travel
+    #[arg(long, value_enum, default_value_t)]
+    model_format: ModelFormat,
     /// Keep models, state and each proplet's part of the data in this directory, which is cleared
     /// first
     #[arg(long, value_name = "DIR", default_value = KEEP_DEFAULT)]
@@ -82,6 +85,7 @@ impl Demo {
             alpha: self.alpha,
             seed: self.seed,
             data_dir: self.data_dir,
+            model_format: self.model_format,
         })
     }
 }

@@ -1,10 +1,12 @@
-//! `aileron model`: the versions that the model server has published.
+//! `aileron model`: the versions that the model server has published, and files of models.
+
+mod files;
 
 use std::{fs, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use protocol::{Digest, Filter, ModelVersion, Topic, message::Model};
+use protocol::{Digest, Filter, Form, ModelVersion, Topic, message::Model};
 use serde_json::{Value, json};
 
 use crate::{
@@ -34,9 +36,23 @@ pub(crate) enum Models {
     Get {
         #[command(flatten)]
         which: Which,
-        /// Where to write it
+        /// Where to write it, as it is; on stdout it is JSON
         #[arg(long, short)]
         output: Option<PathBuf>,
+    },
+    /// Make a file that can be model 0 from one of another program
+    Import {
+        /// A JSON, safetensors or npz file
+        file: PathBuf,
+        #[command(flatten)]
+        target: files::Target,
+    },
+    /// Write a version, or a file, as a file for another program
+    Export {
+        #[command(flatten)]
+        source: files::Source,
+        #[command(flatten)]
+        target: files::Target,
     },
 }
 
@@ -52,7 +68,7 @@ impl Models {
     pub(super) const fn format(&self) -> Format {
         match self {
             Self::List { format, .. } | Self::Show { format, .. } => *format,
-            Self::Get { .. } => Format::Text,
+            Self::Get { .. } | Self::Import { .. } | Self::Export { .. } => Format::Text,
         }
     }
 
@@ -61,6 +77,8 @@ impl Models {
             Self::List { link, format } => list(&link, format).await,
             Self::Show { which, format } => show(&which, format).await,
             Self::Get { which, output } => get(&which, output).await,
+            Self::Import { file, target } => files::import(&file, &target),
+            Self::Export { source, target } => files::export(&source, &target).await,
         })?;
         Ok(ExitCode::SUCCESS)
     }
@@ -123,19 +141,20 @@ async fn list(link: &LinkArgs, format: Format) -> anyhow::Result<()> {
 async fn show(which: &Which, format: Format) -> anyhow::Result<()> {
     let (payload, model) = which.fetch().await?;
     if format == Format::Json {
-        view::json(&serde_json::from_slice(&payload)?);
+        view::json(&serde_json::to_value(&model)?);
         return Ok(());
     }
-    view::line(format!("version {}, {} bytes as JSON", model.version, payload.len()));
+    view::line(format!("version {}, {} bytes as {}", model.version, payload.len(), model.form));
     view::table(
-        &["tensor", "shape", "smallest", "mean", "largest"],
+        &["tensor", "type", "shape", "smallest", "mean", "largest"],
         model.tensors.iter().map(|(name, tensor)| {
-            let values = tensor.values();
+            let values = tensor.to_f64();
             let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
             let least = values.iter().copied().fold(f64::INFINITY, f64::min);
             let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             vec![
                 name.to_owned(),
+                tensor.dtype().to_string(),
                 format!("{:?}", tensor.shape()),
                 format!("{least:.4}"),
                 format!("{mean:.4}"),
@@ -149,7 +168,10 @@ async fn show(which: &Which, format: Format) -> anyhow::Result<()> {
 async fn get(which: &Which, output: Option<PathBuf>) -> anyhow::Result<()> {
     let (payload, model) = which.fetch().await?;
     match output {
-        None => view::line(String::from_utf8_lossy(&payload)),
+        None => match model.form {
+            Form::Json => view::line(String::from_utf8_lossy(&payload)),
+            Form::Safetensors => view::line(serde_json::to_string(&model)?),
+        },
         Some(path) => {
             fs::write(&path, &payload).with_context(|| format!("write {}", path.display()))?;
             view::aside(format!("version {} is in {}", model.version, path.display()));

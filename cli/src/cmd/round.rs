@@ -146,6 +146,9 @@ impl Start {
                 .with_context(|| format!("hyperparams {:?}", self.hyperparams))?,
             timeout_s: self.timeout_s,
             min_updates: None,
+            strategy: None,
+            session: None,
+            encoding: None,
         })
     }
 }

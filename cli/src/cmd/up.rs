@@ -33,7 +33,7 @@ pub(crate) struct Up {
     /// Port of the manager's HTTP API
     #[arg(long, default_value_t = 7070)]
     http_port: u16,
-    /// Model 0 as a JSON file
+    /// Model 0: a JSON, safetensors or npz file
     #[arg(long)]
     model_file: Option<PathBuf>,
 }

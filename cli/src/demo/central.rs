@@ -1,7 +1,7 @@
 //! What the same model reaches on the same rows in one place, and how any model does on rows that
 //! nobody trained on.
 
-use anyhow::Context as _;
+use bytes::Bytes;
 use client_wasm::{Dataset, Hyperparams, Model, Score, evaluate, initial_model, train};
 
 use super::rows::Rows;
@@ -22,8 +22,10 @@ impl Judge {
 
     /// Loss and accuracy of a published model.
     pub(crate) fn score(&self, model: &[u8]) -> anyhow::Result<Score> {
-        let text = std::str::from_utf8(model).context("a model that is not text")?;
-        let model = Model::from_json(text, self.hyperparams.kind, self.features)?;
+        // The same numbers, in the form that the training step reads here.
+        let model = protocol::message::Model::read(&Bytes::copy_from_slice(model))?;
+        let text = serde_json::to_string(&model)?;
+        let model = Model::from_json(&text, self.hyperparams.kind, self.features)?;
         Ok(evaluate(&model, &self.test, self.hyperparams.scale)?)
     }
 

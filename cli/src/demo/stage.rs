@@ -7,8 +7,10 @@ use std::{
 
 use anyhow::Context as _;
 use client_wasm::{Hyperparams, initial_model};
+use modelfile::FileFormat;
+use protocol::{DType, ModelVersion};
 
-use super::{Cast, rows::Rows, split::dirichlet};
+use super::{Cast, ModelFormat, rows::Rows, split::dirichlet};
 
 /// Share of the rows that nobody trains on.
 const TEST_SHARE: f64 = 0.2;
@@ -39,11 +41,10 @@ pub(crate) fn set(cast: &Cast, hyperparams: &Hyperparams) -> anyhow::Result<Stag
     let data_dir = cast.dir.join("data");
     for (number, part) in parts.iter().enumerate() {
         let dir = data_dir.join(format!("proplet-{}", number + 1));
-        write(&dir.join("train.csv"), &part.to_csv())?;
+        write(&dir.join("train.csv"), part.to_csv())?;
     }
     let model = initial_model(hyperparams.kind, rows.features(), classes, cast.seed)?.to_json(0)?;
-    let model_file = cast.dir.join("model_0.json");
-    write(&model_file, &model)?;
+    let model_file = model_0(cast, model)?;
     let shares = parts.iter().map(Rows::len).collect();
     let labels = parts
         .iter()
@@ -52,8 +53,25 @@ pub(crate) fn set(cast: &Cast, hyperparams: &Hyperparams) -> anyhow::Result<Stag
     Ok(Stage { train, test, shares, labels, data_dir, model_file })
 }
 
-fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+/// Text in any case: it marks the directory as a demo's.
+fn model_0(cast: &Cast, text: String) -> anyhow::Result<PathBuf> {
+    let path = cast.dir.join("model_0.json");
+    write(&path, &text)?;
+    match cast.model_format {
+        ModelFormat::Json => Ok(path),
+        ModelFormat::Safetensors => {
+            let tensors = modelfile::read(&text.into(), u64::MAX)?;
+            let tensors = modelfile::cast(&tensors, DType::F32)?;
+            let file = modelfile::write(&tensors, ModelVersion(0), FileFormat::Safetensors)?;
+            let path = cast.dir.join("model_0.safetensors");
+            write(&path, &file)?;
+            Ok(path)
+        }
+    }
+}
+
+fn write(path: &Path, content: impl AsRef<[u8]>) -> anyhow::Result<()> {
     let dir = path.parent().unwrap_or(path);
     fs::create_dir_all(dir).with_context(|| format!("make directory {}", dir.display()))?;
-    fs::write(path, text).with_context(|| format!("write {}", path.display()))
+    fs::write(path, content).with_context(|| format!("write {}", path.display()))
 }

@@ -1,12 +1,17 @@
 //! The demo from beginning to end.
 
-use std::{fs, net::SocketAddr, path::Path, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use client_wasm::Hyperparams;
 use indicatif::{ProgressBar, ProgressStyle};
 use protocol::{
-    Filter, ModelUri, ModelVersion, PropletId, Topic,
+    Filter, Form, ModelUri, ModelVersion, PropletId, Topic,
     message::{RoundComplete, RoundStart},
 };
 use service::{Clock as _, SystemClock};
@@ -160,6 +165,9 @@ impl Show<'_> {
             k_of_n: self.cast.k,
             timeout_s: ROUND_TIMEOUT_S,
             min_updates: None,
+            strategy: None,
+            session: None,
+            encoding: None,
         })
     }
 
@@ -171,7 +179,7 @@ impl Show<'_> {
             format!("{} of {}", complete.num_updates, self.cast.proplets),
             complete.total_samples,
             loss,
-            percent(accuracy),
+            view::percent(accuracy),
             complete.duration_ms as f64 / 1000.0,
             seconds
         ));
@@ -179,8 +187,7 @@ impl Show<'_> {
 
     fn finale(&self, hyperparams: &Hyperparams) -> anyhow::Result<()> {
         let models = self.cast.dir.join("model-server");
-        let version = newest(&models)?;
-        let file = models.join(format!("global_model_v{version}.json"));
+        let file = newest(&models)?;
         let payload = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
         let federated = self.judge.score(&payload)?;
         let central = self.judge.central(&self.stage.train, self.cast.rounds)?;
@@ -198,8 +205,8 @@ impl Show<'_> {
              (aileron is target/release/aileron after `cargo build --release`.)",
             self.stage.test.len(),
             self.cast.proplets,
-            percent(federated.accuracy),
-            percent(central.accuracy),
+            view::percent(federated.accuracy),
+            view::percent(central.accuracy),
             hyperparams.epochs.saturating_mul(self.cast.rounds),
             file.display(),
             self.cast.proplets,
@@ -253,15 +260,17 @@ async fn everybody(http: SocketAddr, proplets: usize) -> anyhow::Result<()> {
     }
 }
 
-fn newest(models: &Path) -> anyhow::Result<u64> {
+/// The file of the newest version.
+fn newest(models: &Path) -> anyhow::Result<PathBuf> {
     let entries = fs::read_dir(models).with_context(|| format!("read {}", models.display()))?;
     let versions = entries.filter_map(|entry| {
-        let name = entry.ok()?.file_name().into_string().ok()?;
-        name.strip_prefix("global_model_v")?.strip_suffix(".json")?.parse().ok()
+        let path = entry.ok()?.path();
+        let (version, ending) =
+            path.file_name()?.to_str()?.strip_prefix("global_model_v")?.split_once('.')?;
+        Form::ALL.into_iter().find(|form| form.as_str() == ending)?;
+        Some((version.parse::<u64>().ok()?, path.clone()))
     });
-    versions.max().with_context(|| format!("{} holds no model", models.display()))
-}
-
-fn percent(accuracy: Option<f64>) -> String {
-    accuracy.map_or_else(|| "-".to_owned(), |part| format!("{:.2} %", part * 100.0))
+    let newest = versions.max_by_key(|(version, _)| *version);
+    let (_, file) = newest.with_context(|| format!("{} holds no model", models.display()))?;
+    Ok(file)
 }

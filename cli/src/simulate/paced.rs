@@ -10,7 +10,7 @@ use std::{
 
 use agent::GuestOutput;
 use anyhow::{Context as _, bail};
-use proplet::executor::{EXECUTORS, Executor, Job, Settings, virtual_time::VirtualJob};
+use proplet::executor::{EXECUTORS, Executor, Job, Model, Settings, virtual_time::VirtualJob};
 use serde::Serialize;
 use sim::Ran;
 use tokio::runtime::{Builder, Runtime};
@@ -78,7 +78,7 @@ impl Paced {
             program: job.program.clone(),
             args: job.args.clone(),
             env: job.env.clone(),
-            model: job.model.clone(),
+            model: job.model.clone().map(Model::Bytes),
             data_dir: self.dirs.get(node).cloned(),
             limits: job.limits.clone(),
             cancel: self.stop.child_token(),

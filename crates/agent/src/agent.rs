@@ -1,25 +1,29 @@
 //! The agent: one proplet's part in the platform.
 
+mod contributing;
+mod fetching;
 mod tasks;
 mod voice;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use protocol::{
     Entry, EntryError, Filter, Input, Machine, ModelVersion, Output, TaskId, Timestamp, Topic,
-    message::{TaskStart, UpdateAck, Verdict},
+    message::{TaskStart, Update, UpdateAck, Verdict},
 };
 
 use crate::{
-    Config, Effect, News, Note, Report, models::Models, purpose::Purpose, record,
-    record::ResultRecord, results::Results, slots::Slots, turn::Turn, updates::Updates,
+    BaseModel, Config, Effect, News, Note, Report, fetches::Fetches, models::Models,
+    purpose::Purpose, record, record::ResultRecord, results::Results, slots::Slots, turn::Turn,
+    updates::Updates,
 };
 
 /// One proplet, without its sockets, files and programs.
 ///
 /// Invariants: at most `concurrency` slots are taken; a task is in at most one of queue, waiting
-/// and running; a result never changes; an update is said again until its verdict is heard.
+/// and running; a result never changes; an update is said again until its verdict is heard; a blob
+/// is pinned as long as a task runs on it, or an update of it waits for its verdict.
 #[derive(Debug)]
 pub struct Agent {
     config: Config,
@@ -34,12 +38,13 @@ pub struct Agent {
     /// In a slot.
     running: Slots<Run>,
     /// Cancelled runs; each still has its slot until it reports that it finished.
-    ending: BTreeSet<(TaskId, u32)>,
+    ending: BTreeMap<(TaskId, u32), Option<BaseModel>>,
     /// What ran when the last process died, until that could be said.
     interrupted: BTreeMap<TaskId, u32>,
     results: Results,
     updates: Updates,
     models: Models,
+    fetches: Fetches,
 }
 
 /// The connection to the broker.
@@ -62,6 +67,9 @@ struct Waiting {
 struct Run {
     attempt: u32,
     purpose: Purpose,
+    model: Option<BaseModel>,
+    /// What it has made, while that becomes a blob.
+    packing: Option<Box<Update>>,
 }
 
 impl Agent {
@@ -79,11 +87,12 @@ impl Agent {
             queue: VecDeque::new(),
             waiting: Slots::new(),
             running: Slots::new(),
-            ending: BTreeSet::new(),
+            ending: BTreeMap::new(),
             interrupted: BTreeMap::new(),
             results,
             updates,
             models,
+            fetches: Fetches::default(),
         }
     }
 
@@ -98,6 +107,11 @@ impl Agent {
             News::Stop(stop) => self.stop(&stop, turn),
             News::Ack(ack) => self.judged(&ack, turn),
             News::Model { version, payload } => self.model_heard(version, &payload, turn),
+            News::ModelBlob(heard) => self.blob_heard(heard, turn),
+            News::ModelChunk { version, index, payload } => {
+                self.chunk_heard(version, index, payload, turn);
+            }
+            News::Wants(wanted) => self.wanted(&wanted, turn),
         }
     }
 
@@ -105,9 +119,16 @@ impl Agent {
         match report {
             Report::Finished(finished) => self.finished(*finished, turn),
             Report::Measured(measurement) => self.measured(measurement, turn),
+            Report::Packed { task, attempt, result } => self.packed(&task, attempt, result, turn),
+            Report::Begun { sha256, have } => self.begun(sha256, have, turn),
+            Report::Stored { sha256, index, result } => self.stored(sha256, index, result, turn),
+            Report::Fetched { sha256, result } => self.fetched(sha256, result, turn),
+            Report::ChunkRead { round, sha256, index, result } => {
+                self.chunk_read((round, sha256), index, result, turn);
+            }
             Report::Lost { connection } => {
                 if connection == self.link.count {
-                    self.link.up = false;
+                    self.disconnected();
                 }
             }
             Report::Shutdown => self.shut_down(turn),
@@ -118,8 +139,11 @@ impl Agent {
         if ack.proplet_id != self.config.proplet {
             return;
         }
-        let Some(entry) = self.updates.forget(&ack.round_id) else { return };
+        let Some((entry, blob)) = self.updates.forget(&ack.round_id) else { return };
         turn.keep(entry);
+        if let Some(blob) = blob {
+            turn.effect(Effect::Drop(blob));
+        }
         let round = ack.round_id.clone();
         turn.note(match ack.verdict {
             Verdict::Accepted => Note::Accepted { round },
@@ -141,6 +165,7 @@ impl Machine for Agent {
             Filter::Exactly(Topic::DirectStart { proplet: proplet.clone() }),
             Filter::Exactly(Topic::DirectStop { proplet: proplet.clone() }),
             Filter::AcksOf(proplet.clone()),
+            Filter::UpdateWantsOf(proplet.clone()),
         ]
     }
 
@@ -169,6 +194,7 @@ impl Machine for Agent {
             Input::Tick => {}
         }
         if !self.closing {
+            self.attend_fetches(&mut turn);
             self.give_up_waiting(&mut turn);
             self.fill_slots(&mut turn);
             self.speak(&mut turn);
@@ -176,11 +202,17 @@ impl Machine for Agent {
         turn.end()
     }
 
+    fn disconnected(&mut self) {
+        self.link.up = false;
+        self.fetches.disconnected();
+    }
+
     fn deadline(&self) -> Option<Timestamp> {
         if self.closing || !self.link.up {
             return None;
         }
-        let waits = self.waiting.values().map(|waiting| waiting.until);
+        let waits = self.waiting.values().filter(|waiting| !self.fetches.is_local(waiting.model));
+        let waits = waits.map(|waiting| waiting.until).chain(self.fetches.deadline());
         waits.chain([self.next_alive]).chain(self.next_metrics).chain(self.updates.deadline()).min()
     }
 }

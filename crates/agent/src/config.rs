@@ -16,7 +16,7 @@ pub struct Config {
     pub alive_every: Duration,
     /// Without it, the proplet's own metrics are not published.
     pub metrics_every: Option<Duration>,
-    /// How long a task waits for its base model.
+    /// How long a task waits for its base model, or for the next piece of it.
     pub model_wait: Duration,
     /// Tasks that run, or wait for their model, at once.
     pub concurrency: usize,
@@ -28,8 +28,8 @@ pub struct Config {
     /// How many results of ended tasks are kept, and how many bytes they may have together.
     pub results_kept_max: usize,
     pub results_bytes_max: usize,
-    /// The longest update: a longer one could not be sent, and would be tried for ever.
-    pub update_bytes_max: usize,
+    /// The longest message; a longer update goes in pieces.
+    pub message_bytes_max: usize,
     /// Bytes of updates that wait for a verdict; one update is always taken.
     pub updates_bytes_max: usize,
     /// Bytes of base models kept for the next task.
@@ -54,8 +54,7 @@ impl Config {
             result_bytes_max: 1 << 20,
             results_kept_max: 256,
             results_bytes_max: 16 << 20,
-            // As much as MQTT can carry, with what forwarding adds.
-            update_bytes_max: (256 << 20) - (64 << 10),
+            message_bytes_max: usize::MAX,
             updates_bytes_max: 64 << 20,
             models_bytes_max: 64 << 20,
             seed: 0,

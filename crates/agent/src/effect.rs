@@ -4,9 +4,11 @@ use std::fmt;
 
 use bytes::Bytes;
 use protocol::{
-    Rejection, RoundId, TaskId,
-    message::{FailureCode, TaskStart},
+    Digest, Manifest, ModelVersion, Rejection, RoundId, TaskId,
+    message::{FailureCode, TaskStart, Update},
+    tensor::safetensors::Metadata,
 };
+use transfer::Bitmap;
 
 use crate::GuestOutput;
 
@@ -14,15 +16,43 @@ use crate::GuestOutput;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// Run this task to its end, then report [`Report::Finished`], whatever happens.
-    Run { start: Box<TaskStart>, model: Option<Bytes> },
+    Run { start: Box<TaskStart>, model: Option<BaseModel> },
     /// End this run; it still reports that it finished.
     Cancel { task: TaskId, attempt: u32 },
     /// Look at this process, then report [`Report::Measured`].
     Measure,
+    /// Make a blob of an update that is too long for one message: its tensors, in the types of its
+    /// base model if it came as text. Pin it and report [`Report::Packed`].
+    Pack { task: TaskId, attempt: u32, update: Box<Update>, base: Option<BaseModel> },
+    /// Make ready for a blob, and report what of it is there: [`Report::Begun`].
+    Begin(Manifest),
+    /// Write this piece and report [`Report::Stored`].
+    Store { blob: Manifest, index: u32, bytes: Bytes },
+    /// All pieces are there: check the whole, pin it and report [`Report::Fetched`].
+    Finish(Manifest),
+    /// Nobody waits for this blob any longer; what is there of it may stay.
+    Abandon(Manifest),
+    /// Pin each of these, as often as it stands here.
+    Hold(Vec<Digest>),
+    /// Unpin this blob; it may stay as long as there is room.
+    Release(Digest),
+    /// Unpin this blob; nobody will ever need it again unless it is pinned still.
+    Drop(Digest),
+    /// Read a piece of the update to this round and report [`Report::ChunkRead`].
+    ReadChunk { round: RoundId, blob: Manifest, index: u32 },
     /// All is said and nothing runs: the shell may go.
     Stopped,
     /// Worth a line in the log.
     Note(Note),
+}
+
+/// What a task is given to start from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BaseModel {
+    /// As it was published, in one message.
+    Here(Bytes),
+    /// A blob, which the agent keeps pinned as long as the task runs.
+    Stored(Digest),
 }
 
 /// What the shell reports.
@@ -30,6 +60,31 @@ pub enum Effect {
 pub enum Report {
     Finished(Box<Finished>),
     Measured(Measurement),
+    Packed {
+        task: TaskId,
+        attempt: u32,
+        result: Result<Manifest, Failure>,
+    },
+    /// What is there of a blob; or why it cannot come.
+    Begun {
+        sha256: Digest,
+        have: Result<Bitmap, String>,
+    },
+    Stored {
+        sha256: Digest,
+        index: u32,
+        result: Result<(), String>,
+    },
+    Fetched {
+        sha256: Digest,
+        result: Result<(), String>,
+    },
+    ChunkRead {
+        round: RoundId,
+        sha256: Digest,
+        index: u32,
+        result: Result<Bytes, String>,
+    },
     /// The broker is gone. `connection` counts connections from 1, so that a late report is not
     /// taken for news of the next one.
     Lost {
@@ -52,7 +107,18 @@ pub struct Finished {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     Ok(GuestOutput),
+    /// A federated task has left a file that is too long for one message: its update.
+    Packed(PackedUpdate),
     Failed(Failure),
+}
+
+/// An update that was made a blob, and pinned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PackedUpdate {
+    /// What the file said of itself.
+    pub metadata: Metadata,
+    /// Its tensors, in the order of their names.
+    pub blob: Manifest,
 }
 
 /// Why a task made nothing: a stable word, and a sentence.
@@ -86,12 +152,57 @@ pub struct Measurement {
 /// A transition that an operator may want to read of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
-    Started { task: TaskId, attempt: u32 },
-    Completed { task: TaskId, attempt: u32 },
-    Failed { task: TaskId, attempt: u32, failure: Failure },
-    Superseded { task: TaskId, attempt: u32 },
-    Accepted { round: RoundId },
-    Rejected { round: RoundId, reason: Rejection },
+    Started {
+        task: TaskId,
+        attempt: u32,
+    },
+    Completed {
+        task: TaskId,
+        attempt: u32,
+    },
+    Failed {
+        task: TaskId,
+        attempt: u32,
+        failure: Failure,
+    },
+    Superseded {
+        task: TaskId,
+        attempt: u32,
+    },
+    Accepted {
+        round: RoundId,
+    },
+    Rejected {
+        round: RoundId,
+        reason: Rejection,
+    },
+    /// The pieces of a model begin to come.
+    Fetching {
+        model: ModelVersion,
+        blob: Manifest,
+        have: u32,
+    },
+    /// A model is here as a whole; `refused` counts what came beside its pieces.
+    Fetched {
+        model: ModelVersion,
+        blob: Manifest,
+        refused: u64,
+    },
+    /// An update is offered, to be fetched in pieces.
+    Offered {
+        round: RoundId,
+        blob: Manifest,
+    },
+    /// The pieces of an update begin to be asked for.
+    Sending {
+        round: RoundId,
+    },
+    /// A piece of an update cannot be read; said once for each update.
+    Unreadable {
+        round: RoundId,
+        index: u32,
+        why: String,
+    },
 }
 
 impl Failure {
@@ -125,6 +236,22 @@ impl fmt::Display for Note {
             Self::Accepted { round } => write!(f, "the update to round {round} was accepted"),
             Self::Rejected { round, reason } => {
                 write!(f, "the update to round {round} was rejected: {reason}")
+            }
+            Self::Fetching { model, blob, have } => {
+                let (bytes, count) = (blob.bytes(), blob.count());
+                write!(f, "model {model} comes: {bytes} bytes, {have} of {count} chunks are here")
+            }
+            Self::Fetched { model, blob, refused } => {
+                let (bytes, count) = (blob.bytes(), blob.count());
+                write!(f, "model {model} is here: {bytes} bytes, {count} chunks, {refused} refused")
+            }
+            Self::Offered { round, blob } => {
+                let (bytes, count) = (blob.bytes(), blob.count());
+                write!(f, "the update to round {round} is offered: {bytes} bytes, {count} chunks")
+            }
+            Self::Sending { round } => write!(f, "the update to round {round} is asked for"),
+            Self::Unreadable { round, index, why } => {
+                write!(f, "chunk {index} of the update to round {round} cannot be read: {why}")
             }
         }
     }

@@ -15,6 +15,7 @@ mod agent;
 mod backoff;
 mod config;
 mod effect;
+mod fetches;
 mod models;
 mod news;
 mod output;
@@ -27,7 +28,10 @@ mod updates;
 
 pub use agent::Agent;
 pub use config::Config;
-pub use effect::{Effect, Failure, Finished, Measurement, Note, Outcome, Report, RunMetrics};
+pub use effect::{
+    BaseModel, Effect, Failure, Finished, Measurement, Note, Outcome, PackedUpdate, Report,
+    RunMetrics,
+};
 pub use news::News;
 pub use output::GuestOutput;
 pub use purpose::{ENV_MODEL_URI, ENV_PROPLET_ID, ENV_ROUND_ID};

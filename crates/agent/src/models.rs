@@ -1,14 +1,33 @@
-//! The base models heard lately, within a number of bytes.
+//! The base models heard of lately, within a number of bytes.
 
 use bytes::Bytes;
-use protocol::ModelVersion;
+use protocol::{Manifest, ModelVersion};
+
+/// What is known of a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// All of it.
+    Whole(Bytes),
+    /// What its pieces are; they may be on the disk.
+    Pieces(Manifest),
+}
 
 /// The most recently used models; a version never changes, so one that was heard stays true.
 #[derive(Debug)]
 pub(crate) struct Models {
     bytes_max: usize,
     /// Most recently used last.
-    kept: Vec<(ModelVersion, Bytes)>,
+    kept: Vec<(ModelVersion, Known)>,
+}
+
+impl Known {
+    /// The memory that it takes, roughly.
+    fn weight(&self) -> usize {
+        match self {
+            Self::Whole(payload) => payload.len(),
+            Self::Pieces(blob) => 128 + 32 * blob.count() as usize,
+        }
+    }
 }
 
 impl Models {
@@ -16,28 +35,30 @@ impl Models {
         Self { bytes_max, kept: vec![] }
     }
 
-    pub(crate) fn get(&mut self, version: ModelVersion) -> Option<Bytes> {
+    pub(crate) fn get(&mut self, version: ModelVersion) -> Option<Known> {
         let at = self.kept.iter().position(|(kept, _)| *kept == version)?;
         let used = self.kept.remove(at);
-        let payload = used.1.clone();
+        let known = used.1.clone();
         self.kept.push(used);
-        Some(payload)
+        Some(known)
     }
 
     /// Keeps a model in place of those not used for longest; one that is larger than everything
     /// that may be kept is not kept at all.
-    pub(crate) fn put(&mut self, version: ModelVersion, payload: Bytes) {
-        self.kept.retain(|(kept, _)| *kept != version);
-        if payload.len() > self.bytes_max {
+    pub(crate) fn put(&mut self, version: ModelVersion, known: Known) {
+        self.forget(version);
+        if known.weight() > self.bytes_max {
             return;
         }
-        if self.kept.is_empty() {
-            self.kept.reserve_exact(1);
-        }
-        self.kept.push((version, payload));
-        while self.kept.iter().map(|(_, payload)| payload.len()).sum::<usize>() > self.bytes_max {
+        self.kept.push((version, known));
+        while self.kept.iter().map(|(_, known)| known.weight()).sum::<usize>() > self.bytes_max {
             self.kept.remove(0);
         }
+    }
+
+    /// What is known of it does not help.
+    pub(crate) fn forget(&mut self, version: ModelVersion) {
+        self.kept.retain(|(kept, _)| *kept != version);
     }
 }
 
@@ -48,15 +69,17 @@ mod tests {
     #[test]
     fn the_models_used_longest_ago_go_first() {
         let mut models = Models::new(10);
-        let payload = || Bytes::from_static(b"1234");
-        models.put(ModelVersion(1), payload());
-        models.put(ModelVersion(2), payload());
+        let whole = || Known::Whole(Bytes::from_static(b"1234"));
+        models.put(ModelVersion(1), whole());
+        models.put(ModelVersion(2), whole());
         assert!(models.get(ModelVersion(1)).is_some());
-        models.put(ModelVersion(3), payload());
+        models.put(ModelVersion(3), whole());
         assert_eq!(models.get(ModelVersion(2)), None);
         assert!(models.get(ModelVersion(1)).is_some() && models.get(ModelVersion(3)).is_some());
-        models.put(ModelVersion(4), Bytes::from_static(b"12345678901"));
+        models.put(ModelVersion(4), Known::Whole(Bytes::from_static(b"12345678901")));
         assert_eq!(models.get(ModelVersion(4)), None);
         assert!(models.get(ModelVersion(1)).is_some());
+        models.forget(ModelVersion(1));
+        assert_eq!(models.get(ModelVersion(1)), None);
     }
 }

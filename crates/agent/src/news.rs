@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use protocol::{
     Envelope, ModelVersion, OpenError, Topic,
-    message::{TaskStart, TaskStop, UpdateAck},
+    message::{ModelBlob, TaskStart, TaskStop, UpdateAck, UpdateWants, is_blob_form},
 };
 
 /// A message to this role.
@@ -17,6 +17,16 @@ pub enum News {
         version: ModelVersion,
         payload: Bytes,
     },
+    /// A model that comes in pieces.
+    ModelBlob(ModelBlob),
+    /// A piece of a model.
+    ModelChunk {
+        version: ModelVersion,
+        index: u32,
+        payload: Bytes,
+    },
+    /// Somebody lacks pieces of an update of ours.
+    Wants(UpdateWants),
 }
 
 impl TryFrom<Envelope> for News {
@@ -44,6 +54,26 @@ impl TryFrom<Envelope> for News {
                 let what = "a model of no bytes".to_owned();
                 Err(OpenError::Invalid { topic: envelope.topic, what })
             }
+            Topic::Model { version } if is_blob_form(&envelope.payload) => {
+                let model: ModelBlob = envelope.open()?;
+                if model.version == *version {
+                    return Ok(Self::ModelBlob(model));
+                }
+                let what = format!("the payload names version {}", model.version);
+                Err(OpenError::Invalid { topic: envelope.topic, what })
+            }
+            Topic::ModelChunk { version, index } => {
+                let (version, index, payload) = (*version, *index, envelope.payload);
+                Ok(Self::ModelChunk { version, index, payload })
+            }
+            Topic::UpdateWants { round, proplet } => {
+                UpdateWants::read(round.clone(), proplet.clone(), &envelope.payload)
+                    .map(Self::Wants)
+                    .map_err(|why| OpenError::Invalid {
+                        topic: envelope.topic.clone(),
+                        what: why.to_string(),
+                    })
+            }
             Topic::Model { version } => {
                 Ok(Self::Model { version: *version, payload: envelope.payload })
             }
@@ -60,7 +90,15 @@ impl TryFrom<Envelope> for News {
             | Topic::PropletAlive
             | Topic::PropletMetrics
             | Topic::TaskMetrics
-            | Topic::TaskResults => Err(OpenError::NotForUs(envelope.topic)),
+            | Topic::TaskResults
+            | Topic::UpdateChunk { .. }
+            | Topic::ModelPublishWants
+            | Topic::ModelPublishChunk { .. }
+            | Topic::ModelWants
+            | Topic::ModuleChunk { .. }
+            | Topic::SessionStart
+            | Topic::SessionCommand { .. }
+            | Topic::SessionStatus { .. } => Err(OpenError::NotForUs(envelope.topic)),
         }
     }
 }

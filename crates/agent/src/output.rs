@@ -2,12 +2,13 @@
 
 use bytes::Bytes;
 use protocol::{
-    PropletId,
-    message::{Update, read_update},
+    PropletId, Tensors,
+    message::{Update, UpdateAsked, UpdateError},
+    tensor::safetensors,
 };
 use serde_json::Value;
 
-use crate::{Failure, purpose::Contribution};
+use crate::{Failure, PackedUpdate, purpose::Contribution};
 
 /// What a guest left behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,33 +26,21 @@ impl GuestOutput {
         asked: &Contribution,
         sender: &PropletId,
     ) -> Result<Update, Failure> {
-        let not_one = |why: String| {
-            Failure::new("not_an_update", format!("output is not a valid update: {why}"))
+        if self.update_file.is_none() && self.stdout.trim_ascii().is_empty() {
+            return Err(not_one("nothing was printed, and no file was written".to_owned()));
+        }
+        let update = self.read(asked, sender).map_err(|why| not_one(why.to_string()))?;
+        asked_for(update, asked)
+    }
+
+    /// A file is the update, whatever else was printed; without one, what was printed is.
+    fn read(&self, asked: &Contribution, sender: &PropletId) -> Result<Update, UpdateError> {
+        let Some(file) = &self.update_file else {
+            return Update::read(&self.stdout, Some(sender));
         };
-        if let Some(file) = &self.update_file {
-            return Err(Failure::new(
-                "unsupported",
-                format!("a binary update ({} bytes) is not supported yet; print JSON", file.len()),
-            ));
-        }
-        if self.stdout.trim_ascii().is_empty() {
-            return Err(not_one("nothing was printed".to_owned()));
-        }
-        let update =
-            read_update(&self.stdout, Some(sender)).map_err(|why| not_one(why.to_string()))?;
-        if update.round_id != asked.round {
-            return Err(not_one(format!(
-                "it names round {}, the task's is {}",
-                update.round_id, asked.round
-            )));
-        }
-        if update.base_model_uri != asked.base {
-            return Err(not_one(format!(
-                "it is based on {}, the task on {}",
-                update.base_model_uri, asked.base
-            )));
-        }
-        Ok(update)
+        let asked =
+            UpdateAsked { round_id: &asked.round, proplet_id: sender, base_model_uri: &asked.base };
+        Update::read_file(file, &asked)
     }
 
     /// The printed text as a task's result: JSON if it is JSON, else the text itself.
@@ -66,4 +55,35 @@ impl GuestOutput {
             Value::String(String::from_utf8_lossy(&self.stdout).into_owned())
         }))
     }
+}
+
+impl PackedUpdate {
+    /// The update that `sender` was asked for, its tensors aside, or why this is none.
+    pub(crate) fn update(
+        &self,
+        asked: &Contribution,
+        sender: &PropletId,
+    ) -> Result<Update, Failure> {
+        // A file that says the same of no tensors is judged as any other.
+        let file = safetensors::write(&Tensors::default(), &self.metadata);
+        let known =
+            UpdateAsked { round_id: &asked.round, proplet_id: sender, base_model_uri: &asked.base };
+        let update = Update::read_file(&file, &known).map_err(|why| not_one(why.to_string()))?;
+        asked_for(update, asked)
+    }
+}
+
+fn asked_for(update: Update, asked: &Contribution) -> Result<Update, Failure> {
+    let (round, base) = (&update.round_id, &update.base_model_uri);
+    if *round != asked.round {
+        return Err(not_one(format!("it names round {round}, the task's is {}", asked.round)));
+    }
+    if *base != asked.base {
+        return Err(not_one(format!("it is based on {base}, the task on {}", asked.base)));
+    }
+    Ok(update)
+}
+
+fn not_one(why: String) -> Failure {
+    Failure::new("not_an_update", format!("output is not a valid update: {why}"))
 }

@@ -10,7 +10,7 @@ pub const TABLES: &[&str] = &[RESULTS, RUNNING, UPDATES];
 pub(crate) const RESULTS: &str = "results";
 /// Task id -> the attempt that runs. What is still here at a restart was interrupted.
 pub(crate) const RUNNING: &str = "running";
-/// Round id -> the update, as it travels, until its verdict is heard.
+/// Round id -> the update, or its offer, as it travels, until its verdict is heard.
 pub(crate) const UPDATES: &str = "updates";
 
 /// A row of [`RESULTS`].
@@ -29,7 +29,7 @@ struct RunningRecord {
     attempt: u32,
 }
 
-/// What is read of a row of [`UPDATES`].
+/// What is read of a row of [`UPDATES`] whose key does not say its round.
 #[derive(Deserialize)]
 struct UpdateRecord {
     round_id: RoundId,
@@ -44,5 +44,8 @@ pub(crate) fn read_running(entry: &Entry) -> Result<Option<(TaskId, u32)>, Entry
 }
 
 pub(crate) fn read_update_round(entry: &Entry) -> Result<Option<RoundId>, EntryError> {
-    Ok(entry.read::<UpdateRecord>()?.map(|record| record.round_id))
+    match entry.key.parse() {
+        Ok(round) => Ok(Some(round)),
+        Err(_) => Ok(entry.read::<UpdateRecord>()?.map(|record| record.round_id)),
+    }
 }

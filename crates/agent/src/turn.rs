@@ -1,6 +1,6 @@
 //! One step under way: the time, and what has been decided so far.
 
-use protocol::{Entry, Envelope, Filter, ModelVersion, Output, Timestamp, Topic};
+use protocol::{Entry, Envelope, Filter, Output, Timestamp, Topic};
 
 use crate::{Effect, Note};
 
@@ -30,12 +30,12 @@ impl Turn {
         self.outputs.push(Output::Publish(envelope));
     }
 
-    pub(crate) fn listen(&mut self, version: ModelVersion) {
-        self.outputs.push(Output::Listen(Filter::Exactly(Topic::Model { version })));
+    pub(crate) fn listen(&mut self, topic: Topic) {
+        self.outputs.push(Output::Listen(Filter::Exactly(topic)));
     }
 
-    pub(crate) fn unlisten(&mut self, version: ModelVersion) {
-        self.outputs.push(Output::Unlisten(Filter::Exactly(Topic::Model { version })));
+    pub(crate) fn unlisten(&mut self, topic: Topic) {
+        self.outputs.push(Output::Unlisten(Filter::Exactly(topic)));
     }
 
     pub(crate) fn effect(&mut self, effect: Effect) {

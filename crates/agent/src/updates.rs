@@ -1,7 +1,14 @@
-//! The updates whose verdict has not been heard: kept, and said again until it is.
+//! The updates whose verdict has not been heard: kept, and said again until it is. One that goes in
+//! pieces is offered instead, and its pieces are sent to whoever wants them.
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use protocol::{Entry, Envelope, PropletId, RoundId, Timestamp, Topic};
+use protocol::{
+    Digest, Entry, Envelope, Manifest, PropletId, RoundId, Timestamp, Topic,
+    message::{Wants, is_blob_form, read_update_offer},
+};
+use transfer::{Offer, OfferRules};
 
 use crate::{backoff, record::UPDATES};
 
@@ -11,31 +18,56 @@ pub(crate) struct Updates {
     sender: PropletId,
     bytes_max: usize,
     seed: u64,
-    /// In the order of the rounds' ids.
-    waiting: Vec<Waiting>,
+    /// Boxed: there is one, mostly, and a leaf of a map has room for eleven.
+    waiting: BTreeMap<RoundId, Box<Waiting>>,
 }
 
 #[derive(Debug)]
 struct Waiting {
-    round: RoundId,
     payload: Bytes,
+    /// Of one that goes in pieces.
+    pieces: Option<Pieces>,
     said: u32,
     due: Timestamp,
+}
+
+#[derive(Debug)]
+struct Pieces {
+    offer: Offer,
+    /// Pieces were asked for, or could not be read: said once.
+    wanted: bool,
+    unreadable: bool,
+}
+
+/// What is to be done about the pieces of an update.
+#[derive(Debug, Default)]
+pub(crate) struct Moves {
+    /// To be read next.
+    pub(crate) reads: Vec<(Manifest, u32)>,
+    /// This is the first time.
+    pub(crate) first: bool,
+}
+
+impl Moves {
+    fn new(offer: &Offer, indexes: Vec<u32>, first: bool) -> Self {
+        let read = |index| (offer.manifest().clone(), index);
+        Self { reads: indexes.into_iter().map(read).collect(), first }
+    }
 }
 
 impl Updates {
     pub(crate) fn new(sender: PropletId, bytes_max: usize, seed: u64) -> Self {
         let seed = backoff::hash(seed, sender.as_str());
-        Self { sender, bytes_max, seed, waiting: vec![] }
+        Self { sender, bytes_max, seed, waiting: BTreeMap::new() }
     }
 
     pub(crate) fn contains(&self, round: &RoundId) -> bool {
-        self.place(round).is_ok()
+        self.waiting.contains_key(round)
     }
 
     /// How many there are, and their bytes, if `len` bytes more are too many.
     pub(crate) fn full(&self, len: usize) -> Option<(usize, usize)> {
-        let bytes: usize = self.waiting.iter().map(|waiting| waiting.payload.len()).sum();
+        let bytes: usize = self.waiting.values().map(|waiting| waiting.payload.len()).sum();
         let count = self.waiting.len();
         (count > 0 && bytes.saturating_add(len) > self.bytes_max).then_some((count, bytes))
     }
@@ -49,33 +81,66 @@ impl Updates {
 
     /// Takes back what was kept before a restart; it is due at once.
     pub(crate) fn restore(&mut self, round: RoundId, payload: Bytes) {
-        let place = self.place(&round);
-        let waiting = Waiting { round, payload, said: 0, due: Timestamp::ZERO };
-        match place {
-            Ok(place) => self.waiting[place] = waiting,
-            Err(place) => {
-                // Usually it is the only one.
-                if self.waiting.is_empty() {
-                    self.waiting.reserve_exact(1);
-                }
-                self.waiting.insert(place, waiting);
-            }
-        }
+        let offered = is_blob_form(&payload).then(|| read_update_offer(&payload, None).ok());
+        let pieces = offered.flatten().map(|offered| Pieces {
+            offer: Offer::new(offered.blob, OfferRules::default()),
+            wanted: false,
+            unreadable: false,
+        });
+        let waiting = Waiting { payload, pieces, said: 0, due: Timestamp::ZERO };
+        self.waiting.insert(round, Box::new(waiting));
     }
 
-    /// The verdict was heard.
-    pub(crate) fn forget(&mut self, round: &RoundId) -> Option<Entry> {
-        let place = self.place(round).ok()?;
-        self.waiting.remove(place);
-        if self.waiting.is_empty() {
-            self.waiting = vec![];
+    /// The verdict was heard: what is to be forgotten, and which blob nobody needs any more.
+    pub(crate) fn forget(&mut self, round: &RoundId) -> Option<(Entry, Option<Digest>)> {
+        let waiting = self.waiting.remove(round)?;
+        let blob = waiting.pieces.map(|pieces| pieces.offer.manifest().sha256());
+        Some((Entry::forget(UPDATES, round), blob))
+    }
+
+    /// The blobs that are offered, each as often as it is.
+    pub(crate) fn blobs(&self) -> Vec<Digest> {
+        let pieces = self.waiting.values().filter_map(|waiting| waiting.pieces.as_ref());
+        pieces.map(|pieces| pieces.offer.manifest().sha256()).collect()
+    }
+
+    /// Somebody lacks pieces. Wants of something else than what is offered are counted there.
+    pub(crate) fn wanted(&mut self, round: &RoundId, wants: &Wants, now: Timestamp) -> Moves {
+        let Some(pieces) = self.pieces(round) else { return Moves::default() };
+        let Ok(indexes) = pieces.offer.wanted(wants, now) else { return Moves::default() };
+        let first = !std::mem::replace(&mut pieces.wanted, true);
+        Moves::new(&pieces.offer, indexes, first)
+    }
+
+    /// A piece was read, if it still belongs to what is offered, and goes to the broker now.
+    pub(crate) fn sent(
+        &mut self,
+        (round, sha256): (&RoundId, Digest),
+        index: u32,
+        now: Timestamp,
+    ) -> Option<Moves> {
+        let pieces = self.pieces(round)?;
+        if pieces.offer.manifest().sha256() != sha256 {
+            return None;
         }
-        Some(Entry::forget(UPDATES, round))
+        let indexes = pieces.offer.sent(index, now);
+        Some(Moves::new(&pieces.offer, indexes, false))
+    }
+
+    /// A piece could not be read.
+    pub(crate) fn unreadable(&mut self, round: &RoundId, sha256: Digest, index: u32) -> Moves {
+        let Some(pieces) = self.pieces(round) else { return Moves::default() };
+        if pieces.offer.manifest().sha256() != sha256 {
+            return Moves::default();
+        }
+        let indexes = pieces.offer.failed(index);
+        let first = !std::mem::replace(&mut pieces.unreadable, true);
+        Moves::new(&pieces.offer, indexes, first)
     }
 
     /// Everything is due at once, and from the beginning: the broker may have lost it.
     pub(crate) fn start_over(&mut self) {
-        for waiting in &mut self.waiting {
+        for waiting in self.waiting.values_mut() {
             waiting.said = 0;
             waiting.due = Timestamp::ZERO;
         }
@@ -83,23 +148,22 @@ impl Updates {
 
     /// This one is due at once: somebody asked for it.
     pub(crate) fn hurry(&mut self, round: &RoundId) {
-        if let Ok(place) = self.place(round) {
-            self.waiting[place].due = Timestamp::ZERO;
+        if let Some(waiting) = self.waiting.get_mut(round) {
+            waiting.due = Timestamp::ZERO;
         }
     }
 
     /// What is to be said now.
     pub(crate) fn due(&mut self, now: Timestamp) -> Vec<Envelope> {
         let mut said = vec![];
-        for waiting in &mut self.waiting {
+        for (round, waiting) in &mut self.waiting {
             if waiting.due > now {
                 continue;
             }
             waiting.said = waiting.said.saturating_add(1);
             waiting.due =
-                now + backoff::wait(waiting.said, backoff::hash(self.seed, waiting.round.as_str()));
-            let round = waiting.round.clone();
-            let topic = Topic::RoundUpdate { round, proplet: self.sender.clone() };
+                now + backoff::wait(waiting.said, backoff::hash(self.seed, round.as_str()));
+            let topic = Topic::RoundUpdate { round: round.clone(), proplet: self.sender.clone() };
             said.push(Envelope { topic, payload: waiting.payload.clone() });
         }
         said
@@ -107,10 +171,10 @@ impl Updates {
 
     /// When the next one is due.
     pub(crate) fn deadline(&self) -> Option<Timestamp> {
-        self.waiting.iter().map(|waiting| waiting.due).min()
+        self.waiting.values().map(|waiting| waiting.due).min()
     }
 
-    fn place(&self, round: &RoundId) -> Result<usize, usize> {
-        self.waiting.binary_search_by(|waiting| waiting.round.cmp(round))
+    fn pieces(&mut self, round: &RoundId) -> Option<&mut Pieces> {
+        self.waiting.get_mut(round)?.pieces.as_mut()
     }
 }

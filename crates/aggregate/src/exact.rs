@@ -1,48 +1,64 @@
 //! The weighted mean of floating point numbers, rounded once, at the very end.
 //!
-//! Every finite `f64` is an integer times a power of two, so `sum(n_i * w_i)` is an integer too,
+//! It is what every fast path falls back to, and what all of them are tested against. Every finite
+//! `f64` is an integer times a power of two, so `sum(n_i * w_i)` is an integer too,
 //! over the smallest of those powers. It is summed as one: nothing is lost, so no order of the
 //! terms can matter. This is the long accumulator of Kulisch and Miranker ("The arithmetic of the
 //! digital computer: a new approach", SIAM Review 28, 1986), kept as short as the terms allow; see
 //! also Neal, "Fast exact summation using small and large superaccumulators", 2015.
 //!
-//! The one rounding is of the exact quotient, to nearest, ties to even. So the mean lies between
-//! the least and the greatest term, and cannot overflow.
+//! The one rounding is of the exact quotient, to nearest, ties to even, to the element type that is
+//! asked for. So a mean lies between the least and the greatest term, and cannot overflow; a
+//! difference of means (weights of both signs) can, to infinity.
+
+use crate::Element;
+
+/// A finite number, and how often it counts: a negative weight takes it away.
+pub(crate) type Term = (f64, i128);
 
 /// Significant bits of an `f64`.
 const PRECISION: u32 = 53;
 /// The exponent of the smallest subnormal `f64`, the unit of all of them.
 const EXPONENT_MIN: i32 = -1074;
+/// The exponent of the greatest power of two that is an `f64`.
+const EXPONENT_MAX: i32 = 1023;
 
-/// `sum(n * w) / total` over the `(w, n)`, where the `w` are finite and `total` is the sum of the
-/// `n`, at least 1.
-pub(crate) fn weighted_mean(terms: impl Iterator<Item = (f64, u64)> + Clone, total: u64) -> f64 {
-    let exponents = terms.clone().map(|(w, _)| Parts::of(w)).filter(|parts| parts.mantissa != 0);
-    let (mut low, mut high) = (i32::MAX, i32::MIN);
-    for parts in exponents {
-        low = low.min(parts.exponent);
-        high = high.max(parts.exponent);
+/// `sum(n * w) / total` over the `(w, n)`, where the `w` are finite, each `n` is below `2^64` in
+/// magnitude, and `total` is at least 1.
+pub(crate) fn weighted_mean<T: Element>(
+    terms: impl Iterator<Item = Term> + Clone,
+    total: u64,
+) -> T {
+    let (mut low, mut high, mut weight) = (i32::MAX, i32::MIN, 0_u128);
+    for (w, n) in terms.clone() {
+        let parts = Parts::of(w);
+        if parts.mantissa != 0 && n != 0 {
+            low = low.min(parts.exponent);
+            high = high.max(parts.exponent);
+            weight += n.unsigned_abs();
+        }
     }
     if low > high {
-        return 0.0;
+        return T::ZERO;
     }
-    // Bits of the sum: those of a mantissa, shifted by up to the spread, times up to the total.
-    let bits = high.abs_diff(low) + PRECISION + (u64::BITS - total.leading_zeros());
-    if bits < i128::BITS - 1 {
-        mean_short(terms, low, total)
+    // Bits of the sum: those of a mantissa, shifted by up to the spread, times up to the weight.
+    let bits = high.abs_diff(low) + PRECISION + (u128::BITS - weight.leading_zeros());
+    let rounded = if bits < i128::BITS - 1 {
+        mean_short::<T>(terms, low, total)
     } else {
-        mean_long(terms, low, bits, total)
-    }
+        mean_long::<T>(terms, low, bits, total)
+    };
+    T::from_f64(rounded)
 }
 
 /// The mean when the sum fits one integer, as it nearly always does.
-fn mean_short(terms: impl Iterator<Item = (f64, u64)>, low: i32, total: u64) -> f64 {
+fn mean_short<T: Element>(terms: impl Iterator<Item = Term>, low: i32, total: u64) -> f64 {
     let mut sum = 0_i128;
     for (w, n) in terms {
         let parts = Parts::of(w);
-        if parts.mantissa != 0 {
+        if parts.mantissa != 0 && n != 0 {
             let shifted = i128::from(parts.mantissa) << parts.exponent.abs_diff(low);
-            let term = shifted * i128::from(n);
+            let term = shifted * n;
             sum += if parts.negative { -term } else { term };
         }
     }
@@ -53,20 +69,25 @@ fn mean_short(terms: impl Iterator<Item = (f64, u64)>, low: i32, total: u64) -> 
     let shift = magnitude.leading_zeros();
     let (dividend, divisor) = (magnitude << shift, u128::from(total));
     let (quotient, rest) = (dividend / divisor, dividend % divisor);
-    round(sum < 0, quotient, low - shift.cast_signed(), rest != 0)
+    round::<T>(sum < 0, quotient, low - shift.cast_signed(), rest != 0)
 }
 
 /// The mean when the terms are too far apart for one integer.
-fn mean_long(terms: impl Iterator<Item = (f64, u64)>, low: i32, bits: u32, total: u64) -> f64 {
+fn mean_long<T: Element>(
+    terms: impl Iterator<Item = Term>,
+    low: i32,
+    bits: u32,
+    total: u64,
+) -> f64 {
     // Two limbs of zeros below give the quotient more than 64 bits however small the sum is. Above
     // the limb where the highest term begins are the two more that a shifted term reaches into.
     let limbs = bits as usize / 64 + 5;
     let (mut plus, mut minus) = (vec![0_u64; limbs], vec![0_u64; limbs]);
     for (w, n) in terms {
         let parts = Parts::of(w);
-        if parts.mantissa != 0 {
-            let product = u128::from(parts.mantissa) * u128::from(n);
-            let side = if parts.negative { &mut minus } else { &mut plus };
+        if parts.mantissa != 0 && n != 0 {
+            let product = u128::from(parts.mantissa) * n.unsigned_abs();
+            let side = if parts.negative ^ (n < 0) { &mut minus } else { &mut plus };
             add_shifted(side, product, 128 + parts.exponent.abs_diff(low) as usize);
         }
     }
@@ -80,7 +101,7 @@ fn mean_long(terms: impl Iterator<Item = (f64, u64)>, low: i32, bits: u32, total
     assert!(top > 0, "a quotient has more than 64 bits");
     let quotient = u128::from(sum[top]) << 64 | u128::from(sum[top - 1]);
     let inexact = rest != 0 || sum[..top - 1].iter().any(|limb| *limb != 0);
-    round(negative, quotient, low - 128 + 64 * (top as i32 - 1), inexact)
+    round::<T>(negative, quotient, low - 128 + 64 * (top as i32 - 1), inexact)
 }
 
 /// A finite `f64` as `mantissa * 2^exponent`, sign apart.
@@ -153,21 +174,29 @@ fn divide(limbs: &mut [u64], divisor: u64) -> u64 {
     rest as u64
 }
 
-/// The `f64` nearest to `quotient * 2^exponent`, ties to even; `inexact` says that the true value
-/// lies a little above. The quotient has more than [`PRECISION`] bits.
-fn round(negative: bool, quotient: u128, exponent: i32, inexact: bool) -> f64 {
+/// The `T` nearest to `quotient * 2^exponent`, ties to even, as the `f64` that it is exactly (or as
+/// what rounds to infinity); `inexact` says that the true value lies a little above. The quotient
+/// has more than [`PRECISION`] bits.
+fn round<T: Element>(negative: bool, quotient: u128, exponent: i32, inexact: bool) -> f64 {
     let bits = (u128::BITS - quotient.leading_zeros()).cast_signed();
-    let unit = (exponent + bits - PRECISION.cast_signed()).max(EXPONENT_MIN);
+    let unit = (exponent + bits - T::PRECISION.cast_signed()).max(T::EXPONENT_MIN);
     let dropped = unit.abs_diff(exponent);
-    let kept = quotient.checked_shr(dropped).unwrap_or(0);
-    let rest = quotient - kept.checked_shl(dropped).unwrap_or(0);
-    let half = 1_u128 << (dropped - 1);
-    let up = rest > half || (rest == half && (inexact || kept % 2 == 1));
-    let magnitude = (kept + u128::from(up)) as f64 * power_of_two(unit);
+    let magnitude = if dropped > u128::BITS {
+        0.0
+    } else {
+        let kept = quotient.checked_shr(dropped).unwrap_or(0);
+        let rest = quotient - kept.checked_shl(dropped).unwrap_or(0);
+        let half = 1_u128 << (dropped - 1);
+        let up = rest > half || (rest == half && (inexact || kept % 2 == 1));
+        (kept + u128::from(up)) as f64 * power_of_two(unit)
+    };
     if negative { -magnitude } else { magnitude }
 }
 
 fn power_of_two(exponent: i32) -> f64 {
+    if exponent > EXPONENT_MAX {
+        return f64::INFINITY;
+    }
     let above = exponent.abs_diff(EXPONENT_MIN);
     let subnormals = PRECISION - 2;
     if above <= subnormals {
@@ -194,8 +223,9 @@ mod tests {
 
     #[test]
     fn a_mean_is_rounded_once_and_to_even() {
-        let mean = |terms: &[(f64, u64)]| {
-            weighted_mean(terms.iter().copied(), terms.iter().map(|(_, n)| n).sum())
+        let mean = |terms: &[Term]| {
+            let total: i128 = terms.iter().map(|(_, n)| n).sum();
+            weighted_mean::<f64>(terms.iter().copied(), total as u64)
         };
         assert_eq!(mean(&[(1.0, 1), (0.0, 2)]), 1.0 / 3.0);
         assert_eq!(mean(&[(1e300, 1), (1.0, 1), (-1e300, 1)]), 1.0 / 3.0);
@@ -216,12 +246,33 @@ mod tests {
     }
 
     #[test]
+    fn a_narrow_mean_is_rounded_once_too() {
+        let mean = |terms: &[Term], total| weighted_mean::<f32>(terms.iter().copied(), total);
+        let next = 1.0_f32.next_up();
+        assert_eq!(mean(&[(1.0, 1), (f64::from(next), 1)], 2), 1.0, "a tie goes to even");
+        let hair = f64::from(f32::from_bits(1));
+        assert_eq!(mean(&[(1.0, 1), (f64::from(next), 1), (hair, 1)], 2), next, "a hair above");
+        assert_eq!(mean(&[(hair, 1)], 2), 0.0);
+        assert_eq!(mean(&[(hair, 3)], 2), 2.0 * f32::from_bits(1));
+        assert_eq!(mean(&[(hair, 1)], u64::MAX), 0.0);
+        let max = f64::from(f32::MAX);
+        assert_eq!(mean(&[(max, u64::MAX.into())], u64::MAX), f32::MAX);
+        assert_eq!(mean(&[(max, 1), (-max, -1)], 1), f32::INFINITY);
+        assert_eq!(mean(&[(max, 1), (max, -1)], 1), 0.0);
+        assert_eq!(weighted_mean::<f64>([(f64::MAX, 4)].into_iter(), 1), f64::INFINITY);
+    }
+
+    #[test]
     fn a_term_reaches_into_the_last_limb() {
         let far_apart = [(3.418_717_214_284_026_7e158, 1), (4.030_228_012_768_792e-131, 1)];
-        assert_eq!(weighted_mean(far_apart.into_iter(), 2), 3.418_717_214_284_026_7e158 / 2.0);
+        assert_eq!(
+            weighted_mean::<f64>(far_apart.into_iter(), 2),
+            3.418_717_214_284_026_7e158 / 2.0
+        );
         for spread in 0..=2045 {
             let (high, low) = (power_of_two(971), power_of_two(971 - spread));
-            let mean = weighted_mean([(high, 1 << 53), (low, 1)].into_iter(), (1 << 53) + 1);
+            let terms = [(high, 1 << 53), (low, 1)];
+            let mean = weighted_mean::<f64>(terms.into_iter(), (1 << 53) + 1);
             assert!((low..=high).contains(&mean), "{spread}");
         }
     }
@@ -231,17 +282,17 @@ mod tests {
 
         #[test]
         fn both_accumulators_agree(
-            terms in prop::collection::vec((-1e3..1e3, 1..1_u64 << 20), 1..12),
+            terms in prop::collection::vec((-1e3..1e3, 1..1_i128 << 20), 1..12),
         ) {
-            let total = terms.iter().map(|(_, n)| n).sum();
-            let exponent = |term: &(f64, u64)| Parts::of(term.0).exponent;
+            let total = terms.iter().map(|(_, n)| *n as u64).sum();
+            let exponent = |term: &Term| Parts::of(term.0).exponent;
             let low = terms.iter().map(exponent).min().unwrap();
             let high = terms.iter().map(exponent).max().unwrap();
             let bits = high.abs_diff(low) + 53 + 64;
             prop_assume!(high - low < 46);
             prop_assert_eq!(
-                mean_short(terms.iter().copied(), low, total).to_bits(),
-                mean_long(terms.iter().copied(), low, bits, total).to_bits()
+                mean_short::<f64>(terms.iter().copied(), low, total).to_bits(),
+                mean_long::<f64>(terms.iter().copied(), low, bits, total).to_bits()
             );
         }
 
@@ -254,15 +305,18 @@ mod tests {
         ) {
             let total: u64 = terms.iter().map(|(_, n)| u64::from(*n)).sum();
             let sum: i64 = terms.iter().map(|(w, n)| i64::from(*w) * i64::from(*n)).sum();
-            let mut eighths: Vec<(f64, u64)> =
-                terms.iter().map(|(w, n)| (f64::from(*w) / 8.0, u64::from(*n))).collect();
+            let mut eighths: Vec<Term> =
+                terms.iter().map(|(w, n)| (f64::from(*w) / 8.0, i128::from(*n))).collect();
             let mut all = total;
             if far {
                 eighths.extend([(f64::MAX, 1), (f64::MIN, 1)]);
                 all += 2;
             }
             let expected = sum as f64 / 8.0 / all as f64;
-            prop_assert_eq!(weighted_mean(eighths.into_iter(), all), expected);
+            let narrow: f32 = weighted_mean(eighths.iter().copied(), all);
+            prop_assert_eq!(weighted_mean::<f64>(eighths.into_iter(), all), expected);
+            // A tie of `f32` that is none of the exact quotient would be a double rounding.
+            prop_assert!((f64::from(narrow) - expected).abs() <= f64::from(narrow.abs().next_up() - narrow.abs()));
         }
     }
 }

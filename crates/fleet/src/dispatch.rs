@@ -108,6 +108,7 @@ impl State {
             name: spec.name.clone(),
             image_url: spec.image_url.clone(),
             file: spec.file.and_then(|file| self.files.text(file)),
+            file_blob: None,
             inputs: spec.inputs.clone(),
             cli_args: spec.cli_args.clone(),
             env: spec.env.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),

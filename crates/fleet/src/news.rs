@@ -69,7 +69,17 @@ impl TryFrom<Envelope> for News {
             | Topic::TaskStart
             | Topic::TaskStop
             | Topic::DirectStart { .. }
-            | Topic::DirectStop { .. } => Err(OpenError::NotForUs(envelope.topic)),
+            | Topic::DirectStop { .. }
+            | Topic::UpdateWants { .. }
+            | Topic::UpdateChunk { .. }
+            | Topic::ModelPublishWants
+            | Topic::ModelPublishChunk { .. }
+            | Topic::ModelWants
+            | Topic::ModelChunk { .. }
+            | Topic::ModuleChunk { .. }
+            | Topic::SessionStart
+            | Topic::SessionCommand { .. }
+            | Topic::SessionStatus { .. } => Err(OpenError::NotForUs(envelope.topic)),
         }
     }
 }

@@ -112,7 +112,7 @@ impl State {
             None => self.shared(&rollout.start),
         };
         for proplet in rollout.next() {
-            let begun = self.begin(&rollout, &shared, &proplet, now, out);
+            let begun = self.begin((&rollout, &shared), &proplet, now, out);
             match begun {
                 Ok(()) => rollout.dispatched += 1,
                 Err((reason, error)) => {
@@ -153,8 +153,7 @@ impl State {
     /// Makes one participant's task, and sends it.
     fn begin(
         &mut self,
-        rollout: &Rollout,
-        shared: &Shared,
+        (rollout, shared): (&Rollout, &Shared),
         proplet: &PropletId,
         now: Timestamp,
         out: &mut Acts,

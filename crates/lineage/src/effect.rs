@@ -1,7 +1,8 @@
 //! What the model server wants done with its files, and what comes of it.
 
 use bytes::Bytes;
-use protocol::{Digest, ModelVersion};
+use protocol::{Digest, Form, Manifest, ModelVersion};
+use transfer::{Bitmap, Failure, Refusal as ChunkRefusal};
 
 /// Something for the shell. Effects on files are done one after the other, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +17,19 @@ pub enum Effect {
     Write { version: ModelVersion, payload: Bytes },
     /// Report what this version's file holds.
     Load { version: ModelVersion },
+    /// Make ready for the pieces of a model, and say which are there.
+    BeginBlob { manifest: Manifest },
+    /// Write a piece in its place.
+    StoreChunk { manifest: Manifest, index: u32, bytes: Bytes },
+    /// Check the whole, and make it this version's file, durably; whatever else stands there is
+    /// moved aside first.
+    FinishBlob { version: ModelVersion, manifest: Manifest },
+    /// Nobody goes on with this one.
+    DropBlob { manifest: Manifest },
+    /// Say what this version's file consists of, in pieces that the broker takes.
+    Survey { version: ModelVersion },
+    /// Read a piece of this version's file, when the broker keeps up.
+    ReadChunk { version: ModelVersion, manifest: Manifest, index: u32 },
     /// Log and count this.
     Note(Note),
 }
@@ -24,10 +38,57 @@ pub enum Effect {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
     Scanned(Vec<Found>),
-    ScanFailed { error: String },
-    Written { version: ModelVersion },
-    WriteFailed { version: ModelVersion, error: String },
-    Loaded { version: ModelVersion, content: Result<(Bytes, Digest), String> },
+    ScanFailed {
+        error: String,
+    },
+    Written {
+        version: ModelVersion,
+    },
+    WriteFailed {
+        version: ModelVersion,
+        error: String,
+    },
+    Loaded {
+        version: ModelVersion,
+        content: Result<(Bytes, Digest), String>,
+    },
+    BlobBegun {
+        sha256: Digest,
+        content: Result<Bitmap, String>,
+    },
+    ChunkStored {
+        sha256: Digest,
+        index: u32,
+        result: Result<(), String>,
+    },
+    BlobFinished {
+        version: ModelVersion,
+        form: Form,
+    },
+    /// The disk did not take it; that can change.
+    FinishFailed {
+        version: ModelVersion,
+        error: String,
+    },
+    /// The whole is no model, or not what was offered.
+    BlobBad {
+        version: ModelVersion,
+        what: String,
+    },
+    Surveyed {
+        version: ModelVersion,
+        content: Result<Manifest, String>,
+    },
+    /// The broker's limit leaves no way to cut this version into pieces.
+    Unshowable {
+        version: ModelVersion,
+        why: String,
+    },
+    ChunkRead {
+        version: ModelVersion,
+        index: u32,
+        content: Result<Bytes, String>,
+    },
 }
 
 /// A model file.
@@ -44,6 +105,8 @@ pub struct Found {
 pub struct FoundContent {
     pub digest: Digest,
     pub len: u64,
+    /// From its name.
+    pub form: Form,
     /// The version that the content claims, or why it is not a model, where it was looked into.
     pub claims: Option<Result<ModelVersion, String>>,
 }
@@ -93,6 +156,36 @@ pub enum Note {
     Replayed {
         versions: usize,
     },
+    /// A model begins to come in pieces, or goes on after a restart.
+    Fetching {
+        version: ModelVersion,
+        len: u64,
+        chunks: u32,
+    },
+    FetchFailed {
+        version: ModelVersion,
+        why: Failure,
+    },
+    /// A model that came in pieces is none; it was thrown away.
+    FetchedBad {
+        version: ModelVersion,
+        what: String,
+    },
+    /// A piece of a model was not taken.
+    ChunkRefused {
+        version: ModelVersion,
+        index: u32,
+        why: ChunkRefusal,
+    },
+    /// A model is too large for what the broker takes.
+    Unshowable {
+        version: ModelVersion,
+        why: String,
+    },
+    /// All pieces of a model are with the broker.
+    Shown {
+        version: ModelVersion,
+    },
 }
 
 /// Why an offered model is not taken.
@@ -105,8 +198,8 @@ pub enum Refusal {
         expected: ModelVersion,
     },
     TooLarge {
-        len: usize,
-        len_max: usize,
+        len: u64,
+        len_max: u64,
     },
     /// Too many are waiting to be written; it will be offered again.
     Busy,

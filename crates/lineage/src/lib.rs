@@ -15,14 +15,16 @@
 //! does not matter here, beyond its being one.
 
 mod effect;
+mod incoming;
 mod lineage;
 mod news;
 mod record;
 mod replay;
 mod scan;
+mod showing;
 mod writing;
 
 pub use effect::{Effect, Found, FoundContent, Note, Refusal, Report};
 pub use lineage::{Lineage, Rules};
-pub use news::{MODEL_LEN_MAX, News, Offer};
+pub use news::{MODEL_LEN_MAX, News, Offer, Piece};
 pub use record::TABLES;

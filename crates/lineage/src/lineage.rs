@@ -1,17 +1,21 @@
 //! The machine: takes offers, writes them, publishes what is written.
 
+mod pieces;
+mod voice;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use protocol::{
-    Entry, EntryError, Envelope, Filter, Input, Letter as _, Machine, ModelUri, ModelVersion,
-    Output, Timestamp, Topic, message::ModelLatest,
-};
+use protocol::{Entry, EntryError, Filter, Input, Machine, ModelVersion, Output, Timestamp, Topic};
+
+use voice::model;
 
 use crate::{
     Effect, Found, News, Note, Offer, Refusal, Report,
+    incoming::Incoming,
     record::{self, Stored},
     replay::Replay,
     scan,
+    showing::{Extent, Showing},
     writing::Writing,
 };
 
@@ -19,14 +23,16 @@ use crate::{
 const EARLY_MAX: usize = 16;
 /// Models that are said again when a session goes on.
 const RECENT_MAX: usize = 16;
-/// What models are called on the wire.
-const FORMAT: &str = "json";
 
 /// Limits of one model server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// Longest model that is taken, in bytes.
-    pub model_len_max: usize,
+    pub model_len_max: u64,
+    /// Longest model that goes in one message; longer ones go in pieces.
+    pub message_len_max: usize,
+    /// Of how many such models the pieces stand at the broker; at least one.
+    pub shown_max: usize,
 }
 
 /// The model server's core.
@@ -41,6 +47,8 @@ pub struct Lineage {
     damaged: BTreeSet<ModelVersion>,
     writing: Writing,
     replay: Replay,
+    incoming: Incoming,
+    showing: Showing,
     link: Link,
 }
 
@@ -79,6 +87,8 @@ impl Lineage {
             damaged: BTreeSet::new(),
             writing: Writing::default(),
             replay: Replay::default(),
+            incoming: Incoming::default(),
+            showing: Showing::default(),
             link: Link::Awaited,
         }
     }
@@ -90,12 +100,23 @@ impl Machine for Lineage {
     type Report = Report;
 
     fn filters(&self) -> Vec<Filter> {
-        vec![Filter::Exactly(Topic::ModelPublish), Filter::Exactly(Topic::ModelLatest)]
+        vec![
+            Filter::Exactly(Topic::ModelPublish),
+            Filter::Exactly(Topic::ModelLatest),
+            Filter::Exactly(Topic::ModelWants),
+            Filter::AnyModelPublishChunk,
+        ]
     }
 
     fn restore(&mut self, entries: Vec<Entry>) -> Result<(), EntryError> {
         for entry in entries {
             self.records.extend(record::read(&entry)?);
+            if let Some((version, manifest)) = record::read_incoming(&entry)? {
+                self.incoming.start(version, manifest);
+            }
+            if let Some((version, count)) = record::read_shown(&entry)? {
+                self.showing.restore(version, count);
+            }
         }
         Ok(())
     }
@@ -105,8 +126,14 @@ impl Machine for Lineage {
         self.begin(now, &mut out);
         match input {
             Input::Tick => {}
-            Input::Connected { resumed } => self.connected(resumed, &mut out),
+            Input::Connected { resumed } => {
+                self.connected(resumed, &mut out);
+                self.incoming.connected(now, &mut out);
+            }
             Input::News(News::Publish(offer)) => self.offered(offer, &mut out),
+            Input::News(News::PublishBlob(blob)) => self.blob_offered(blob, &mut out),
+            Input::News(News::Piece(piece)) => self.piece(piece, now, &mut out),
+            Input::News(News::Wants(wants)) => self.wanted(wants.version, now),
             Input::News(News::Latest(_)) => self.replay.echoed(),
             Input::Report(report) => self.reported(report, now, &mut out),
         }
@@ -114,12 +141,19 @@ impl Machine for Lineage {
         out
     }
 
+    fn disconnected(&mut self) {
+        self.incoming.disconnected();
+    }
+
     fn deadline(&self) -> Option<Timestamp> {
         match self.phase {
             Phase::Unread => Some(Timestamp::ZERO),
             Phase::Reading { .. } => None,
             Phase::ReadAgain { at } => Some(at),
-            Phase::Ready => self.writing.deadline().into_iter().chain(self.replay.deadline()).min(),
+            Phase::Ready => {
+                let work = self.writing.deadline().into_iter().chain(self.replay.deadline());
+                work.chain(self.pieces_deadline()).min()
+            }
         }
     }
 }
@@ -148,8 +182,12 @@ impl Lineage {
         if !matches!(self.phase, Phase::Ready) {
             return;
         }
+        if !resumed {
+            self.showing.forget();
+        }
         if first || !resumed || self.replay.is_under_way() {
             self.replay_newest(usize::MAX);
+            self.show_newest();
         } else {
             self.replay_newest(RECENT_MAX);
             self.show_latest(out);
@@ -169,7 +207,7 @@ impl Lineage {
     /// Takes exactly the next version; a version that is there is said again.
     fn judge(&mut self, offer: Offer, out: &mut Outputs) {
         let version = offer.version;
-        let (len, len_max) = (offer.len(), self.rules.model_len_max);
+        let (len, len_max) = (offer.len() as u64, self.rules.model_len_max);
         if len > len_max {
             return refuse(version, Refusal::TooLarge { len, len_max }, out);
         }
@@ -179,14 +217,9 @@ impl Lineage {
             Some(digest) if digest != offer.digest => refuse(version, Refusal::Conflict, out),
             Some(_) if queued.is_some() => {}
             Some(_) if self.damaged.contains(&version) => self.enqueue(offer, out),
-            Some(_) => {
-                out.push(Output::Publish(model(version, offer.payload)));
-                self.show_latest(out);
-            }
+            Some(_) => self.show(version, offer.payload, out),
             None => {
-                let newest = self.records.last_key_value().map(|(newest, _)| *newest);
-                let newest = newest.max(self.writing.newest());
-                let expected = newest.map_or(ModelVersion(0), ModelVersion::next);
+                let expected = self.expected();
                 if version == expected {
                     self.enqueue(offer, out);
                 } else {
@@ -197,7 +230,7 @@ impl Lineage {
     }
 
     fn enqueue(&mut self, offer: Offer, out: &mut Outputs) {
-        if self.writing.is_full() {
+        if self.writing.is_full() || self.incoming.expected().is_some() {
             refuse(offer.version, Refusal::Busy, out);
         } else {
             self.writing.push(offer);
@@ -217,11 +250,19 @@ impl Lineage {
                 note(out, Note::WriteFailed { version, error });
             }
             Report::Loaded { version, content } => self.loaded(version, content, now, out),
+            report @ (Report::BlobBegun { .. }
+            | Report::ChunkStored { .. }
+            | Report::BlobFinished { .. }
+            | Report::FinishFailed { .. }
+            | Report::BlobBad { .. }
+            | Report::Surveyed { .. }
+            | Report::Unshowable { .. }
+            | Report::ChunkRead { .. }) => self.pieces_reported(report, now, out),
         }
     }
 
     fn scanned(&mut self, found: Vec<Found>, out: &mut Outputs) {
-        let survey = scan::survey(&self.records, found);
+        let survey = scan::survey(&self.records, self.incoming.expected(), found);
         for (version, stored) in survey.adopted {
             self.records.insert(version, stored);
             out.push(Output::Keep(record::keep(version, stored)));
@@ -242,8 +283,10 @@ impl Lineage {
             self.writing.push(self.initial.clone());
         }
         let before = std::mem::replace(&mut self.phase, Phase::Ready);
+        self.drop_stale_fetch(out);
         if self.link == Link::Had {
             self.replay_newest(usize::MAX);
+            self.show_newest();
         }
         if let Phase::Reading { early } = before {
             early.into_iter().for_each(|offer| self.judge(offer, out));
@@ -253,14 +296,14 @@ impl Lineage {
     /// Only now does the version exist.
     fn written(&mut self, version: ModelVersion, out: &mut Outputs) {
         let Some(offer) = self.writing.written(version) else { return };
-        let stored = Stored { digest: offer.digest, len: offer.payload.len() as u64 };
+        let Offer { digest, form, .. } = offer;
+        let stored = Stored { digest, len: offer.payload.len() as u64, form };
         self.records.insert(version, stored);
         self.damaged.remove(&version);
         out.push(Output::Keep(record::keep(version, stored)));
         note(out, Note::Written { version, len: stored.len, digest: stored.digest });
         if self.link == Link::Had {
-            out.push(Output::Publish(model(version, offer.payload)));
-            self.show_latest(out);
+            self.show(version, offer.payload, out);
         }
     }
 
@@ -290,6 +333,7 @@ impl Lineage {
     }
 
     fn spoil(&mut self, version: ModelVersion, what: String, out: &mut Outputs) {
+        self.showing.drop_version(version);
         if self.damaged.insert(version) {
             out.push(Output::Effect(Effect::Quarantine { version }));
             note(out, Note::Damaged { version, what });
@@ -306,42 +350,18 @@ impl Lineage {
         }
         self.replay.expire(now);
         while let Some(version) = self.replay.next() {
-            out.push(Output::Effect(Effect::Load { version }));
+            if self.is_large(version) {
+                self.replay.loaded(version);
+                self.showing.push(version, Extent::Manifest);
+            } else {
+                out.push(Output::Effect(Effect::Load { version }));
+            }
         }
+        self.go_on_with_pieces(now, out);
         if let Some(versions) = self.replay.finish() {
             note(out, Note::Replayed { versions });
         }
     }
-
-    /// The newest first: that is what is waited for.
-    fn replay_newest(&mut self, count: usize) {
-        let intact = self.records.keys().filter(|version| !self.damaged.contains(version));
-        self.replay.begin(intact.rev().take(count).copied());
-    }
-
-    /// The newest version whose bytes are there.
-    fn latest(&self) -> Option<(ModelVersion, Stored)> {
-        let mut newest_first = self.records.iter().rev();
-        newest_first
-            .find(|(version, _)| !self.damaged.contains(version))
-            .map(|(version, stored)| (*version, *stored))
-    }
-
-    fn show_latest(&self, out: &mut Outputs) {
-        let Some((version, stored)) = self.latest() else { return };
-        let latest = ModelLatest {
-            version,
-            topic: ModelUri(version),
-            sha256: stored.digest,
-            bytes: stored.len,
-            format: FORMAT.to_owned(),
-        };
-        out.push(Output::Publish(latest.seal()));
-    }
-}
-
-fn model(version: ModelVersion, payload: bytes::Bytes) -> Envelope {
-    Envelope { topic: Topic::Model { version }, payload }
 }
 
 fn refuse(version: ModelVersion, why: Refusal, out: &mut Outputs) {

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use protocol::{
-    Digest, Envelope, ModelVersion, OpenError, Topic,
-    message::{Model, ModelLatest},
+    Digest, Envelope, Form, ModelVersion, OpenError, Topic,
+    message::{Model, ModelBlob, ModelError, ModelLatest, ModelWants, is_blob_form},
 };
 
 /// Longest model that is looked at whatever the settings say, in bytes.
@@ -13,8 +13,22 @@ pub const MODEL_LEN_MAX: usize = 256 << 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
     Publish(Offer),
+    /// The same, in pieces.
+    PublishBlob(ModelBlob),
+    /// A piece of a model on its way here.
+    Piece(Piece),
+    /// Somebody lacks the pieces of a model.
+    Wants(ModelWants),
     /// The model server's own word, come back from the broker.
     Latest(ModelLatest),
+}
+
+/// A piece of a model, on its way in or out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    pub version: ModelVersion,
+    pub index: u32,
+    pub bytes: Bytes,
 }
 
 /// A model, as it was written by whoever made it.
@@ -23,17 +37,23 @@ pub struct Offer {
     pub(crate) version: ModelVersion,
     pub(crate) digest: Digest,
     pub(crate) payload: Bytes,
+    pub(crate) form: Form,
 }
 
 impl Offer {
     /// Reads just enough of a model to know that it is one, and which.
-    pub fn read(payload: Bytes) -> Result<Self, serde_json::Error> {
-        let model: Model = serde_json::from_slice(&payload)?;
-        Ok(Self { version: model.version, digest: Digest::of(&payload), payload })
+    pub fn read(payload: Bytes) -> Result<Self, ModelError> {
+        let Model { version, form, .. } = Model::read(&payload)?;
+        Ok(Self { version, digest: Digest::of(&payload), payload, form })
     }
 
     pub const fn version(&self) -> ModelVersion {
         self.version
+    }
+
+    /// The model as it travels.
+    pub const fn payload(&self) -> &Bytes {
+        &self.payload
     }
 
     /// Length of the payload, in bytes.
@@ -53,13 +73,25 @@ impl TryFrom<Envelope> for News {
     fn try_from(envelope: Envelope) -> Result<Self, OpenError> {
         let Envelope { topic, payload } = envelope;
         match topic {
+            Topic::ModelPublish if is_blob_form(&payload) => {
+                Ok(Self::PublishBlob(Envelope { topic, payload }.open()?))
+            }
+            Topic::ModelPublishChunk { version, index } => {
+                Ok(Self::Piece(Piece { version, index, bytes: payload }))
+            }
+            Topic::ModelWants => ModelWants::read(&payload)
+                .map(Self::Wants)
+                .map_err(|why| OpenError::Invalid { topic, what: why.to_string() }),
             Topic::ModelPublish => {
                 let len = payload.len();
                 if len > MODEL_LEN_MAX {
                     return Err(OpenError::TooLarge { topic, len, len_max: MODEL_LEN_MAX });
                 }
                 let offer = Offer::read(payload);
-                offer.map(Self::Publish).map_err(|source| OpenError::Malformed { topic, source })
+                offer.map(Self::Publish).map_err(|why| {
+                    let what = why.to_string();
+                    OpenError::Invalid { topic, what }
+                })
             }
             Topic::ModelLatest => Ok(Self::Latest(Envelope { topic, payload }.open()?)),
             Topic::RoundStart
@@ -79,7 +111,15 @@ impl TryFrom<Envelope> for News {
             | Topic::TaskStart
             | Topic::TaskStop
             | Topic::DirectStart { .. }
-            | Topic::DirectStop { .. } => Err(OpenError::NotForUs(topic)),
+            | Topic::DirectStop { .. }
+            | Topic::UpdateWants { .. }
+            | Topic::UpdateChunk { .. }
+            | Topic::ModelPublishWants
+            | Topic::ModelChunk { .. }
+            | Topic::ModuleChunk { .. }
+            | Topic::SessionStart
+            | Topic::SessionCommand { .. }
+            | Topic::SessionStatus { .. } => Err(OpenError::NotForUs(topic)),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use protocol::ModelVersion;
+use protocol::{Digest, ModelVersion};
 
 use crate::{Found, FoundContent, Note, record::Stored};
 
@@ -19,7 +19,13 @@ pub(crate) struct Survey {
 }
 
 /// Holds files against records.
-pub(crate) fn survey(records: &BTreeMap<ModelVersion, Stored>, found: Vec<Found>) -> Survey {
+/// `incoming` is the version that was coming in pieces, and its digest: its file need not say which
+/// version it is.
+pub(crate) fn survey(
+    records: &BTreeMap<ModelVersion, Stored>,
+    incoming: Option<(ModelVersion, Digest)>,
+    found: Vec<Found>,
+) -> Survey {
     let mut survey = Survey::default();
     let found: BTreeMap<_, _> = found.into_iter().map(|f| (f.version, f.content)).collect();
     for (version, stored) in records {
@@ -41,7 +47,7 @@ pub(crate) fn survey(records: &BTreeMap<ModelVersion, Stored>, found: Vec<Found>
         if records.contains_key(&version) {
             continue;
         }
-        match content.and_then(|content| intact(version, content)) {
+        match content.and_then(|content| intact(version, incoming, content)) {
             Ok(stored) if version == next => {
                 survey.adopted.push((version, stored));
                 survey.notes.push(Note::Adopted { version });
@@ -65,11 +71,18 @@ impl Survey {
     }
 }
 
-fn intact(version: ModelVersion, content: FoundContent) -> Result<Stored, String> {
+fn intact(
+    version: ModelVersion,
+    incoming: Option<(ModelVersion, Digest)>,
+    content: FoundContent,
+) -> Result<Stored, String> {
+    if incoming == Some((version, content.digest)) {
+        return Ok(Stored { digest: content.digest, len: content.len, form: content.form });
+    }
     let claims = content.claims;
     let claimed = claims.unwrap_or_else(|| Err("was not looked into".to_owned()))?;
     if claimed != version {
         return Err(format!("holds version {claimed}"));
     }
-    Ok(Stored { digest: content.digest, len: content.len })
+    Ok(Stored { digest: content.digest, len: content.len, form: content.form })
 }

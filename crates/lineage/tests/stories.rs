@@ -9,11 +9,12 @@ use lineage::{
     Effect, Found, FoundContent, Lineage, News, Note, Offer, Refusal, Report, Rules, TABLES,
 };
 use protocol::{
-    Digest, Entry, Envelope, Input, Machine as _, ModelVersion, Output, Timestamp, Topic,
+    Digest, Entry, Envelope, Form, Input, Machine as _, ModelVersion, Output, Tensor, Timestamp,
+    Topic,
     message::{Model, ModelLatest},
 };
 
-const RULES: Rules = Rules { model_len_max: 1000 };
+const RULES: Rules = Rules { model_len_max: 1000, message_len_max: 1000, shown_max: 1 };
 
 type Outputs = Vec<Output<Effect>>;
 
@@ -125,7 +126,10 @@ impl Story {
                         Offer::read(bytes.clone()).map(|o| o.version()).map_err(|e| e.to_string())
                     });
                     let (digest, len) = (Digest::of(bytes), bytes.len() as u64);
-                    Found { version: *version, content: Ok(FoundContent { digest, len, claims }) }
+                    Found {
+                        version: *version,
+                        content: Ok(FoundContent { digest, len, form: Form::of(bytes), claims }),
+                    }
                 });
                 Some(Report::Scanned(found.collect()))
             }
@@ -150,6 +154,7 @@ impl Story {
                 self.notes.push(note);
                 None
             }
+            other => panic!("nothing is in pieces here: {other:?}"),
         }
     }
 
@@ -178,7 +183,7 @@ impl Story {
     fn is_sound(&self) {
         for (topic, payload) in &self.retained {
             let Topic::Model { version } = topic else { continue };
-            let model: Model = serde_json::from_slice(payload).unwrap();
+            let model = Model::read(payload).unwrap();
             assert_eq!(model.version, *version);
         }
     }
@@ -416,4 +421,33 @@ fn what_is_offered_while_the_files_are_read_is_not_lost() {
     story.passes(Duration::from_secs(2));
     story.hears(offered(1, 1.0));
     assert_eq!(story.latest().unwrap().version.0, 1);
+}
+
+#[test]
+fn a_model_is_published_in_the_form_it_came_in() {
+    let binary = |version: u64, value: f32| {
+        let w = Tensor::from_f32(vec![1], &[value]).unwrap();
+        let tensors = [("w".to_owned(), w)].into_iter().collect();
+        Model { version: ModelVersion(version), tensors, form: Form::Safetensors }.write()
+    };
+    let publish = |payload| Envelope { topic: Topic::ModelPublish, payload };
+    let mut story = Story::with(0);
+    let hear = |story: &mut Story, payload: Bytes| {
+        story.tell(Input::News(News::try_from(publish(payload)).unwrap()));
+    };
+    hear(&mut story, binary(1, 0.5));
+    assert_eq!(story.retained[&Topic::Model { version: ModelVersion(1) }], binary(1, 0.5));
+    assert_eq!(story.latest().unwrap().format, "safetensors");
+    hear(&mut story, binary(1, 0.25));
+    assert_eq!(story.refusals(), [Refusal::Conflict]);
+    story.restarts();
+    story.tell(Input::Connected { resumed: false });
+    let latest = story.latest().unwrap();
+    assert_eq!((latest.version, latest.format.as_str()), (ModelVersion(1), "safetensors"));
+    hear(&mut story, payload(2, 1.5));
+    assert_eq!(story.latest().unwrap().format, "json");
+    for bad in [&binary(3, 0.5)[..20], &binary(3, f32::NAN), b"\0\0\0\0\0\0\0\0"] {
+        assert!(News::try_from(publish(Bytes::copy_from_slice(bad))).is_err());
+    }
+    story.is_sound();
 }

@@ -13,6 +13,21 @@ use sha2::{Digest as _, Sha256};
 #[serde(try_from = "String", into = "String")]
 pub struct Digest([u8; 32]);
 
+/// A digest in the making.
+#[derive(Clone, Debug)]
+pub struct DigestBuilder(Sha256);
+
+impl DigestBuilder {
+    /// The next bytes, cut in whatever way.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    pub fn finish(self) -> Digest {
+        Digest(self.0.finalize().into())
+    }
+}
+
 /// A text that is not 64 hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a SHA-256 digest (64 hexadecimal digits)")]
@@ -32,6 +47,20 @@ impl Digest {
             hasher.update(part);
         }
         Self(hasher.finalize().into())
+    }
+
+    /// Makes a digest of bytes as they come by.
+    pub fn builder() -> DigestBuilder {
+        DigestBuilder(Sha256::new())
+    }
+
+    /// A digest that was made elsewhere.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
     }
 }
 
@@ -59,7 +88,8 @@ impl FromStr for Digest {
     fn from_str(text: &str) -> Result<Self, DigestError> {
         let bad = || DigestError(text.chars().take(80).collect());
         let bytes = text.as_bytes();
-        if bytes.len() != 64 {
+        // Not left to the number parser, which takes a sign.
+        if bytes.len() != 64 || !bytes.iter().all(u8::is_ascii_hexdigit) {
             return Err(bad());
         }
         let mut out = [0; 32];

@@ -66,6 +66,8 @@ macro_rules! id {
 id! {
     /// One round of training.
     RoundId;
+    /// One training session: many rounds.
+    SessionId;
     /// One edge agent.
     PropletId;
     /// One unit of work; the manager makes them as UUIDs.

@@ -12,17 +12,19 @@ mod time;
 mod uri;
 
 pub mod ledger;
+pub mod manifest;
 pub mod message;
 pub mod tensor;
 pub mod topic;
 
-pub use digest::Digest;
+pub use digest::{Digest, DigestBuilder};
 pub use entry::{Entry, EntryError};
 pub use envelope::{Envelope, Letter, OpenError};
-pub use id::{ChannelId, DomainId, IdError, ModelVersion, PropletId, RoundId, TaskId};
+pub use id::{ChannelId, DomainId, IdError, ModelVersion, PropletId, RoundId, SessionId, TaskId};
 pub use machine::{Input, Machine, Output};
+pub use manifest::{Manifest, ManifestBuilder};
 pub use reason::{AbsentReason, FailReason, Rejection};
-pub use tensor::{Schema, Tensor, Tensors};
+pub use tensor::{DType, Form, Schema, Slot, Tensor, Tensors};
 pub use time::{Timestamp, TimestampError};
 pub use topic::{Filter, Namespace, Topic, TopicError};
 pub use uri::{ModelUri, ModelUriError};

@@ -4,18 +4,28 @@ mod forward;
 mod model;
 mod proplet;
 mod round;
+mod session;
 mod start;
 mod task;
+mod transfer;
 mod update;
 mod verdict;
 
 pub use forward::{FORWARD_TAIL_LEN_MAX, Forwarded, Origin, forward};
-pub use model::{Model, ModelLatest};
+pub use model::{Model, ModelError, ModelLatest};
 pub use proplet::{
     AliveStatus, HeldTask, PropletAlive, PropletCreate, PropletMetrics, TaskMetrics,
 };
-pub use round::{RoundAbsent, RoundComplete, RoundFailed, RoundOpened};
-pub use start::{Hyperparams, PARTICIPANTS_MAX, RoundStart, TIMEOUT_S_MAX};
+pub use round::{Contribution, RoundAbsent, RoundComplete, RoundFailed, RoundOpened};
+pub use session::{
+    Best, Better, Command, Patience, SESSION_ROUNDS_MAX, SESSION_START_LEN_MAX, SelectionSpec,
+    SessionCommand, SessionStart, SessionState, SessionStatus, Target,
+};
+pub use start::{Hyperparams, PARTICIPANTS_MAX, RoundStart, StrategySpec, TIMEOUT_S_MAX};
 pub use task::{FailureCode, TaskResults, TaskStart, TaskState, TaskStop};
-pub use update::{METRICS_MAX, Update, UpdateError, read_update};
+pub use transfer::{
+    ModelBlob, ModelPublishWants, ModelWants, UpdateOffer, UpdateWants, WANTS_MAX, Wants,
+    WantsError, is_blob_form, read_update_offer,
+};
+pub use update::{METRICS_MAX, Update, UpdateAsked, UpdateError, read_update, read_update_address};
 pub use verdict::{UpdateAck, Verdict};

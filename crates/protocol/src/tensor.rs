@@ -1,16 +1,28 @@
-//! Named tensors as JSON has them: numbers, or nested arrays of numbers.
+//! Named tensors: typed numbers and their shapes, as JSON and as safetensors.
 //!
-//! Read straight into flat vectors, with limits, so that a hostile payload costs no more memory
-//! than an honest one of its size. Numbers survive the round trip to the last bit.
+//! A tensor's numbers are bytes, little-endian and row-major, and stay where they came in: a slice
+//! of the message or the file. What is read is limited, so that a hostile payload costs no more
+//! memory than an honest one of its size. Numbers survive every round trip to the last bit.
 
+mod dtype;
+mod form;
+mod named;
+mod number;
 mod read;
+mod scale;
+mod schema;
 mod write;
 
-use std::collections::BTreeMap;
+pub mod safetensors;
 
-use serde::{Deserialize, Serialize};
+use bytes::Bytes;
 
+pub use dtype::{DType, DTypeError};
+pub use form::Form;
+pub use named::Tensors;
 pub(crate) use read::insert;
+pub use scale::SUFFIX as SCALE_SUFFIX;
+pub use schema::{Schema, Slot};
 
 /// Deepest nesting of arrays.
 pub const RANK_MAX: usize = 16;
@@ -19,24 +31,14 @@ pub const TENSORS_MAX: usize = 4096;
 /// Longest name, in bytes.
 pub const NAME_LEN_MAX: usize = 256;
 
-/// One tensor: row-major values and their shape; a scalar has an empty shape.
+/// One tensor; a scalar has an empty shape. Cloning shares its bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
-    shape: Vec<usize>,
-    values: Vec<f64>,
+    slot: Slot,
+    data: Bytes,
 }
 
-/// Tensors by name.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[serde(transparent)]
-pub struct Tensors(BTreeMap<String, Tensor>);
-
-/// Names and shapes, without the numbers: what an update must share with its base model.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Schema(BTreeMap<String, Vec<usize>>);
-
-/// Values that do not fill a shape.
+/// Numbers that do not fill a shape.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{found} values do not fill the shape {shape:?}")]
 pub struct ShapeError {
@@ -45,111 +47,82 @@ pub struct ShapeError {
 }
 
 impl Tensor {
-    /// A tensor of `shape` from row-major `values`.
+    /// A tensor of `F64`, of `shape`, from row-major `values`.
     pub fn new(shape: Vec<usize>, values: Vec<f64>) -> Result<Self, ShapeError> {
-        let expected = shape.iter().try_fold(1_usize, |n, dim| n.checked_mul(*dim));
-        if expected != Some(values.len()) || shape.len() > RANK_MAX {
-            return Err(ShapeError { shape, found: values.len() });
-        }
-        Ok(Self { shape, values })
+        Self::rounded(Slot { dtype: DType::F64, shape }, &values)
     }
 
-    /// A single number.
+    /// A tensor of `F32`, of `shape`, from row-major `values`.
+    pub fn from_f32(shape: Vec<usize>, values: &[f32]) -> Result<Self, ShapeError> {
+        let data = values.iter().copied().flat_map(f32::to_le_bytes).collect();
+        Self::typed(Slot { dtype: DType::F32, shape }, data)
+    }
+
+    /// A tensor of this type and shape: each of `values` is rounded once.
+    pub fn rounded(slot: Slot, values: &[f64]) -> Result<Self, ShapeError> {
+        let data = number::narrow(slot.dtype, values);
+        Self::typed(slot, data)
+    }
+
+    /// A tensor of this type and shape from its bytes, little-endian and row-major.
+    pub fn typed(slot: Slot, data: Bytes) -> Result<Self, ShapeError> {
+        if slot.checked_byte_len() != Some(data.len()) || slot.shape.len() > RANK_MAX {
+            return Err(ShapeError { found: data.len() / slot.dtype.size(), shape: slot.shape });
+        }
+        Ok(Self { slot, data })
+    }
+
+    /// A single number, of `F64`.
     pub fn scalar(value: f64) -> Self {
-        Self { shape: vec![], values: vec![value] }
+        let slot = Slot { dtype: DType::F64, shape: vec![] };
+        Self { slot, data: number::narrow(DType::F64, &[value]) }
+    }
+
+    /// Type and shape.
+    pub const fn slot(&self) -> &Slot {
+        &self.slot
+    }
+
+    /// The type of its numbers.
+    pub const fn dtype(&self) -> DType {
+        self.slot.dtype
     }
 
     /// Extent of each dimension, outermost first.
     pub fn shape(&self) -> &[usize] {
-        &self.shape
+        &self.slot.shape
     }
 
-    /// The values, row-major.
-    pub fn values(&self) -> &[f64] {
-        &self.values
-    }
-}
-
-impl Tensors {
-    /// Names and shapes.
-    pub fn schema(&self) -> Schema {
-        Schema(self.0.iter().map(|(name, t)| (name.clone(), t.shape.clone())).collect())
+    /// The numbers as bytes, little-endian and row-major.
+    pub const fn data(&self) -> &Bytes {
+        &self.data
     }
 
-    /// The name of the first tensor that holds a number which is not finite.
-    pub fn not_finite(&self) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|(_, tensor)| !tensor.values.iter().all(|value| value.is_finite()))
-            .map(|(name, _)| name.as_str())
-    }
-
-    /// The tensor called `name`.
-    pub fn get(&self, name: &str) -> Option<&Tensor> {
-        self.0.get(name)
-    }
-
-    /// Tensors in the order of their names.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.0.iter().map(|(name, tensor)| (name.as_str(), tensor))
-    }
-
-    /// How many tensors there are.
+    /// How many numbers there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.data.len() / self.dtype().size()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.data.is_empty()
     }
 
-    /// All values one after the other, tensors in the order of their names.
-    pub fn flatten(&self) -> Vec<f64> {
-        self.0.values().flat_map(|tensor| tensor.values.iter().copied()).collect()
+    /// The numbers, exactly; of `I8` without their scale.
+    pub fn to_f64(&self) -> Vec<f64> {
+        let mut values = Vec::with_capacity(self.len());
+        number::widen(self.dtype(), &self.data, &mut values);
+        values
     }
 
-    /// The inverse of [`Tensors::flatten`].
-    pub fn unflatten(schema: &Schema, values: &[f64]) -> Result<Self, ShapeError> {
-        let error = || ShapeError { shape: vec![schema.parameters()], found: values.len() };
-        if schema.parameters() != values.len() {
-            return Err(error());
-        }
-        let mut rest = values;
-        let mut tensors = BTreeMap::new();
-        for (name, shape) in &schema.0 {
-            let (own, after) = rest.split_at(shape.iter().product());
-            tensors.insert(name.clone(), Tensor::new(shape.clone(), own.to_vec())?);
-            rest = after;
-        }
-        Ok(Self(tensors))
+    /// The numbers as `f32`: exactly, but for `F64`, which is rounded.
+    pub fn to_f32(&self) -> Vec<f32> {
+        number::to_f32(self.dtype(), &self.data)
     }
 }
 
-impl FromIterator<(String, Tensor)> for Tensors {
-    fn from_iter<I: IntoIterator<Item = (String, Tensor)>>(iter: I) -> Self {
-        Self(iter.into_iter().collect())
-    }
-}
-
-impl Schema {
-    /// How many numbers a model of this schema has.
-    pub fn parameters(&self) -> usize {
-        self.0.values().map(|shape| shape.iter().product::<usize>()).sum()
-    }
-
-    /// What is different in `found`, in words; `None` if nothing is.
-    pub fn difference(&self, found: &Self) -> Option<String> {
-        for (name, shape) in &self.0 {
-            match found.0.get(name) {
-                None => return Some(format!("tensor {name:?} is missing")),
-                Some(other) if other != shape => {
-                    return Some(format!("tensor {name:?} has shape {other:?}, not {shape:?}"));
-                }
-                Some(_) => {}
-            }
-        }
-        let extra = found.0.keys().find(|name| !self.0.contains_key(*name))?;
-        Some(format!("tensor {extra:?} is not in the base model"))
+impl ShapeError {
+    fn of_schema(schema: &Schema, bytes: usize) -> Self {
+        Self { shape: vec![schema.byte_len()], found: bytes }
     }
 }

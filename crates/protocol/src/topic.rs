@@ -5,27 +5,45 @@
 
 mod filter;
 mod namespace;
+mod table;
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
 pub use filter::Filter;
 pub use namespace::Namespace;
+pub use table::{TOPICS, TopicRow};
 
-use crate::{IdError, ModelVersion, PropletId, RoundId};
+use crate::{Digest, IdError, ModelVersion, PropletId, RoundId, SessionId, manifest::CHUNKS_MAX};
 
 /// The address of a message, without prefix, domain and channel.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Topic {
     RoundStart,
-    RoundOpened { round: RoundId },
-    RoundUpdate { round: RoundId, proplet: PropletId },
-    RoundAck { round: RoundId, proplet: PropletId },
-    RoundAbsent { round: RoundId },
-    RoundComplete { round: RoundId },
-    RoundFailed { round: RoundId },
+    RoundOpened {
+        round: RoundId,
+    },
+    RoundUpdate {
+        round: RoundId,
+        proplet: PropletId,
+    },
+    RoundAck {
+        round: RoundId,
+        proplet: PropletId,
+    },
+    RoundAbsent {
+        round: RoundId,
+    },
+    RoundComplete {
+        round: RoundId,
+    },
+    RoundFailed {
+        round: RoundId,
+    },
     ForwardedUpdate,
     ModelPublish,
-    Model { version: ModelVersion },
+    Model {
+        version: ModelVersion,
+    },
     ModelLatest,
     PropletCreate,
     PropletAlive,
@@ -34,8 +52,46 @@ pub enum Topic {
     TaskResults,
     TaskStart,
     TaskStop,
-    DirectStart { proplet: PropletId },
-    DirectStop { proplet: PropletId },
+    DirectStart {
+        proplet: PropletId,
+    },
+    DirectStop {
+        proplet: PropletId,
+    },
+    /// Which pieces of an update the coordinator lacks.
+    UpdateWants {
+        round: RoundId,
+        proplet: PropletId,
+    },
+    UpdateChunk {
+        round: RoundId,
+        proplet: PropletId,
+        index: u32,
+    },
+    /// Which pieces of a new model the model server lacks.
+    ModelPublishWants,
+    ModelPublishChunk {
+        version: ModelVersion,
+        index: u32,
+    },
+    /// Somebody lacks the pieces of a model that is no longer shown.
+    ModelWants,
+    ModelChunk {
+        version: ModelVersion,
+        index: u32,
+    },
+    /// A piece of a task's module, named by the digest of the whole.
+    ModuleChunk {
+        sha256: Digest,
+        index: u32,
+    },
+    SessionStart,
+    SessionCommand {
+        session: SessionId,
+    },
+    SessionStatus {
+        session: SessionId,
+    },
 }
 
 /// A text that is not one of the platform's topics.
@@ -47,51 +103,11 @@ pub enum TopicError {
     Id(#[from] IdError),
     #[error("{0:?} is not a model version")]
     Version(String),
+    #[error("{0:?} is not the digest of a module")]
+    Digest(String),
+    #[error("{0:?} is not the number of a chunk; it takes 0 to {max}", max = CHUNKS_MAX - 1)]
+    Chunk(String),
 }
-
-/// One line of the topic table.
-#[derive(Clone, Copy, Debug)]
-pub struct TopicRow {
-    /// `{B}` and `{...}` stand for what varies.
-    pub pattern: &'static str,
-    pub writer: &'static str,
-    pub readers: &'static str,
-    pub retained: bool,
-    pub payload: &'static str,
-}
-
-macro_rules! table {
-    ($($pattern:literal $writer:literal $readers:literal $retained:literal $payload:literal;)*) => {
-        &[$(TopicRow {
-            pattern: $pattern, writer: $writer, readers: $readers, retained: $retained,
-            payload: $payload,
-        },)*]
-    };
-}
-
-/// The topic table: pattern, writer, readers, retained, payload. Everything is QoS 1.
-pub const TOPICS: &[TopicRow] = table! {
-    "fl/rounds/start" "operator or coordinator" "manager, coordinator" false "RoundStart";
-    "fl/rounds/{round_id}/opened" "coordinator" "anyone" false "RoundOpened";
-    "fl/rounds/{round_id}/updates/{proplet_id}" "that proplet" "manager" false "Update";
-    "fl/rounds/{round_id}/acks/{proplet_id}" "coordinator" "that proplet" false "UpdateAck";
-    "fl/rounds/{round_id}/absent" "manager" "coordinator, anyone" false "RoundAbsent";
-    "fl/rounds/{round_id}/complete" "coordinator" "anyone" false "RoundComplete";
-    "fl/rounds/{round_id}/failed" "coordinator" "anyone" false "RoundFailed";
-    "fml/updates" "manager" "coordinator" false "Update, with `forwarded_at`";
-    "fl/models/publish" "coordinator" "model server" false "Model";
-    "fl/models/global_model_v{N}" "model server" "anyone" true "Model";
-    "fl/models/latest" "model server" "anyone" true "ModelLatest";
-    "{B}/control/proplet/create" "proplet" "manager" false "PropletCreate";
-    "{B}/control/proplet/alive" "proplet (also its last will)" "manager" false "PropletAlive";
-    "{B}/control/proplet/metrics" "proplet" "manager" false "PropletMetrics";
-    "{B}/control/proplet/task_metrics" "proplet" "manager" false "TaskMetrics";
-    "{B}/control/proplet/results" "proplet" "manager" false "TaskResults";
-    "{B}/control/manager/start" "manager" "every proplet of the channel" false "TaskStart";
-    "{B}/control/manager/stop" "manager" "every proplet of the channel" false "TaskStop";
-    "{B}/control/manager/{proplet_id}/start" "manager" "that proplet" false "TaskStart";
-    "{B}/control/manager/{proplet_id}/stop" "manager" "that proplet" false "TaskStop";
-};
 
 /// The address of a model whose version is written as `version`.
 pub(crate) fn model_topic(version: &str) -> String {
@@ -101,7 +117,25 @@ pub(crate) fn model_topic(version: &str) -> String {
 impl Topic {
     /// Whether the broker keeps the last message for late subscribers.
     pub const fn is_retained(&self) -> bool {
-        matches!(self, Self::Model { .. } | Self::ModelLatest)
+        matches!(
+            self,
+            Self::Model { .. }
+                | Self::ModelLatest
+                | Self::ModelChunk { .. }
+                | Self::ModuleChunk { .. }
+                | Self::SessionStatus { .. }
+        )
+    }
+
+    /// Whether the payload is a piece of a blob.
+    pub const fn is_chunk(&self) -> bool {
+        matches!(
+            self,
+            Self::UpdateChunk { .. }
+                | Self::ModelPublishChunk { .. }
+                | Self::ModelChunk { .. }
+                | Self::ModuleChunk { .. }
+        )
     }
 
     /// The part below `{B}/control`, for topics that live there.
@@ -116,6 +150,9 @@ impl Topic {
             Self::TaskStop => Cow::Borrowed("manager/stop"),
             Self::DirectStart { proplet } => Cow::Owned(format!("manager/{proplet}/start")),
             Self::DirectStop { proplet } => Cow::Owned(format!("manager/{proplet}/stop")),
+            Self::ModuleChunk { sha256, index } => {
+                Cow::Owned(format!("manager/modules/{sha256}/chunks/{index}"))
+            }
             Self::RoundStart
             | Self::RoundOpened { .. }
             | Self::RoundUpdate { .. }
@@ -126,7 +163,16 @@ impl Topic {
             | Self::ForwardedUpdate
             | Self::ModelPublish
             | Self::Model { .. }
-            | Self::ModelLatest => return None,
+            | Self::ModelLatest
+            | Self::UpdateWants { .. }
+            | Self::UpdateChunk { .. }
+            | Self::ModelPublishWants
+            | Self::ModelPublishChunk { .. }
+            | Self::ModelWants
+            | Self::ModelChunk { .. }
+            | Self::SessionStart
+            | Self::SessionCommand { .. }
+            | Self::SessionStatus { .. } => return None,
         };
         Some(text)
     }
@@ -146,12 +192,20 @@ impl Topic {
             ["manager", proplet, "stop"] => {
                 return Some(id(proplet).map(|proplet| Self::DirectStop { proplet }));
             }
+            ["manager", "modules", sha256, "chunks", index] => {
+                let topic = digest(sha256)
+                    .and_then(|sha256| Ok(Self::ModuleChunk { sha256, index: chunk(index)? }));
+                return Some(topic);
+            }
             _ => return None,
         };
         Some(Ok(topic))
     }
 
     fn from_fl(levels: &[&str]) -> Option<Result<Self, TopicError>> {
+        if let [rest @ .., "chunks", index] = levels {
+            return Self::from_chunk(rest, index);
+        }
         let topic = match levels {
             ["fl", "rounds", "start"] => Ok(Self::RoundStart),
             ["fl", "rounds", round, "opened"] => id(round).map(|round| Self::RoundOpened { round }),
@@ -166,10 +220,39 @@ impl Topic {
             ["fl", "rounds", round, "acks", proplet] => {
                 id(round).and_then(|round| Ok(Self::RoundAck { round, proplet: id(proplet)? }))
             }
+            ["fl", "rounds", round, "wants", proplet] => {
+                id(round).and_then(|round| Ok(Self::UpdateWants { round, proplet: id(proplet)? }))
+            }
+            ["fl", "sessions", "start"] => Ok(Self::SessionStart),
+            ["fl", "sessions", session, "command"] => {
+                id(session).map(|session| Self::SessionCommand { session })
+            }
+            ["fl", "sessions", session, "status"] => {
+                id(session).map(|session| Self::SessionStatus { session })
+            }
             ["fml", "updates"] => Ok(Self::ForwardedUpdate),
             ["fl", "models", "publish"] => Ok(Self::ModelPublish),
+            ["fl", "models", "publish", "wants"] => Ok(Self::ModelPublishWants),
             ["fl", "models", "latest"] => Ok(Self::ModelLatest),
-            ["fl", "models", name] => version(name).map(|version| Self::Model { version }),
+            ["fl", "models", "wants"] => Ok(Self::ModelWants),
+            ["fl", "models", name] => {
+                version("global_model_v", name).map(|version| Self::Model { version })
+            }
+            _ => return None,
+        };
+        Some(topic)
+    }
+
+    /// A piece of what stands on the topic of the levels before `chunks`.
+    fn from_chunk(of: &[&str], index: &str) -> Option<Result<Self, TopicError>> {
+        let topic = match of {
+            ["fl", "rounds", round, "updates", proplet] => id(round).and_then(|round| {
+                Ok(Self::UpdateChunk { round, proplet: id(proplet)?, index: chunk(index)? })
+            }),
+            ["fl", "models", "publish", name] => version("v", name)
+                .and_then(|version| Ok(Self::ModelPublishChunk { version, index: chunk(index)? })),
+            ["fl", "models", name] => version("global_model_v", name)
+                .and_then(|version| Ok(Self::ModelChunk { version, index: chunk(index)? })),
             _ => return None,
         };
         Some(topic)
@@ -196,6 +279,21 @@ impl fmt::Display for Topic {
             Self::ModelPublish => write!(f, "fl/models/publish"),
             Self::Model { version } => f.write_str(&model_topic(&version.to_string())),
             Self::ModelLatest => write!(f, "fl/models/latest"),
+            Self::UpdateWants { round, proplet } => write!(f, "fl/rounds/{round}/wants/{proplet}"),
+            Self::UpdateChunk { round, proplet, index } => {
+                write!(f, "fl/rounds/{round}/updates/{proplet}/chunks/{index}")
+            }
+            Self::ModelPublishWants => write!(f, "fl/models/publish/wants"),
+            Self::ModelPublishChunk { version, index } => {
+                write!(f, "fl/models/publish/v{version}/chunks/{index}")
+            }
+            Self::ModelWants => write!(f, "fl/models/wants"),
+            Self::ModelChunk { version, index } => {
+                write!(f, "{}/chunks/{index}", model_topic(&version.to_string()))
+            }
+            Self::SessionStart => write!(f, "fl/sessions/start"),
+            Self::SessionCommand { session } => write!(f, "fl/sessions/{session}/command"),
+            Self::SessionStatus { session } => write!(f, "fl/sessions/{session}/status"),
             Self::PropletCreate
             | Self::PropletAlive
             | Self::PropletMetrics
@@ -204,7 +302,8 @@ impl fmt::Display for Topic {
             | Self::TaskStart
             | Self::TaskStop
             | Self::DirectStart { .. }
-            | Self::DirectStop { .. } => unreachable!("control topics were rendered above"),
+            | Self::DirectStop { .. }
+            | Self::ModuleChunk { .. } => unreachable!("control topics were rendered above"),
         }
     }
 }
@@ -231,10 +330,27 @@ fn id<T: FromStr<Err = IdError>>(level: &str) -> Result<T, TopicError> {
 }
 
 /// Only the canonical spelling: no sign, no leading zero, so that one version has one address.
-fn version(level: &str) -> Result<ModelVersion, TopicError> {
+fn version(prefix: &str, level: &str) -> Result<ModelVersion, TopicError> {
     level
-        .strip_prefix("global_model_v")
+        .strip_prefix(prefix)
         .and_then(|digits| digits.parse::<u64>().ok().filter(|n| n.to_string() == digits))
         .map(ModelVersion)
         .ok_or_else(|| TopicError::Version(level.chars().take(200).collect()))
+}
+
+/// As with versions, one spelling a digest.
+fn digest(level: &str) -> Result<Digest, TopicError> {
+    level
+        .parse::<Digest>()
+        .ok()
+        .filter(|digest| digest.to_string() == level)
+        .ok_or_else(|| TopicError::Digest(level.chars().take(200).collect()))
+}
+
+fn chunk(level: &str) -> Result<u32, TopicError> {
+    level
+        .parse::<u32>()
+        .ok()
+        .filter(|n| n.to_string() == level && *n < CHUNKS_MAX)
+        .ok_or_else(|| TopicError::Chunk(level.chars().take(200).collect()))
 }

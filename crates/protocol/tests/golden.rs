@@ -3,16 +3,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
-use std::{fmt::Write as _, fs, path::PathBuf};
+use std::{collections::BTreeMap, fmt::Write as _, fs, path::PathBuf};
 
 use protocol::{
-    AbsentReason, Digest, Envelope, FailReason, Letter, ModelUri, ModelVersion, Rejection, Tensor,
-    Tensors, Timestamp, Topic,
+    AbsentReason, Digest, Envelope, FailReason, Form, Letter, Manifest, ModelUri, ModelVersion,
+    Rejection, Tensor, Tensors, Timestamp, Topic,
+    manifest::Format,
     message::{
-        AliveStatus, FailureCode, HeldTask, Hyperparams, Model, ModelLatest, Origin, PropletAlive,
-        PropletCreate, PropletMetrics, RoundAbsent, RoundComplete, RoundFailed, RoundOpened,
-        RoundStart, TaskMetrics, TaskResults, TaskStart, TaskState, TaskStop, Update, UpdateAck,
-        Verdict, forward,
+        AliveStatus, Best, Command, FailureCode, HeldTask, Hyperparams, Model, ModelBlob,
+        ModelLatest, ModelPublishWants, ModelWants, Origin, PropletAlive, PropletCreate,
+        PropletMetrics, RoundAbsent, RoundComplete, RoundFailed, RoundOpened, RoundStart,
+        SessionCommand, SessionStart, SessionState, SessionStatus, TaskMetrics, TaskResults,
+        TaskStart, TaskState, TaskStop, Update, UpdateAck, UpdateOffer, UpdateWants, Verdict,
+        Wants, forward,
     },
     topic::TOPICS,
 };
@@ -70,11 +73,16 @@ fn letters() -> Vec<(&'static str, Envelope)> {
         ("round_start", start().seal()),
         ("round_opened", opened().seal()),
         ("update", update().seal()),
+        ("update_offer", update_offer().seal()),
         ("forwarded", forwarded()),
+        ("update_wants", update_wants().seal()),
         ("update_ack", ack(Verdict::Accepted).seal()),
         ("update_ack_rejected", ack(Verdict::Rejected(Rejection::NotFinite)).seal()),
         ("round_absent", absent().seal()),
         ("model", model().seal()),
+        ("model_blob", model_blob().seal()),
+        ("model_publish_wants", model_publish_wants().seal()),
+        ("model_wants", ModelWants { version: ModelVersion(1) }.seal()),
         ("model_latest", latest().seal()),
         ("round_complete", complete().seal()),
         ("round_failed", failed().seal()),
@@ -82,9 +90,13 @@ fn letters() -> Vec<(&'static str, Envelope)> {
         ("proplet_alive", alive().seal()),
         ("proplet_metrics", metrics().seal()),
         ("task_start", task_start().seal()),
+        ("task_start_blob", task_start_blob().seal()),
         ("task_stop", task_stop().seal()),
         ("task_results", results().seal()),
         ("task_metrics", task_metrics().seal()),
+        ("session_start", session_start().seal()),
+        ("session_command", session_command()),
+        ("session_status", session_status().seal()),
     ]
 }
 
@@ -99,6 +111,9 @@ fn start() -> RoundStart {
         k_of_n: 3,
         timeout_s: 30,
         min_updates: None,
+        strategy: None,
+        session: None,
+        encoding: None,
     }
 }
 
@@ -120,7 +135,39 @@ fn update() -> Update {
         num_samples: 512,
         metrics: [("loss".to_owned(), 0.73)].into(),
         update: tensors([0.12, -0.05, 1.01], 0.33),
+        form: Form::Json,
     }
+}
+
+fn update_offer() -> UpdateOffer {
+    let Update { round_id, proplet_id, base_model_uri, num_samples, metrics, .. } = update();
+    let blob = blob(Format::safetensors());
+    UpdateOffer { round_id, proplet_id, base_model_uri, num_samples, metrics, blob }
+}
+
+fn update_wants() -> UpdateWants {
+    let Update { round_id, proplet_id, .. } = update();
+    UpdateWants { round_id, proplet_id, wants: wants() }
+}
+
+fn model_blob() -> ModelBlob {
+    ModelBlob { version: ModelVersion(1), blob: blob(Format::safetensors()) }
+}
+
+fn model_publish_wants() -> ModelPublishWants {
+    ModelPublishWants { version: ModelVersion(1), wants: wants() }
+}
+
+fn wants() -> Wants {
+    Wants { sha256: blob(Format::safetensors()).sha256(), indexes: [0, 1].into() }
+}
+
+fn blob(format: Format) -> Manifest {
+    Manifest::of(&[7; 1500], 1024, format).unwrap()
+}
+
+fn task_start_blob() -> TaskStart {
+    TaskStart { file: None, file_blob: Some(blob(Format::wasm())), ..task_start() }
 }
 
 fn forwarded() -> Envelope {
@@ -149,7 +196,7 @@ fn absent() -> RoundAbsent {
 }
 
 fn model() -> Model {
-    Model { version: ModelVersion(1), tensors: tensors([0.08, -0.02, 0.95], 0.25) }
+    Model::new(ModelVersion(1), tensors([0.08, -0.02, 0.95], 0.25))
 }
 
 fn latest() -> ModelLatest {
@@ -174,6 +221,7 @@ fn complete() -> RoundComplete {
         duration_ms: 45_000,
         participants: ["proplet-1", "proplet-2", "proplet-3"].map(|id| id.parse().unwrap()).into(),
         metrics: [("loss".to_owned(), 0.73)].into(),
+        contributions: BTreeMap::new(),
         rejected: [(Rejection::NotFinite, 1)].into(),
     }
 }
@@ -228,6 +276,7 @@ fn task_start() -> TaskStart {
         name: "fl-round-r-1768464194-proplet-1".to_owned(),
         image_url: None,
         file: Some("AGFzbQEAAAA=".to_owned()),
+        file_blob: None,
         inputs: vec![],
         cli_args: vec![],
         env: [("ROUND_ID", "r-1768464194"), ("PROPLET_ID", "proplet-1")]
@@ -273,6 +322,44 @@ fn task_metrics() -> TaskMetrics {
         module: "disk".to_owned(),
         compile_ms: 0.25,
         start_us: 11.5,
+    }
+}
+
+fn session_start() -> SessionStart {
+    let start = json!({
+        "session_id": "s-1", "rounds": 50, "hyperparams": {"epochs": 5, "lr": 0.1},
+        "selection": {"method": "random", "count": 20, "over": 1.3, "tags": ["north"]},
+        "target": {"metric": "accuracy", "op": ">=", "value": 0.95},
+        "patience": {"metric": "accuracy", "op": ">=", "rounds": 10, "min_delta": 0.001},
+        "strategy": {"name": "trimmed_mean", "params": {}}, "timeout_s": 60, "seed": 7,
+    });
+    serde_json::from_value(start).unwrap()
+}
+
+fn session_command() -> Envelope {
+    let topic = Topic::SessionCommand { session: "s-1".parse().unwrap() };
+    let payload = serde_json::to_vec(&SessionCommand { command: Command::Stop }).unwrap();
+    Envelope { topic, payload: payload.into() }
+}
+
+fn session_status() -> SessionStatus {
+    SessionStatus {
+        session_id: "s-1".parse().unwrap(),
+        state: SessionState::Running,
+        rounds_done: 12,
+        rounds: 50,
+        model_uri: Some(ModelUri(ModelVersion(12))),
+        metrics: BTreeMap::from([("accuracy".to_owned(), 0.91)]),
+        best: Some(Best {
+            metric: "accuracy".to_owned(),
+            value: 0.92,
+            model_version: ModelVersion(11),
+            round: 11,
+        }),
+        started_at: at(0),
+        updated_at: at(45),
+        detail: None,
+        refused: None,
     }
 }
 

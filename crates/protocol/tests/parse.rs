@@ -6,8 +6,9 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use protocol::Letter as _;
 use protocol::{
-    Filter, IdError, ModelUri, ModelVersion, Namespace, PropletId, Rejection, RoundId, Tensor,
-    Tensors, Timestamp, Topic,
+    Digest, Filter, IdError, ModelUri, ModelVersion, Namespace, PropletId, Rejection, RoundId,
+    Tensor, Tensors, Timestamp, Topic,
+    manifest::CHUNKS_MAX,
     message::{
         Forwarded, Model, Origin, RoundStart, TaskStart, TaskState, Update, UpdateAck, forward,
         read_update,
@@ -22,7 +23,7 @@ fn ids() -> impl Strategy<Value = String> {
 }
 
 fn topics() -> impl Strategy<Value = Topic> {
-    (0..20_usize, ids(), ids(), any::<u64>()).prop_map(|(which, round, proplet, version)| {
+    (0..27_usize, ids(), ids(), any::<u64>()).prop_map(|(which, round, proplet, version)| {
         let round: RoundId = round.parse().unwrap();
         let proplet: PropletId = proplet.parse().unwrap();
         all_topics(&round, &proplet, version).swap_remove(which)
@@ -31,6 +32,7 @@ fn topics() -> impl Strategy<Value = Topic> {
 
 fn all_topics(round: &RoundId, proplet: &PropletId, version: u64) -> Vec<Topic> {
     let (round, proplet) = (|| round.clone(), || proplet.clone());
+    let index = u32::try_from(version % u64::from(CHUNKS_MAX)).unwrap();
     vec![
         Topic::RoundStart,
         Topic::RoundOpened { round: round() },
@@ -52,6 +54,16 @@ fn all_topics(round: &RoundId, proplet: &PropletId, version: u64) -> Vec<Topic> 
         Topic::TaskStop,
         Topic::DirectStart { proplet: proplet() },
         Topic::DirectStop { proplet: proplet() },
+        Topic::UpdateWants { round: round(), proplet: proplet() },
+        Topic::UpdateChunk { round: round(), proplet: proplet(), index },
+        Topic::ModelPublishWants,
+        Topic::ModelPublishChunk { version: ModelVersion(version), index },
+        Topic::ModelWants,
+        Topic::ModelChunk { version: ModelVersion(version), index },
+        Topic::ModuleChunk { sha256: Digest::of(b"module"), index },
+        Topic::SessionStart,
+        Topic::SessionCommand { session: "s-1".parse().unwrap() },
+        Topic::SessionStatus { session: "s-1".parse().unwrap() },
     ]
 }
 
@@ -155,7 +167,11 @@ fn the_topic_table_has_a_row_for_every_topic_and_no_other() {
             .to_string()
             .replace("ROUND", "{round_id}")
             .replace("PROPLET", "{proplet_id}")
-            .replace("_v7", "_v{N}");
+            .replace("s-1", "{session_id}")
+            .replace("_v7", "_v{N}")
+            .replace("/v7/", "/v{N}/")
+            .replace(&Digest::of(b"module").to_string(), "{sha256}")
+            .replace("chunks/7", "chunks/{i}");
         let row = TOPICS.iter().find(|row| row.pattern == pattern);
         let row = row.unwrap_or_else(|| panic!("{pattern} is not in the table"));
         assert_eq!(row.retained, topic.is_retained(), "{pattern}");
@@ -366,6 +382,7 @@ fn update(values: Vec<f64>) -> Update {
         num_samples: 3,
         metrics: [].into(),
         update: tensors,
+        form: protocol::Form::Json,
     }
 }
 

@@ -2,10 +2,12 @@
 
 use bytes::Bytes;
 use protocol::{
-    PropletId, Rejection, RoundId,
-    message::{FORWARD_TAIL_LEN_MAX, Forwarded, Origin, Update, UpdateError, read_update},
+    Digest, ModelVersion, PropletId, Rejection, RoundId,
+    message::{
+        FORWARD_TAIL_LEN_MAX, Forwarded, Origin, Update, UpdateError, UpdateOffer, is_blob_form,
+        read_update_address, read_update_offer,
+    },
 };
-use serde::Deserialize;
 
 use crate::PAYLOAD_LEN_MAX;
 
@@ -15,7 +17,15 @@ pub(crate) enum Arrival {
     /// Not worth holding against any round.
     Refused(Refusal),
     /// An update, or something wrong with it that only matters if it would count otherwise.
-    Addressed { round: RoundId, proplet: PropletId, content: Result<Update, Objection> },
+    Addressed { round: RoundId, proplet: PropletId, content: Result<Content, Objection> },
+}
+
+/// What a proplet learned, or where to get it.
+#[derive(Debug)]
+pub(crate) enum Content {
+    Whole(Update),
+    /// Its tensors come in pieces.
+    Offered(UpdateOffer),
 }
 
 /// A rejection with as much of the address as is known; without all of it nobody is answered.
@@ -28,20 +38,45 @@ pub(crate) struct Refusal {
 
 /// Why not, as a word and in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Objection {
-    pub(crate) reason: Rejection,
-    pub(crate) what: String,
-}
-
-#[derive(Deserialize)]
-struct Address {
-    round_id: RoundId,
-    proplet_id: PropletId,
+pub struct Objection {
+    pub reason: Rejection,
+    pub what: String,
 }
 
 impl Objection {
-    pub(crate) fn new(reason: Rejection, what: impl Into<String>) -> Self {
+    pub fn new(reason: Rejection, what: impl Into<String>) -> Self {
         Self { reason, what: what.into() }
+    }
+}
+
+impl Content {
+    fn address(&self) -> (&RoundId, &PropletId) {
+        match self {
+            Self::Whole(update) => (&update.round_id, &update.proplet_id),
+            Self::Offered(offer) => (&offer.round_id, &offer.proplet_id),
+        }
+    }
+
+    pub(crate) const fn base(&self) -> ModelVersion {
+        match self {
+            Self::Whole(update) => update.base_model_uri.0,
+            Self::Offered(offer) => offer.base_model_uri.0,
+        }
+    }
+
+    pub(crate) const fn num_samples(&self) -> u64 {
+        match self {
+            Self::Whole(update) => update.num_samples,
+            Self::Offered(offer) => offer.num_samples,
+        }
+    }
+
+    /// Equal for what is said again.
+    pub(crate) fn fingerprint(&self) -> Digest {
+        match self {
+            Self::Whole(update) => update.fingerprint(),
+            Self::Offered(offer) => offer.fingerprint(),
+        }
     }
 }
 
@@ -53,15 +88,21 @@ pub(crate) fn read(payload: Bytes, len_max: usize) -> Arrival {
     if len > len_max.saturating_add(FORWARD_TAIL_LEN_MAX) {
         return too_large(&payload, origin, len_max);
     }
-    match read_update(&payload, origin.as_ref().map(|origin| &origin.proplet_id)) {
-        Ok(update) => match mismatch(origin, &update.round_id) {
-            Some(refusal) => Arrival::Refused(refusal),
-            None => Arrival::Addressed {
-                round: update.round_id.clone(),
-                proplet: update.proplet_id.clone(),
-                content: Ok(update),
-            },
-        },
+    let sender = origin.as_ref().map(|origin| &origin.proplet_id);
+    let content = if is_blob_form(&payload) {
+        read_update_offer(&payload, sender).map(Content::Offered)
+    } else {
+        Update::read(&payload, sender).map(Content::Whole)
+    };
+    match content {
+        Ok(content) => {
+            let (round, proplet) = content.address();
+            let (round, proplet) = (round.clone(), proplet.clone());
+            match mismatch(origin, &round) {
+                Some(refusal) => Arrival::Refused(refusal),
+                None => Arrival::Addressed { round, proplet, content: Ok(content) },
+            }
+        }
         Err(why) => faulty(origin, why),
     }
 }
@@ -70,8 +111,7 @@ fn too_large(payload: &Bytes, origin: Option<Origin>, len_max: usize) -> Arrival
     let len = payload.len();
     let (round, proplet) = match origin {
         Some(origin) => (Some(origin.round_id), Some(origin.proplet_id)),
-        None if len <= PAYLOAD_LEN_MAX => serde_json::from_slice::<Address>(payload)
-            .map_or((None, None), |at| (Some(at.round_id), Some(at.proplet_id))),
+        None if len <= PAYLOAD_LEN_MAX => read_update_address(payload),
         None => (None, None),
     };
     let what = format!("{len} bytes, at most {len_max} are taken");

@@ -1,16 +1,35 @@
 //! What the coordinator wants done beside speaking and remembering, and what comes of it.
 
+use bytes::Bytes;
 use protocol::{
-    Digest, FailReason, ModelVersion, PropletId, Rejection, RoundId, Schema, Tensors, Timestamp,
+    Digest, FailReason, Form, Manifest, ModelVersion, PropletId, Rejection, RoundId, Schema,
+    Tensors, Timestamp, message::StrategySpec,
 };
+use transfer::Bitmap;
 
-use crate::Kept;
+use crate::{Kept, Objection};
 
 /// Something for the shell.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// Average these and report.
     Aggregate(Job),
+    /// Make ready for a blob, and report what of it is there: [`Report::Begun`].
+    Begin(Manifest),
+    /// Write this piece and report [`Report::Stored`].
+    Store { blob: Manifest, index: u32, bytes: Bytes },
+    /// All pieces are there: check the whole, and that it is a safetensors file of these tensors,
+    /// all finite; pin it and report [`Report::Received`].
+    Finish { blob: Manifest, schema: Schema },
+    /// Nobody waits for this blob any longer.
+    Abandon(Manifest),
+    /// Read a piece of a model that was made here and report [`Report::ChunkRead`].
+    ReadChunk { blob: Manifest, index: u32 },
+    /// Said once at the start: of all blobs that are there, only these are still needed; pin each
+    /// as often as it stands here.
+    Hold(Vec<Digest>),
+    /// This blob is no longer needed.
+    Drop(Digest),
     /// Log and count this.
     Note(Note),
 }
@@ -22,6 +41,10 @@ pub struct Job {
     pub base: ModelVersion,
     /// What the values of each member fill.
     pub schema: Schema,
+    /// How the base model was published, and the new one will be if it fits one message.
+    pub form: Form,
+    /// How they become a model; the default of whoever averages, where the round does not say.
+    pub strategy: Option<StrategySpec>,
     /// In the order of their ids, so that the result does not depend on the order of arrival.
     pub members: Vec<JobMember>,
 }
@@ -37,8 +60,45 @@ pub struct JobMember {
 /// What came of an aggregation.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Report {
-    Aggregated { round: RoundId, tensors: Tensors },
-    AggregationFailed { round: RoundId, reason: FailReason, error: String },
+    Aggregated {
+        round: RoundId,
+        model: Made,
+    },
+    AggregationFailed {
+        round: RoundId,
+        reason: FailReason,
+        error: String,
+    },
+    /// What is there of a blob; or why it cannot come.
+    Begun {
+        sha256: Digest,
+        have: Result<Bitmap, String>,
+    },
+    Stored {
+        sha256: Digest,
+        index: u32,
+        result: Result<(), String>,
+    },
+    Received {
+        sha256: Digest,
+        result: Result<(), Objection>,
+    },
+    ChunkRead {
+        sha256: Digest,
+        index: u32,
+        result: Result<Bytes, String>,
+    },
+}
+
+/// What became of the updates of a round.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Made {
+    Here(Tensors),
+    /// Too large for one message: a safetensors file in the shell's directory, pinned.
+    Stored {
+        blob: Manifest,
+        schema: Schema,
+    },
 }
 
 /// One thing that an operator may want to see.
@@ -74,6 +134,20 @@ pub enum Note {
         proplet: PropletId,
         kept_len: u64,
     },
+    /// Pieces of an update begin to come.
+    Receiving {
+        round: RoundId,
+        proplet: PropletId,
+        len: u64,
+        chunks: u32,
+        have: u32,
+    },
+    /// Pieces of an update do not come any longer; the proplet will offer it again.
+    ReceptionFailed {
+        round: RoundId,
+        proplet: PropletId,
+        what: String,
+    },
     Absent {
         round: RoundId,
         proplet: PropletId,
@@ -94,6 +168,11 @@ pub enum Note {
         attempts: u32,
         /// What it shows instead.
         shown: Option<ModelVersion>,
+    },
+    /// A base model whose tensors cannot be read.
+    BadBase {
+        version: ModelVersion,
+        what: String,
     },
     /// Somebody else published this version; the round's model takes the next one.
     VersionTaken {

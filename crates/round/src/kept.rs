@@ -1,38 +1,55 @@
 //! The numbers of a counted update, held until its round is aggregated.
 //!
-//! This is the one place that knows that they are held in memory beside their durable copy; their
-//! total is bounded by [`crate::Rules::kept_len_max`].
+//! Small ones are held in memory beside their durable copy, within [`crate::Rules::kept_len_max`];
+//! those that came in pieces stay in the shell's directory of blobs.
 
 use bytes::Bytes;
-use protocol::Tensors;
+use protocol::{Digest, Schema, Tensors, tensor::ShapeError};
+use serde::{Deserialize, Serialize};
 
-const NUMBER_LEN: usize = size_of::<f64>();
-
-/// Flattened values, little-endian. Cloning shares them.
+/// Where the numbers of one update are. Cloning shares them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept(Bytes);
+pub enum Kept {
+    /// The canonical bytes of the update's tensors (see [`Tensors::canonical`]), in the types of
+    /// the round's base model.
+    Here(Bytes),
+    /// A safetensors file that holds the tensors of the base model, in its types.
+    Stored(StoredBlob),
+}
+
+/// A blob in the shell's directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredBlob {
+    pub sha256: Digest,
+    pub bytes: u64,
+}
 
 impl Kept {
     pub(crate) fn of(tensors: &Tensors) -> Self {
-        let values = tensors.flatten();
-        Self(values.into_iter().flat_map(f64::to_le_bytes).collect())
+        Self::Here(tensors.canonical())
     }
 
-    pub(crate) fn from_bytes(bytes: Vec<u8>) -> Self {
-        Self(bytes.into())
-    }
-
-    pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        self.0.to_vec()
-    }
-
+    /// What it takes of memory, in bytes.
     pub(crate) fn len(&self) -> u64 {
-        self.0.len() as u64
+        match self {
+            Self::Here(bytes) => bytes.len() as u64,
+            Self::Stored(_) => 0,
+        }
     }
 
-    /// The values, in the order of [`Tensors::flatten`].
-    pub fn values(&self) -> Vec<f64> {
-        let (numbers, _) = self.0.as_chunks::<NUMBER_LEN>();
-        numbers.iter().map(|number| f64::from_le_bytes(*number)).collect()
+    pub(crate) const fn stored(&self) -> Option<StoredBlob> {
+        match self {
+            Self::Here(_) => None,
+            Self::Stored(blob) => Some(*blob),
+        }
+    }
+
+    /// The tensors, which share the bytes, if they are in memory; `schema` is that of the round's
+    /// base model.
+    pub fn tensors(&self, schema: &Schema) -> Option<Result<Tensors, ShapeError>> {
+        match self {
+            Self::Here(bytes) => Some(Tensors::from_canonical(schema, bytes)),
+            Self::Stored(_) => None,
+        }
     }
 }

@@ -20,10 +20,13 @@
 //! It says nothing where it cannot judge yet; whoever wants a verdict asks again.
 
 mod arrival;
+mod arriving;
 mod average;
+mod base;
 mod effect;
 mod kept;
 mod making;
+mod handing;
 mod news;
 mod opening;
 mod outcome;
@@ -35,9 +38,11 @@ mod turn;
 mod unknown;
 mod versions;
 
-pub use average::average;
-pub use effect::{Effect, Job, JobMember, Note, Report};
-pub use kept::Kept;
+pub use arrival::Objection;
+pub use average::{aggregator, average, facts, failed};
+pub use base::Base;
+pub use effect::{Effect, Job, JobMember, Made, Note, Report};
+pub use kept::{Kept, StoredBlob};
 pub use news::{BaseModel, News};
 pub use record::TABLES;
 pub use rounds::Rounds;

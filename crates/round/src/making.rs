@@ -1,15 +1,19 @@
 //! From a closed round to the model that it makes: at most one version each, never the same twice.
 
+use bytes::Bytes;
 use protocol::{
-    Digest, Entry, FailReason, Letter as _, ModelUri, Output, RoundId, Tensors,
-    message::{Model, ModelLatest, RoundComplete, RoundFailed},
+    Digest, Entry, FailReason, Form, Letter as _, Manifest, ModelUri, ModelVersion, Output,
+    RoundId,
+    message::{Model, ModelBlob, ModelLatest, RoundComplete, RoundFailed, is_blob_form},
+    tensor::safetensors::Header,
 };
 
 use crate::{
-    BaseModel, Effect, Note, Report, Rounds,
+    Base, BaseModel, Effect, Kept, Made, Note, Report, Rounds,
     outcome::{Ending, Outcome},
     record,
-    round::{Closing, Phase, Publication},
+    round::{Closing, Phase, Publication, Round},
+    rounds::of_head,
     turn::Turn,
 };
 
@@ -36,27 +40,43 @@ impl Rounds {
 
     /// Takes what came of an aggregation; for a round that does not wait for it, it is stale.
     pub(crate) fn reported(&mut self, report: Report, turn: &mut Turn) {
-        let (id, result) = match report {
-            Report::Aggregated { round, tensors } => (round, Ok(tensors)),
-            Report::AggregationFailed { round, reason, error } => (round, Err((reason, error))),
-        };
-        let Some(round) = self.open.get_mut(&id) else { return };
+        match report {
+            Report::Aggregated { round, model } => self.averaged(&round, Ok(model), turn),
+            Report::AggregationFailed { round, reason, error } => {
+                self.averaged(&round, Err((reason, error)), turn);
+            }
+            Report::Begun { sha256, have } => self.begun(sha256, have, turn),
+            Report::Stored { sha256, index, result } => self.stored(sha256, index, result, turn),
+            Report::Received { sha256, result } => self.received(sha256, result, turn),
+            Report::ChunkRead { sha256, index, result } => {
+                self.piece_read(sha256, index, result, turn);
+            }
+        }
+    }
+
+    fn averaged(
+        &mut self,
+        id: &RoundId,
+        result: Result<Made, (FailReason, String)>,
+        turn: &mut Turn,
+    ) {
+        let Some(round) = self.open.get_mut(id) else { return };
         if !matches!(round.phase, Phase::Aggregating) {
             return;
         }
-        let result = result.and_then(|tensors| match tensors.not_finite() {
+        let result = result.and_then(|model| match model.not_finite() {
             Some(name) => {
                 let error = format!("tensor {name:?} of the aggregate is not finite");
                 Err((FailReason::NotFinite, error))
             }
-            None => Ok(tensors),
+            None => Ok(model),
         });
         match result {
-            Ok(tensors) => {
-                round.phase = Phase::Ready(tensors);
+            Ok(model) => {
+                round.phase = Phase::Ready(model);
                 self.assign(turn);
             }
-            Err((reason, error)) => self.fail(&id, reason, Some(error), turn),
+            Err((reason, error)) => self.fail(id, reason, Some(error), turn),
         }
     }
 
@@ -70,16 +90,47 @@ impl Rounds {
 
     /// A model that was listened for: a base whose shape was missing, or a version of ours.
     pub(crate) fn model(&mut self, model: BaseModel, turn: &mut Turn) {
-        let BaseModel { version, schema, digest } = model;
+        let BaseModel { version, base, digest } = model;
         for round in self.open.values_mut() {
-            if round.is_collecting() && round.spec.base == version && round.schema.is_none() {
-                round.schema = Some(schema.clone());
+            if round.is_collecting() && round.spec.base == version && round.base.is_none() {
+                round.base = Some(base.clone());
                 turn.keep(record::keep_round(round));
             }
         }
-        self.versions.learn(version, schema);
+        self.versions.learn(version, base);
         self.compare(version, digest, turn);
         self.assign(turn);
+    }
+
+    /// A model in pieces: the first piece says what it is made of.
+    pub(crate) fn model_blob(&mut self, model: ModelBlob, turn: &mut Turn) {
+        let ModelBlob { version, blob } = model;
+        self.compare(version, blob.sha256(), turn);
+        self.assign(turn);
+        let is_missing = |round: &Round| {
+            round.is_collecting() && round.spec.base == version && round.base.is_none()
+        };
+        if self.open.values().any(is_missing) && self.heads.insert(version, blob).is_none() {
+            turn.out.push(Output::Listen(of_head(version)));
+        }
+    }
+
+    /// The first piece of such a model.
+    pub(crate) fn model_head(&mut self, version: ModelVersion, bytes: &Bytes, turn: &mut Turn) {
+        let Some(blob) = self.heads.get(&version) else { return };
+        if blob.check(0, bytes).is_err() {
+            return;
+        }
+        let (digest, header) = (blob.sha256(), Header::read(bytes, blob.bytes()));
+        self.heads.remove(&version);
+        turn.out.push(Output::Unlisten(of_head(version)));
+        match header {
+            Ok(header) => {
+                let base = Base { schema: header.schema(), form: Form::Safetensors };
+                self.model(BaseModel { version, base, digest }, turn);
+            }
+            Err(why) => turn.note(Note::BadBase { version, what: why.to_string() }),
+        }
     }
 
     /// Says again everything that the model server has not shown, after a reconnect.
@@ -121,11 +172,14 @@ impl Rounds {
     /// The version, its model and the end of the round's updates, in one step.
     fn make(&mut self, id: &RoundId, turn: &mut Turn) {
         let Some(round) = self.open.get_mut(id) else { return };
-        let Phase::Ready(tensors) = &round.phase else { return };
+        let (Phase::Ready(made), Some(base)) = (&round.phase, &round.base) else { return };
         let Some(version) = self.versions.next() else { return };
-        let model = Model { version, tensors: tensors.clone() };
-        let publication = Publication::of(&model);
-        let (len, len_max) = (publication.payload.len(), self.rules.model_len_max);
+        let publication = Publication::of(made, base, version);
+        let len_max = match &publication.blob {
+            None => self.rules.model_len_max as u64,
+            Some(_) => self.rules.blob_len_max,
+        };
+        let len = publication.len();
         if len > len_max {
             // No version is spent on what the model server would refuse for ever.
             let error = format!("the model has {len} bytes, at most {len_max} are taken");
@@ -133,12 +187,19 @@ impl Rounds {
         }
         self.versions.take(version);
         let digest = publication.digest;
-        self.versions.learn(version, model.tensors.schema());
+        self.versions.learn(version, base.clone());
+        if let Some(blob) = &publication.blob {
+            self.handing.begin(version, blob.clone());
+        }
         self.kept_len -= round.kept_len();
         for (proplet, counted) in &mut round.counted {
-            if counted.values.take().is_some() {
-                let key = record::member_key(id, proplet);
-                turn.keep(Entry::forget(record::UPDATE, key));
+            match counted.values.take() {
+                Some(Kept::Here(_)) => {
+                    let key = record::member_key(id, proplet);
+                    turn.keep(Entry::forget(record::UPDATE, key));
+                }
+                Some(Kept::Stored(blob)) => turn.effect(Effect::Drop(blob.sha256)),
+                None => {}
             }
         }
         turn.keep(Entry::put(record::MADE, record::MADE_KEY, &version));
@@ -152,7 +213,7 @@ impl Rounds {
     }
 
     /// Holds what is published as `version` against what a round made of it.
-    fn compare(&mut self, version: protocol::ModelVersion, theirs: Digest, turn: &mut Turn) {
+    fn compare(&mut self, version: ModelVersion, theirs: Digest, turn: &mut Turn) {
         let found = self.open.values_mut().find_map(|round| match &round.phase {
             Phase::Publishing(ours) if ours.version == version => Some((ours.clone(), round)),
             Phase::Collecting | Phase::Aggregating | Phase::Ready(_) | Phase::Publishing(_) => None,
@@ -162,7 +223,9 @@ impl Rounds {
         if ours.digest == theirs {
             return self.complete(&id, ours, turn);
         }
-        round.phase = Phase::Ready(ours.tensors());
+        let Some(made) = ours.made(round.base.as_ref()) else { return };
+        self.handing.end(version);
+        round.phase = Phase::Ready(made);
         turn.note(Note::VersionTaken { round: id, version, ours: ours.digest, theirs });
     }
 
@@ -179,6 +242,7 @@ impl Rounds {
             duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
             participants: round.counted.keys().cloned().collect(),
             metrics: round.metrics(),
+            contributions: round.contributions(),
             rejected: round.rejected.clone(),
         };
         turn.note(Note::Complete {
@@ -209,6 +273,10 @@ impl Rounds {
     fn end(&mut self, id: &RoundId, ending: Ending, turn: &mut Turn) {
         let Some(round) = self.open.remove(id) else { return };
         self.kept_len -= round.kept_len();
+        turn.out.extend(round.blobs().into_iter().map(|blob| Output::Effect(Effect::Drop(blob))));
+        if let Some(ours) = round.publication() {
+            self.handing.end(ours.version);
+        }
         let forget = |table, key: &str| Entry::forget(table, key);
         turn.keep(forget(record::ROUND, id.as_str()));
         if round.publication().is_some() {
@@ -217,7 +285,7 @@ impl Rounds {
         for (proplet, counted) in &round.counted {
             let key = record::member_key(id, proplet);
             turn.keep(forget(record::COUNTED, &key));
-            if counted.values.is_some() {
+            if matches!(counted.values, Some(Kept::Here(_))) {
                 turn.keep(forget(record::UPDATE, &key));
             }
         }
@@ -238,9 +306,25 @@ impl Rounds {
 }
 
 impl Publication {
-    fn of(model: &Model) -> Self {
-        let payload = model.seal().payload;
-        Self { version: model.version, digest: Digest::of(&payload), payload }
+    fn of(made: &Made, base: &Base, version: ModelVersion) -> Self {
+        match made {
+            Made::Here(tensors) => {
+                let payload = base.model(version, tensors.clone()).seal().payload;
+                Self { version, digest: Digest::of(&payload), payload, blob: None }
+            }
+            Made::Stored { blob, .. } => {
+                let payload = ModelBlob { version, blob: blob.clone() }.seal().payload;
+                Self { version, digest: blob.sha256(), payload, blob: Some(blob.clone()) }
+            }
+        }
+    }
+
+    /// Takes back what was kept.
+    pub(crate) fn read(version: ModelVersion, payload: Bytes) -> Self {
+        let blob = is_blob_form(&payload).then(|| serde_json::from_slice(&payload));
+        let blob = blob.and_then(Result::ok).map(|ModelBlob { blob, .. }| blob);
+        let digest = blob.as_ref().map_or_else(|| Digest::of(&payload), Manifest::sha256);
+        Self { version, digest, payload, blob }
     }
 
     fn seal(&self) -> protocol::Envelope {
@@ -248,9 +332,29 @@ impl Publication {
         protocol::Envelope { topic, payload: self.payload.clone() }
     }
 
-    fn tensors(&self) -> Tensors {
-        let model: Model = serde_json::from_slice(&self.payload)
-            .expect("a model that was written here can be read here");
-        model.tensors
+    /// The length of the model, in bytes.
+    fn len(&self) -> u64 {
+        self.blob.as_ref().map_or(self.payload.len() as u64, Manifest::bytes)
+    }
+
+    /// The model without its version.
+    fn made(&self, base: Option<&Base>) -> Option<Made> {
+        match &self.blob {
+            None => Model::read(&self.payload).ok().map(|model| Made::Here(model.tensors)),
+            Some(blob) => {
+                let (blob, schema) = (blob.clone(), base?.schema.clone());
+                Some(Made::Stored { blob, schema })
+            }
+        }
+    }
+}
+
+impl Made {
+    /// What is in a file was checked when it was written.
+    fn not_finite(&self) -> Option<&str> {
+        match self {
+            Self::Here(tensors) => tensors.not_finite(),
+            Self::Stored { .. } => None,
+        }
     }
 }

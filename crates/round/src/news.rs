@@ -2,13 +2,16 @@
 
 use bytes::Bytes;
 use protocol::{
-    Digest, Envelope, ModelVersion, OpenError, RoundId, Schema, Topic,
-    message::{Model, ModelLatest, RoundAbsent, RoundStart},
+    Digest, Envelope, ModelVersion, OpenError, PropletId, RoundId, Topic,
+    manifest::CHUNK_BYTES_MAX,
+    message::{
+        Model, ModelBlob, ModelLatest, ModelPublishWants, RoundAbsent, RoundStart, is_blob_form,
+    },
 };
 use serde::Deserialize;
 
 use crate::{
-    PAYLOAD_LEN_MAX,
+    Base, PAYLOAD_LEN_MAX,
     rules::{NOTICE_LEN_MAX, START_LEN_MAX},
 };
 
@@ -29,13 +32,29 @@ pub enum News {
     Absent(RoundAbsent),
     Latest(ModelLatest),
     Model(BaseModel),
+    /// A published model whose tensors go in pieces.
+    ModelBlob(ModelBlob),
+    /// The first piece of one.
+    ModelHead {
+        version: ModelVersion,
+        bytes: Bytes,
+    },
+    /// A piece of an update.
+    Piece {
+        round: RoundId,
+        proplet: PropletId,
+        index: u32,
+        bytes: Bytes,
+    },
+    /// The model server lacks pieces of a new model.
+    Wants(ModelPublishWants),
 }
 
 /// What has to be known of a published model; its numbers are not held.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseModel {
     pub version: ModelVersion,
-    pub schema: Schema,
+    pub base: Base,
     pub digest: Digest,
 }
 
@@ -61,7 +80,28 @@ impl TryFrom<Envelope> for News {
                 Err(OpenError::Invalid { topic: envelope.topic, what })
             }
             Topic::ModelLatest => latest(&envelope),
+            Topic::Model { version } if is_blob_form(&envelope.payload) => {
+                let blob: ModelBlob = envelope.open()?;
+                same_version(&envelope, *version, blob.version)?;
+                Ok(Self::ModelBlob(blob))
+            }
             Topic::Model { version } => model(&envelope, *version),
+            Topic::ModelChunk { version, index: 0 } => {
+                bounded(&envelope, CHUNK_BYTES_MAX as usize)?;
+                Ok(Self::ModelHead { version: *version, bytes: envelope.payload })
+            }
+            Topic::UpdateChunk { round, proplet, index } => {
+                bounded(&envelope, CHUNK_BYTES_MAX as usize)?;
+                let (round, proplet, index) = (round.clone(), proplet.clone(), *index);
+                Ok(Self::Piece { round, proplet, index, bytes: envelope.payload })
+            }
+            Topic::ModelPublishWants => match ModelPublishWants::read(&envelope.payload) {
+                Ok(wants) => Ok(Self::Wants(wants)),
+                Err(why) => {
+                    let what = why.to_string();
+                    Err(OpenError::Invalid { topic: envelope.topic, what })
+                }
+            },
             Topic::RoundOpened { .. }
             | Topic::RoundUpdate { .. }
             | Topic::RoundAck { .. }
@@ -76,7 +116,15 @@ impl TryFrom<Envelope> for News {
             | Topic::TaskStart
             | Topic::TaskStop
             | Topic::DirectStart { .. }
-            | Topic::DirectStop { .. } => Err(OpenError::NotForUs(envelope.topic)),
+            | Topic::DirectStop { .. }
+            | Topic::UpdateWants { .. }
+            | Topic::ModelPublishChunk { .. }
+            | Topic::ModelWants
+            | Topic::ModelChunk { .. }
+            | Topic::ModuleChunk { .. }
+            | Topic::SessionStart
+            | Topic::SessionCommand { .. }
+            | Topic::SessionStatus { .. } => Err(OpenError::NotForUs(envelope.topic)),
         }
     }
 }
@@ -106,13 +154,25 @@ fn latest(envelope: &Envelope) -> Result<News, OpenError> {
 
 fn model(envelope: &Envelope, version: ModelVersion) -> Result<News, OpenError> {
     bounded(envelope, PAYLOAD_LEN_MAX)?;
-    let model: Model = envelope.open()?;
-    if model.version != version {
-        let what = format!("the payload names version {}", model.version);
-        return Err(OpenError::Invalid { topic: envelope.topic.clone(), what });
-    }
+    let model = Model::read(&envelope.payload).map_err(|why| OpenError::Invalid {
+        topic: envelope.topic.clone(),
+        what: why.to_string(),
+    })?;
+    same_version(envelope, version, model.version)?;
     let digest = Digest::of(&envelope.payload);
-    Ok(News::Model(BaseModel { version, schema: model.tensors.schema(), digest }))
+    Ok(News::Model(BaseModel { version, base: Base::of(&model), digest }))
+}
+
+fn same_version(
+    envelope: &Envelope,
+    expected: ModelVersion,
+    found: ModelVersion,
+) -> Result<(), OpenError> {
+    if expected == found {
+        return Ok(());
+    }
+    let what = format!("the payload names version {found}");
+    Err(OpenError::Invalid { topic: envelope.topic.clone(), what })
 }
 
 fn bounded(envelope: &Envelope, len_max: usize) -> Result<(), OpenError> {

@@ -8,7 +8,9 @@ use protocol::{
 };
 
 use crate::{
-    Note, Rounds, record,
+    Note, Rounds,
+    average::check_strategy,
+    record,
     round::{Members, Round, Spec},
     rules::{LAZY_K, LAZY_TIMEOUT},
     turn::Turn,
@@ -37,6 +39,13 @@ impl Rounds {
             let what = format!("{} rounds are open, no more are taken", self.open.len());
             return self.bad_start(id.clone(), what, turn);
         }
+        if let Some(encoding) = &start.encoding {
+            let what = format!("encoding {encoding:?}: updates are not encoded yet");
+            return self.bad_start(id.clone(), what, turn);
+        }
+        if let Err(what) = start.strategy.as_ref().map_or(Ok(()), check_strategy) {
+            return self.bad_start(id.clone(), what, turn);
+        }
         let k = start.k_effective();
         let updates_min = start.min_updates.unwrap_or(self.rules.updates_min).clamp(1, k);
         let spec = Spec {
@@ -46,6 +55,7 @@ impl Rounds {
             k,
             updates_min,
             start: fingerprint,
+            strategy: start.strategy.clone(),
         };
         self.open(spec, Duration::from_secs(start.timeout_s), turn);
     }
@@ -75,6 +85,7 @@ impl Rounds {
             k: LAZY_K,
             updates_min: self.rules.updates_min.clamp(1, LAZY_K),
             start: None,
+            strategy: None,
         };
         self.open(spec, LAZY_TIMEOUT, turn);
     }
@@ -82,7 +93,7 @@ impl Rounds {
     fn open(&mut self, spec: Spec, timeout: Duration, turn: &mut Turn) {
         let id = spec.id.clone();
         let mut round = Round::open(spec, turn.now, turn.now + timeout);
-        round.schema = self.versions.schema(round.spec.base).cloned();
+        round.base = self.versions.base(round.spec.base).cloned();
         let letter = opened(&round);
         turn.note(Note::Opened {
             round: id.clone(),

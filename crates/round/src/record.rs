@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use protocol::{
-    Digest, Entry, EntryError, ModelVersion, PropletId, Rejection, RoundId, Schema, Timestamp,
-    message::{RoundComplete, RoundFailed},
+    Digest, Entry, EntryError, Form, ModelVersion, PropletId, Rejection, RoundId, Schema,
+    Timestamp,
+    message::{RoundComplete, RoundFailed, StrategySpec},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Kept,
+    Base, Kept, StoredBlob,
     outcome::{Ending, Outcome},
     round::{Counted, Members, Phase, Publication, Round, Spec},
 };
@@ -39,7 +40,11 @@ struct RoundRecord {
     k: usize,
     updates_min: usize,
     start: Option<Digest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    strategy: Option<StrategySpec>,
     schema: Option<Schema>,
+    #[serde(default)]
+    form: Form,
     opened_at: Timestamp,
     deadline: Timestamp,
     closed_at: Option<Timestamp>,
@@ -61,6 +66,9 @@ struct CountedRecord {
     num_samples: u64,
     fingerprint: Digest,
     metrics: BTreeMap<String, f64>,
+    /// Where the numbers are a file of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    blob: Option<StoredBlob>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -97,7 +105,7 @@ pub(crate) fn member_key(round: &RoundId, proplet: &PropletId) -> String {
 }
 
 pub(crate) fn keep_round(round: &Round) -> Entry {
-    let Spec { id, base, members, k, updates_min, start } = round.spec.clone();
+    let Spec { id, base, members, k, updates_min, start, strategy } = round.spec.clone();
     let members = match members {
         Members::Named(names) => Some(names),
         Members::AsTheyCome => None,
@@ -114,7 +122,9 @@ pub(crate) fn keep_round(round: &Round) -> Entry {
         k,
         updates_min,
         start,
-        schema: round.schema.clone(),
+        strategy,
+        schema: round.base.as_ref().map(|base| base.schema.clone()),
+        form: round.base.as_ref().map_or(Form::Json, |base| base.form),
         opened_at: round.opened_at,
         deadline: round.deadline,
         closed_at: round.closed_at,
@@ -124,17 +134,21 @@ pub(crate) fn keep_round(round: &Round) -> Entry {
     Entry::put(ROUND, &round.spec.id, &record)
 }
 
-pub(crate) fn keep_counted(round: &RoundId, proplet: &PropletId, counted: &Counted) -> [Entry; 2] {
+pub(crate) fn keep_counted(round: &RoundId, proplet: &PropletId, counted: &Counted) -> Vec<Entry> {
     let record = CountedRecord {
         round: round.clone(),
         proplet: proplet.clone(),
         num_samples: counted.num_samples,
         fingerprint: counted.fingerprint,
         metrics: counted.metrics.clone(),
+        blob: counted.values.as_ref().and_then(Kept::stored),
     };
     let key = member_key(round, proplet);
-    let values = counted.values.as_ref().map_or_else(Vec::new, Kept::to_bytes);
-    [Entry::put(COUNTED, &key, &record), Entry::put_bytes(UPDATE, key, values)]
+    let facts = Entry::put(COUNTED, &key, &record);
+    match &counted.values {
+        Some(Kept::Here(bytes)) => vec![facts, Entry::put_bytes(UPDATE, key, bytes.to_vec())],
+        Some(Kept::Stored(_)) | None => vec![facts],
+    }
 }
 
 pub(crate) fn keep_absent(round: &RoundId, proplet: &PropletId) -> Entry {
@@ -173,9 +187,10 @@ pub(crate) fn read(entries: Vec<Entry>) -> Result<Remembered, EntryError> {
     }
     for record in counted {
         let values = raw.remove(&(UPDATE, member_key(&record.round, &record.proplet)));
-        let Some((round, _)) = rounds.get_mut(&record.round) else { continue };
-        let CountedRecord { proplet, num_samples, fingerprint, metrics, .. } = record;
-        let values = values.map(Kept::from_bytes);
+        let Some((round, phase)) = rounds.get_mut(&record.round) else { continue };
+        let CountedRecord { proplet, num_samples, fingerprint, metrics, blob, .. } = record;
+        let here = values.map(|bytes| Kept::Here(bytes.into()));
+        let values = here.or(blob.filter(|_| !phase.has_made()).map(Kept::Stored));
         round.counted.insert(proplet, Counted { num_samples, fingerprint, metrics, values });
     }
     for AbsentRecord { round, proplet } in absent {
@@ -190,8 +205,7 @@ pub(crate) fn read(entries: Vec<Entry>) -> Result<Remembered, EntryError> {
             PhaseRecord::Publishing(version) => {
                 let payload = raw.remove(&(MODEL, id.to_string()));
                 let payload = payload.expect("a version is kept together with its model");
-                let digest = Digest::of(&payload);
-                Phase::Publishing(Publication { version, digest, payload: payload.into() })
+                Phase::Publishing(Publication::read(version, payload.into()))
             }
         };
         remembered.rounds.push(round);
@@ -199,12 +213,23 @@ pub(crate) fn read(entries: Vec<Entry>) -> Result<Remembered, EntryError> {
     Ok(remembered)
 }
 
+impl PhaseRecord {
+    /// Whether the round's updates have been forgotten.
+    const fn has_made(self) -> bool {
+        match self {
+            Self::Collecting | Self::Aggregating => false,
+            Self::Publishing(_) => true,
+        }
+    }
+}
+
 fn round(record: RoundRecord) -> (RoundId, (Round, PhaseRecord)) {
-    let RoundRecord { id, base, members, k, updates_min, start, .. } = record;
+    let RoundRecord { id, base, members, k, updates_min, start, strategy, .. } = record;
     let members = members.map_or(Members::AsTheyCome, Members::Named);
-    let spec = Spec { id: id.clone(), base, members, k, updates_min, start };
+    let spec = Spec { id: id.clone(), base, members, k, updates_min, start, strategy };
     let mut round = Round::open(spec, record.opened_at, record.deadline);
-    round.schema = record.schema;
+    let form = record.form;
+    round.base = record.schema.map(|schema| Base { schema, form });
     round.closed_at = record.closed_at;
     round.rejected = record.rejected;
     (id, (round, record.phase))

@@ -4,18 +4,24 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use protocol::{
-    Digest, FailReason, ModelVersion, PropletId, Rejection, RoundId, Schema, Tensors, Timestamp,
-    message::Update,
+    Digest, FailReason, Manifest, ModelVersion, PropletId, Rejection, RoundId, Timestamp,
+    message::{Contribution, StrategySpec, Update, UpdateOffer},
 };
 
-use crate::{Job, JobMember, Kept, Rules, arrival::Objection};
+use crate::{
+    Base, Job, JobMember, Kept, Made, Rules,
+    arrival::{Content, Objection},
+};
+
+/// Most counted updates that are told apart when a round is complete.
+const CONTRIBUTIONS_MAX: usize = 1000;
 
 /// A round that has not ended.
 #[derive(Clone, Debug)]
 pub(crate) struct Round {
     pub(crate) spec: Spec,
-    /// Names and shapes of the base model, once it has been seen.
-    pub(crate) schema: Option<Schema>,
+    /// What is known of the base model, once it has been seen.
+    pub(crate) base: Option<Base>,
     pub(crate) opened_at: Timestamp,
     pub(crate) deadline: Timestamp,
     pub(crate) closed_at: Option<Timestamp>,
@@ -27,7 +33,7 @@ pub(crate) struct Round {
 }
 
 /// What the round was asked to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Spec {
     pub(crate) id: RoundId,
     pub(crate) base: ModelVersion,
@@ -36,6 +42,8 @@ pub(crate) struct Spec {
     pub(crate) updates_min: usize,
     /// What its start said; `None` if an update opened it.
     pub(crate) start: Option<Digest>,
+    /// How its updates become a model, where its start says; the shell's default otherwise.
+    pub(crate) strategy: Option<StrategySpec>,
 }
 
 /// Whose updates count.
@@ -52,7 +60,7 @@ pub(crate) enum Phase {
     /// Closed; the set is frozen and being averaged.
     Aggregating,
     /// Averaged; waits until it is known which versions exist. Not kept: it is averaged again.
-    Ready(Tensors),
+    Ready(Made),
     /// Has its version; waits until the model server shows it.
     Publishing(Publication),
 }
@@ -61,8 +69,11 @@ pub(crate) enum Phase {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Publication {
     pub(crate) version: ModelVersion,
+    /// Of what is shown: of the payload, or of the blob that it names.
     pub(crate) digest: Digest,
     pub(crate) payload: Bytes,
+    /// Where the model is a blob, which the model server fetches.
+    pub(crate) blob: Option<Manifest>,
 }
 
 /// What is known of a counted update.
@@ -79,6 +90,8 @@ pub(crate) struct Counted {
 #[derive(Debug)]
 pub(crate) enum Judgement {
     Count(Counted),
+    /// Everything that can be known of it before it is here is right: let it come.
+    Receive(UpdateOffer, Digest),
     /// It has been counted before; say so again.
     Repeated,
     Reject(Objection),
@@ -99,7 +112,7 @@ impl Round {
     pub(crate) fn open(spec: Spec, opened_at: Timestamp, deadline: Timestamp) -> Self {
         Self {
             spec,
-            schema: None,
+            base: None,
             opened_at,
             deadline,
             closed_at: None,
@@ -125,7 +138,7 @@ impl Round {
     pub(crate) fn judge(
         &self,
         proplet: &PropletId,
-        content: Result<Update, Objection>,
+        content: Result<Content, Objection>,
         rules: &Rules,
         room: u64,
     ) -> Judgement {
@@ -134,7 +147,7 @@ impl Round {
             let stranger = Judgement::Reject(Objection::new(Rejection::Stranger, what));
             return if self.is_collecting() { stranger } else { closed() };
         }
-        let fingerprint = content.as_ref().ok().map(Update::fingerprint);
+        let fingerprint = content.as_ref().ok().map(Content::fingerprint);
         match self.counted.get(proplet) {
             Some(before) if Some(before.fingerprint) == fingerprint => return Judgement::Repeated,
             Some(_) if self.is_collecting() => {
@@ -145,43 +158,35 @@ impl Round {
             Some(_) | None => {}
         }
         match content {
-            Ok(update) => self.weigh(&update, fingerprint, rules, room),
+            Ok(content) => self.weigh(content, rules, room),
             Err(objection) => Judgement::Reject(objection),
         }
     }
 
-    fn weigh(
-        &self,
-        update: &Update,
-        fingerprint: Option<Digest>,
-        rules: &Rules,
-        room: u64,
-    ) -> Judgement {
+    fn weigh(&self, content: Content, rules: &Rules, room: u64) -> Judgement {
         let reject = |reason, what| Judgement::Reject(Objection { reason, what });
-        let base = update.base_model_uri.0;
+        let base = content.base();
         if base != self.spec.base {
             let what = format!("based on version {base}, the round on {}", self.spec.base);
             return reject(Rejection::StaleBase, what);
         }
-        let num_samples = update.num_samples;
+        let num_samples = content.num_samples();
         if num_samples == 0 || num_samples > rules.samples_max {
             let what = format!("num_samples takes 1 to {}, not {num_samples}", rules.samples_max);
             return reject(Rejection::NumSamples, what);
         }
-        let Some(schema) = &self.schema else { return Judgement::TooEarly };
-        if let Some(difference) = schema.difference(&update.update.schema()) {
-            return reject(Rejection::Shape, difference);
+        let Some(base) = &self.base else { return Judgement::TooEarly };
+        let fingerprint = content.fingerprint();
+        match content {
+            Content::Whole(update) => match base.fit(&update) {
+                Ok(tensors) => count(update, fingerprint, Kept::of(&tensors), room),
+                Err(objection) => Judgement::Reject(objection),
+            },
+            Content::Offered(offer) => match base.fit_blob(&offer.blob, rules.blob_len_max) {
+                Ok(()) => Judgement::Receive(offer, fingerprint),
+                Err(objection) => Judgement::Reject(objection),
+            },
         }
-        let values = Kept::of(&update.update);
-        if values.len() > room {
-            return Judgement::NoRoom;
-        }
-        Judgement::Count(Counted {
-            num_samples,
-            fingerprint: fingerprint.unwrap_or_else(|| update.fingerprint()),
-            metrics: update.metrics.clone(),
-            values: Some(values),
-        })
     }
 
     /// Whether the round closes now, and how.
@@ -195,7 +200,7 @@ impl Round {
         if counted >= self.spec.updates_min {
             return Some(Closing::Aggregate);
         }
-        Some(Closing::Fail(match (alone, &self.schema) {
+        Some(Closing::Fail(match (alone, &self.base) {
             (true, _) => FailReason::AllAbsent,
             (false, None) => FailReason::UnknownModel,
             (false, Some(_)) => FailReason::TooFewUpdates,
@@ -204,7 +209,7 @@ impl Round {
 
     /// The frozen set, for the shell; `None` unless the round is being aggregated.
     pub(crate) fn job(&self) -> Option<Job> {
-        let (Phase::Aggregating, Some(schema)) = (&self.phase, &self.schema) else { return None };
+        let (Phase::Aggregating, Some(base)) = (&self.phase, &self.base) else { return None };
         let members = self.counted.iter().map(|(proplet, counted)| {
             let values = counted.values.clone();
             let values = values.expect("a counted update is kept together with its numbers");
@@ -213,9 +218,19 @@ impl Round {
         Some(Job {
             round: self.spec.id.clone(),
             base: self.spec.base,
-            schema: schema.clone(),
+            schema: base.schema.clone(),
+            form: base.form,
+            strategy: self.spec.strategy.clone(),
             members: members.collect(),
         })
+    }
+
+    /// Blobs that are needed until the round has ended, or has its model.
+    pub(crate) fn blobs(&self) -> Vec<Digest> {
+        let updates = self.counted.values().filter_map(|counted| counted.values.as_ref()?.stored());
+        let updates = updates.map(|blob| blob.sha256);
+        let model = self.publication().and_then(|ours| ours.blob.as_ref()).map(Manifest::sha256);
+        updates.chain(model).collect()
     }
 
     /// Bytes of counted updates that are held.
@@ -225,6 +240,18 @@ impl Round {
 
     pub(crate) fn total_samples(&self) -> u64 {
         self.counted.values().fold(0, |sum, counted| sum.saturating_add(counted.num_samples))
+    }
+
+    /// What each counted update brought, unless that is much.
+    pub(crate) fn contributions(&self) -> BTreeMap<PropletId, Contribution> {
+        if self.counted.len() > CONTRIBUTIONS_MAX {
+            return BTreeMap::new();
+        }
+        let brought = |counted: &Counted| Contribution {
+            num_samples: counted.num_samples,
+            metrics: counted.metrics.clone(),
+        };
+        self.counted.iter().map(|(proplet, counted)| (proplet.clone(), brought(counted))).collect()
     }
 
     /// Means of the metrics, weighted by samples, over the updates that carry each.
@@ -274,6 +301,14 @@ impl Members {
             Self::AsTheyCome => false,
         }
     }
+}
+
+fn count(update: Update, fingerprint: Digest, values: Kept, room: u64) -> Judgement {
+    if values.len() > room {
+        return Judgement::NoRoom;
+    }
+    let Update { num_samples, metrics, .. } = update;
+    Judgement::Count(Counted { num_samples, fingerprint, metrics, values: Some(values) })
 }
 
 fn closed() -> Judgement {

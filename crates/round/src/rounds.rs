@@ -4,17 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use protocol::{
-    Entry, EntryError, Envelope, Filter, Input, Letter as _, Machine, ModelVersion, Output,
-    PropletId, RoundId, Timestamp, Topic,
-    message::{Update, UpdateAck, Verdict},
+    Entry, EntryError, Envelope, Filter, Input, Letter as _, Machine, Manifest, ModelVersion,
+    Output, PropletId, RoundId, Timestamp, Topic,
+    message::{UpdateAck, Verdict},
 };
 
 use crate::{
     Effect, LazyRounds, News, Note, Report, Rules,
-    arrival::{self, Arrival, Objection, Refusal},
+    arrival::{self, Arrival, Content, Objection, Refusal},
+    arriving::Arriving,
+    handing::Handing,
     outcome::Outcomes,
     record,
-    round::{Counted, Judgement, Round},
+    round::{Counted, Judgement, Publication, Round},
     rules::RESTART_GRACE,
     turn::Turn,
     unknown::Unknown,
@@ -30,6 +32,10 @@ pub struct Rounds {
     pub(crate) unknown: Unknown,
     pub(crate) versions: Versions,
     pub(crate) repetition: Repetition,
+    pub(crate) arriving: Arriving,
+    pub(crate) handing: Handing,
+    /// Base models in pieces, of which only the first is needed: it says what they are.
+    pub(crate) heads: BTreeMap<ModelVersion, Manifest>,
     /// Models that are listened for.
     listening: BTreeSet<ModelVersion>,
     /// Bytes of counted updates that are held.
@@ -54,6 +60,9 @@ impl Rounds {
             unknown: Unknown::default(),
             versions: Versions::default(),
             repetition: Repetition::default(),
+            arriving: Arriving::default(),
+            handing: Handing::default(),
+            heads: BTreeMap::new(),
             listening: BTreeSet::new(),
             kept_len: 0,
             session: Session::Awaited,
@@ -72,8 +81,11 @@ impl Machine for Rounds {
             Filter::Exactly(Topic::ForwardedUpdate),
             Filter::AnyAbsent,
             Filter::Exactly(Topic::ModelLatest),
+            Filter::AnyUpdateChunk,
+            Filter::Exactly(Topic::ModelPublishWants),
         ];
-        own.into_iter().chain(self.listening.iter().copied().map(of_model)).collect()
+        let heads = self.heads.keys().copied().map(of_head);
+        own.into_iter().chain(self.listening.iter().copied().map(of_model)).chain(heads).collect()
     }
 
     fn restore(&mut self, entries: Vec<Entry>) -> Result<(), EntryError> {
@@ -84,6 +96,9 @@ impl Machine for Rounds {
         }
         for round in remembered.rounds {
             self.kept_len += round.kept_len();
+            if let Some(Publication { version, blob: Some(blob), .. }) = round.publication() {
+                self.handing.begin(*version, blob.clone());
+            }
             self.open.insert(round.spec.id.clone(), round);
         }
         self.listening = self.wanted();
@@ -102,8 +117,13 @@ impl Machine for Rounds {
             Input::Report(report) => self.reported(report, &mut turn),
             Input::Connected { .. } | Input::Tick => {}
         }
+        self.attend_arriving(&mut turn);
         self.attend(&mut turn);
         turn.out
+    }
+
+    fn disconnected(&mut self) {
+        self.arriving.disconnected();
     }
 
     fn deadline(&self) -> Option<Timestamp> {
@@ -111,7 +131,11 @@ impl Machine for Rounds {
             return None;
         }
         let rounds = self.open.values().filter(|round| round.is_collecting());
-        let others = [self.unknown.deadline(self.rules.unknown_grace), self.repetition.next()];
+        let others = [
+            self.unknown.deadline(self.rules.unknown_grace),
+            self.repetition.next(),
+            self.arriving.deadline(),
+        ];
         rounds.map(|round| round.deadline).chain(others.into_iter().flatten()).min()
     }
 }
@@ -125,6 +149,12 @@ impl Rounds {
             News::Absent(absent) => self.absent(&absent.round_id, absent.proplet_id, turn),
             News::Latest(latest) => self.shown(latest, turn),
             News::Model(model) => self.model(model, turn),
+            News::ModelBlob(blob) => self.model_blob(blob, turn),
+            News::ModelHead { version, bytes } => self.model_head(version, &bytes, turn),
+            News::Piece { round, proplet, index, bytes } => {
+                self.piece(&(round, proplet), index, bytes, turn);
+            }
+            News::Wants(wants) => self.wanted_pieces(&wants, turn),
         }
     }
 
@@ -132,6 +162,7 @@ impl Rounds {
     fn connected(&mut self, turn: &mut Turn) {
         if self.session == Session::Awaited {
             self.session = Session::Had;
+            turn.effect(Effect::Hold(self.open.values().flat_map(Round::blobs).collect()));
             for round in self.open.values_mut() {
                 if round.is_collecting() {
                     round.deadline = round.deadline.max(turn.now + RESTART_GRACE);
@@ -139,6 +170,7 @@ impl Rounds {
                 turn.out.extend(round.job().map(|job| Output::Effect(Effect::Aggregate(job))));
             }
         }
+        self.go_on_arriving(turn);
         self.publish_all(turn);
     }
 
@@ -173,7 +205,7 @@ impl Rounds {
             Arrival::Addressed { round, proplet, content } => (round, proplet, content),
         };
         if let Some(outcome) = self.outcomes.get(&round) {
-            let fingerprint = content.ok().map(|update| update.fingerprint());
+            let fingerprint = content.ok().map(|content| content.fingerprint());
             if fingerprint.is_some() && outcome.counted.get(&proplet) == fingerprint.as_ref() {
                 return turn.publish(accepted(&round, &proplet));
             }
@@ -182,8 +214,8 @@ impl Rounds {
         }
         if !self.open.contains_key(&round) {
             match (&content, self.rules.lazy) {
-                (Ok(update), LazyRounds::On) if self.open.len() < self.rules.rounds_open_max => {
-                    self.open_lazily(&round, update.base_model_uri.0, turn);
+                (Ok(content), LazyRounds::On) if self.open.len() < self.rules.rounds_open_max => {
+                    self.open_lazily(&round, content.base(), turn);
                 }
                 (Ok(_) | Err(_), LazyRounds::On | LazyRounds::Off) => {
                     return self.unknown.sent(&round, proplet, turn.now);
@@ -198,7 +230,7 @@ impl Rounds {
         &mut self,
         id: &RoundId,
         proplet: PropletId,
-        content: Result<Update, Objection>,
+        content: Result<Content, Objection>,
         turn: &mut Turn,
     ) {
         let room = self.rules.kept_len_max.saturating_sub(self.kept_len);
@@ -207,6 +239,10 @@ impl Rounds {
             Judgement::Count(counted) => {
                 self.count(id, proplet, counted, turn);
                 self.settle(id, turn);
+            }
+            Judgement::Receive(offer, fingerprint) => {
+                let Some(base) = &round.base else { return };
+                self.arriving.offered((offer, fingerprint), base.schema.clone(), turn);
             }
             Judgement::Repeated => turn.publish(accepted(id, &proplet)),
             Judgement::Reject(objection) => {
@@ -221,9 +257,15 @@ impl Rounds {
     }
 
     /// Counts an update, keeps it, and promises to say so, in one step.
-    fn count(&mut self, id: &RoundId, proplet: PropletId, counted: Counted, turn: &mut Turn) {
+    pub(crate) fn count(
+        &mut self,
+        id: &RoundId,
+        proplet: PropletId,
+        counted: Counted,
+        turn: &mut Turn,
+    ) {
         let Some(round) = self.open.get_mut(id) else { return };
-        turn.out.extend(record::keep_counted(id, &proplet, &counted).map(Output::Keep));
+        turn.out.extend(record::keep_counted(id, &proplet, &counted).into_iter().map(Output::Keep));
         if round.absent.remove(&proplet) {
             let key = record::member_key(id, &proplet);
             turn.keep(Entry::forget(record::ABSENT, key));
@@ -236,7 +278,7 @@ impl Rounds {
     }
 
     /// Counts a rejection, and answers whoever is known to have sent the update.
-    fn reject(
+    pub(crate) fn reject(
         &mut self,
         round: Option<RoundId>,
         proplet: Option<PropletId>,
@@ -262,6 +304,11 @@ impl Rounds {
         turn.out.extend(listen.map(|version| Output::Listen(of_model(version))));
         let unlisten = self.listening.difference(&wanted).copied();
         turn.out.extend(unlisten.map(|version| Output::Unlisten(of_model(version))));
+        let heads: Vec<ModelVersion> = self.heads.keys().copied().collect();
+        for version in heads.into_iter().filter(|version| !wanted.contains(version)) {
+            self.heads.remove(&version);
+            turn.out.push(Output::Unlisten(of_head(version)));
+        }
         self.listening = wanted;
     }
 
@@ -269,7 +316,7 @@ impl Rounds {
     fn wanted(&self) -> BTreeSet<ModelVersion> {
         let shown = self.versions.shown().map(|latest| latest.version);
         let wanted = self.open.values().filter_map(|round| {
-            if round.is_collecting() && round.schema.is_none() {
+            if round.is_collecting() && round.base.is_none() {
                 return Some(round.spec.base);
             }
             round.publication().map(|ours| ours.version).filter(|version| shown > Some(*version))
@@ -281,6 +328,10 @@ impl Rounds {
 fn accepted(round: &RoundId, proplet: &PropletId) -> Envelope {
     let (round_id, proplet_id) = (round.clone(), proplet.clone());
     UpdateAck { round_id, proplet_id, verdict: Verdict::Accepted }.seal()
+}
+
+pub(crate) fn of_head(version: ModelVersion) -> Filter {
+    Filter::Exactly(Topic::ModelChunk { version, index: 0 })
 }
 
 fn of_model(version: ModelVersion) -> Filter {

@@ -15,6 +15,8 @@ pub(crate) const NOTICE_LEN_MAX: usize = 64 << 10;
 pub struct Rules {
     /// Longest update, in bytes.
     pub update_len_max: usize,
+    /// Longest update that comes in pieces, in bytes.
+    pub blob_len_max: u64,
     /// Longest model that is made, in bytes: as long as the model server takes.
     pub model_len_max: usize,
     /// Most samples that one update may claim.
@@ -54,6 +56,7 @@ impl Default for Rules {
     fn default() -> Self {
         Self {
             update_len_max: 16 << 20,
+            blob_len_max: 4 << 30,
             model_len_max: 64 << 20,
             samples_max: 1_000_000_000,
             updates_min: 1,

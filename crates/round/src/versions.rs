@@ -3,10 +3,12 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use protocol::{ModelVersion, Schema, Timestamp, message::ModelLatest};
+use protocol::{ModelVersion, Timestamp, message::ModelLatest};
 
-/// Schemas of recent models that are remembered, so that a round on them need not fetch one.
-const SCHEMAS_MAX: usize = 16;
+use crate::Base;
+
+/// Recent models that are remembered, so that a round on them need not fetch one.
+const BASES_MAX: usize = 16;
 const REPEAT_MIN: Duration = Duration::from_secs(1);
 const REPEAT_MAX: Duration = Duration::from_secs(30);
 /// Publications after which silence is worth a word.
@@ -17,7 +19,7 @@ const ATTEMPTS_QUIET: u32 = 4;
 pub(crate) struct Versions {
     made: Option<ModelVersion>,
     shown: Option<ModelLatest>,
-    schemas: BTreeMap<ModelVersion, Schema>,
+    bases: BTreeMap<ModelVersion, Base>,
 }
 
 /// When to publish again what the model server has not shown yet.
@@ -55,14 +57,14 @@ impl Versions {
         self.made = Some(version);
     }
 
-    pub(crate) fn schema(&self, version: ModelVersion) -> Option<&Schema> {
-        self.schemas.get(&version)
+    pub(crate) fn base(&self, version: ModelVersion) -> Option<&Base> {
+        self.bases.get(&version)
     }
 
-    pub(crate) fn learn(&mut self, version: ModelVersion, schema: Schema) {
-        self.schemas.insert(version, schema);
-        while self.schemas.len() > SCHEMAS_MAX {
-            self.schemas.pop_first();
+    pub(crate) fn learn(&mut self, version: ModelVersion, base: Base) {
+        self.bases.insert(version, base);
+        while self.bases.len() > BASES_MAX {
+            self.bases.pop_first();
         }
     }
 }

@@ -95,7 +95,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let model = Model { version: ModelVersion(0), tensors: zeros() }.seal().payload;
+        let model = Model::new(ModelVersion(0), zeros()).seal().payload;
         let mut world = Self {
             story: Story::unconnected(Rules::default()),
             fate: Fate::Lives,
@@ -170,10 +170,18 @@ impl World {
                 Output::Publish(_) | Output::Effect(_) if fate == Fate::DiesAfterWrite => {}
                 Output::Publish(envelope) => self.notice(&envelope),
                 Output::Effect(Effect::Aggregate(job)) => self.jobs.push(job),
-                Output::Effect(Effect::Note(_))
+                Output::Effect(Effect::Note(_) | Effect::Hold(_))
                 | Output::Keep(_)
                 | Output::Listen(_)
                 | Output::Unlisten(_) => {}
+                Output::Effect(
+                    Effect::Begin(_)
+                    | Effect::Store { .. }
+                    | Effect::Finish { .. }
+                    | Effect::Abandon(_)
+                    | Effect::ReadChunk { .. }
+                    | Effect::Drop(_),
+                ) => panic!("nothing goes in pieces here: {output:?}"),
             }
         }
         if fate == Fate::DiesAfterWrite {

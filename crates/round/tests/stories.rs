@@ -11,7 +11,7 @@ use protocol::{
     Digest, Filter, Input, Letter as _, Machine as _, ModelVersion, Output, Rejection, Tensors,
     Topic, message::Verdict,
 };
-use round::{LazyRounds, News, Note, Report, Rounds, Rules};
+use round::{LazyRounds, Made, News, Note, Report, Rounds, Rules};
 use serde_json::json;
 use story::*;
 
@@ -48,7 +48,8 @@ fn from_start_to_completion() {
     let job = job(&out);
     let order: Vec<&str> = job.members.iter().map(|member| member.proplet.as_str()).collect();
     assert_eq!(order, ["a", "b"], "in the order of ids, not of arrival");
-    assert_eq!(job.members[0].values.values(), [1.0, 2.0, 3.0]);
+    let kept = job.members[0].values.tensors(&job.schema).unwrap().unwrap();
+    assert_eq!(kept.flatten(), [1.0, 2.0, 3.0]);
 
     story.now = story.now + SECOND;
     let out = story.aggregates(&job);
@@ -338,7 +339,7 @@ fn more_updates_than_memory_wait_for_room() {
     let out = story.hears(sent(&update("r2", "a")));
     assert!(matches!(&notes(&out)[..], [Note::NoRoom { kept_len: 48, .. }]), "{out:?}");
     story.hears(latest(0, Digest::of(b"model 0")));
-    let report = Report::Aggregated { round: id("r"), tensors: tensors(&[0.0; 3]) };
+    let report = Report::Aggregated { round: id("r"), model: Made::Here(tensors(&[0.0; 3])) };
     story.tell(Input::Report(report));
     assert_eq!(verdict(&story.hears(sent(&update("r2", "a")))), ACCEPTED);
 }
@@ -375,7 +376,8 @@ fn a_model_that_the_model_server_would_refuse_fails_its_round_and_holds_up_no_ot
     story.hears(base(0));
     count(&mut story, &["a"]);
     let long = tensors(&[1.0 / 3.0, 2.0 / 3.0, 1.0 / 7.0]);
-    let out = story.tell(Input::Report(Report::Aggregated { round: id("r"), tensors: long }));
+    let out =
+        story.tell(Input::Report(Report::Aggregated { round: id("r"), model: Made::Here(long) }));
     let said = letter(&out, &failed());
     assert_eq!(said["reason"], "aggregation");
     assert!(said["error"].as_str().unwrap().ends_with("at most 40 are taken"), "{said}");
@@ -463,8 +465,7 @@ fn a_version_that_a_newer_one_hides_is_looked_up() {
     assert!(said(&out).is_empty());
     let filter = Filter::Exactly(Topic::Model { version: ModelVersion(1) });
     assert!(out.contains(&Output::Listen(filter)));
-    let model =
-        protocol::message::Model { version: ModelVersion(1), tensors: tensors(&[1.0, 2.0, 3.0]) };
+    let model = protocol::message::Model::new(ModelVersion(1), tensors(&[1.0, 2.0, 3.0]));
     let payload = model.seal().payload;
     assert_eq!(Digest::of(&payload), ours);
     let topic = Topic::Model { version: ModelVersion(1) };
@@ -477,7 +478,8 @@ fn an_aggregate_that_is_not_finite_fails_the_round_and_uses_no_version() {
     let mut story = Story::opened(&["a"], 1);
     count(&mut story, &["a"]);
     let tensors: Tensors = tensors(&[f64::INFINITY, 0.0, 0.0]);
-    let out = story.tell(Input::Report(Report::Aggregated { round: id("r"), tensors }));
+    let out = story
+        .tell(Input::Report(Report::Aggregated { round: id("r"), model: Made::Here(tensors) }));
     assert_eq!(letter(&out, &failed())["reason"], "not_finite");
     story.hears(start("r2", &["a"], 1).seal());
     let closed = story.hears(sent(&update("r2", "a")));
@@ -509,7 +511,7 @@ fn a_restart_gives_open_rounds_a_grace_and_closed_ones_their_averaging() {
 fn stale_reports_change_nothing() {
     let (mut story, digest) = publishing();
     let tensors = tensors(&[9.0; 3]);
-    let stale = Report::Aggregated { round: id("r"), tensors };
+    let stale = Report::Aggregated { round: id("r"), model: Made::Here(tensors) };
     assert_eq!(story.tell(Input::Report(stale.clone())), vec![]);
     story.hears(latest(1, digest));
     assert_eq!(story.tell(Input::Report(stale)), vec![]);

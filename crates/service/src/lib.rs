@@ -1,5 +1,6 @@
 //! The shell kit: everything that touches the world, written once for all services.
 
+pub mod blobs;
 mod clock;
 mod drive;
 pub mod run;
@@ -8,7 +9,8 @@ pub mod store;
 pub mod telemetry;
 pub mod transport;
 
+pub use blobs::{BlobError, BlobRules, Blobs};
 pub use clock::{Clock, SystemClock};
 pub use drive::{DriveError, Driver, Effects, Reports, drive};
 pub use store::{PromiseId, Quota, Store, StoreError};
-pub use transport::{Inbound, Receipt, Transport, TransportError};
+pub use transport::{Gate, Inbound, Receipt, Transport, TransportError};

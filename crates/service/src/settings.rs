@@ -17,6 +17,7 @@ mod environment;
 mod error;
 mod file;
 mod groups;
+mod limits;
 mod nearest;
 mod print;
 mod sources;
@@ -32,6 +33,7 @@ pub use address::{MqttAddress, MqttAddressError, Scheme};
 pub use environment::Environment;
 pub use error::{Place, SettingsError};
 pub use groups::{MqttArgs, Secret, StateArgs};
+pub use limits::{Limits, PayloadLimit, PayloadLimitError};
 
 use sources::Sources;
 

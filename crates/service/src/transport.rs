@@ -12,12 +12,15 @@
 //! - A message on a topic that is not ours, or with a payload over the limit, is acknowledged,
 //!   counted and logged here; it never reaches a machine.
 
+mod gate;
 pub mod memory;
 pub mod mqtt;
 
 use std::future::Future;
 
 use protocol::{Envelope, Filter};
+
+pub use gate::Gate;
 
 use crate::store::PromiseId;
 
@@ -37,6 +40,9 @@ pub trait Transport: Send {
 
     /// How many queued messages the broker has not acknowledged.
     fn backlog(&self) -> usize;
+
+    /// What a sender of blobs waits at.
+    fn gate(&self) -> Gate;
 
     /// What happens next on this connection.
     fn next(&mut self) -> impl Future<Output = Result<Inbound, TransportError>> + Send;

@@ -202,10 +202,15 @@ impl Broker {
                 | Filter::AnyAbsent
                 | Filter::AnyOpened
                 | Filter::AnyComplete
-                | Filter::AnyFailed,
+                | Filter::AnyFailed
+                | Filter::UpdateWantsOf(_)
+                | Filter::AnyUpdateChunk
+                | Filter::AnyModelPublishChunk
+                | Filter::AnySessionCommand,
             )
             | Want::Text { group: Some(_), .. } => vec![],
-            Want::Ours(Filter::AnyModel | Filter::Everything) | Want::Text { group: None, .. } => {
+            Want::Ours(Filter::AnyModel | Filter::AnySessionStatus | Filter::Everything)
+            | Want::Text { group: None, .. } => {
                 let all = self.retained.iter();
                 all.filter(|(at, _)| want.matches(at)).map(|(_, it)| Arc::clone(it)).collect()
             }

@@ -96,6 +96,7 @@ mod tests {
             duration_ms: 0,
             participants: vec![id("a"), id("b")],
             metrics: BTreeMap::new(),
+            contributions: BTreeMap::new(),
             rejected: BTreeMap::new(),
         };
         let round = RoundEvidence {

@@ -91,7 +91,8 @@ pub(crate) enum Role {
 }
 
 /// The longest model that the model server takes.
-const MODEL_LEN_MAX: usize = 256 << 20;
+const LINEAGE: lineage::Rules =
+    lineage::Rules { model_len_max: 256 << 20, message_len_max: 256 << 20, shown_max: 1 };
 
 impl Role {
     pub(crate) fn manager(limits: fleet::Limits, wear: Wear) -> Self {
@@ -263,7 +264,7 @@ impl Role {
 }
 
 fn lineage(initial: lineage::Offer) -> Lineage {
-    Lineage::new(lineage::Rules { model_len_max: MODEL_LEN_MAX }, initial)
+    Lineage::new(LINEAGE, initial)
 }
 
 fn note(notes: Notes, acts: &mut Acts, text: impl FnOnce() -> String) {

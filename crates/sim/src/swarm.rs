@@ -190,7 +190,7 @@ impl Plan {
         let count = self.proplets().count();
         let zeros = Tensor::new(vec![count], vec![0.0; count]).expect("as many zeros as places");
         let tensors: Tensors = [("w".to_owned(), zeros)].into_iter().collect();
-        let model = Model { version: protocol::ModelVersion(0), tensors };
+        let model = Model::new(protocol::ModelVersion(0), tensors);
         let model0 = serde_json::to_vec(&model).expect("models serialize");
         let setup = Setup {
             workload: Arc::new(self.one_hot()),

@@ -163,7 +163,7 @@ impl Watch {
     }
 }
 
-fn publish(stack: &Stack, topic: &str, payload: &str) {
+pub(crate) fn publish(stack: &Stack, topic: &str, payload: &str) {
     let file = stack.dir().join("message.json");
     fs::write(&file, payload).unwrap();
     let (port, file) = (stack.field().port().to_string(), file.display().to_string());

@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use agent::{ENV_ROUND_ID, Failure, GuestOutput, Outcome, RunMetrics};
+use agent::{BaseModel, ENV_ROUND_ID, Failure, GuestOutput, Outcome, RunMetrics};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use protocol::message::{FailureCode, TaskStart};
@@ -12,8 +12,9 @@ use tokio::task;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    executor::{self, ENV_INPUTS, Executor, Job, Limits, Metrics, Program},
+    executor::{self, ENV_INPUTS, Executor, Job, Limits, Metrics, Model, Output, Program},
     fetch::{self, Source},
+    storage::Storage,
 };
 
 /// How much of a failed guest's last words goes into its result.
@@ -26,6 +27,7 @@ pub(crate) struct Bench {
     pub(crate) fetch: fetch::Settings,
     pub(crate) limits: Limits,
     pub(crate) data_dir: Option<PathBuf>,
+    pub(crate) storage: Storage,
 }
 
 impl Bench {
@@ -33,21 +35,25 @@ impl Bench {
     pub(super) async fn run(
         &self,
         mut start: Box<TaskStart>,
-        model: Option<Bytes>,
+        base: Option<BaseModel>,
         cancel: CancellationToken,
     ) -> (Outcome, RunMetrics) {
+        let federated = start.env.contains_key(ENV_ROUND_ID);
         let fetched = tokio::select! {
             biased;
             () = cancel.cancelled() => Err(failure("cancelled", "the job was cancelled")),
-            program = self.program(&mut start) => program,
+            ready = self.ready(&mut start, base) => ready,
         };
-        let program = match fetched {
-            Ok(program) => program,
+        let (program, model) = match fetched {
+            Ok(ready) => ready,
             Err(failure) => return (Outcome::Failed(failure), RunMetrics::default()),
         };
         let done = self.executor.run(self.job(*start, program, model, cancel)).await;
         let metrics = metrics(&done.metrics);
         let outcome = match done.end {
+            Ok(Output { update_left: Some(file), .. }) if federated => {
+                self.storage.adopt(file).await.map_or_else(Outcome::Failed, Outcome::Packed)
+            }
             Ok(output) => Outcome::Ok(GuestOutput {
                 stdout: output.stdout.into(),
                 update_file: output.update_file.map(Bytes::from),
@@ -55,6 +61,24 @@ impl Bench {
             Err(why) => Outcome::Failed(with_last_words(&why, &done.stderr_tail)),
         };
         (outcome, metrics)
+    }
+
+    /// What it takes to run: the program, and the base model if there is one.
+    async fn ready(
+        &self,
+        start: &mut TaskStart,
+        base: Option<BaseModel>,
+    ) -> Result<(Program, Option<Model>), Failure> {
+        let program = self.program(start).await?;
+        let model = match base {
+            None => None,
+            Some(BaseModel::Here(payload)) => Some(Model::Bytes(payload)),
+            Some(BaseModel::Stored(sha256)) => {
+                let gone = || failure("no_model", format!("the base model {sha256} is gone"));
+                Some(Model::File(self.storage.find(sha256).await.ok_or_else(gone)?))
+            }
+        };
+        Ok((program, model))
     }
 
     /// The task's own file, or what its address names, or the built-in client of a federated task.
@@ -92,7 +116,7 @@ impl Bench {
         &self,
         start: TaskStart,
         program: Program,
-        model: Option<Bytes>,
+        model: Option<Model>,
         cancel: CancellationToken,
     ) -> Job {
         let mut env = start.env;

@@ -279,7 +279,7 @@ fn outcome(
     world.clock.see(fuel_left);
     let end = judge(ended, &world, limits).and_then(|()| {
         let update_file = world.files.lock().take_update()?;
-        Ok(Output { stdout: world.stdout.lock().take(), update_file })
+        Ok(Output { stdout: world.stdout.lock().take(), update_file, update_left: None })
     });
     VirtualOutcome {
         end,

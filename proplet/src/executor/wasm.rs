@@ -7,6 +7,7 @@
 mod disk;
 pub(super) mod ends;
 pub(super) mod guest;
+mod heap;
 pub(super) mod inputs;
 pub(super) mod program;
 pub(super) mod programs;
@@ -99,7 +100,7 @@ impl Inner {
         (metrics, log): (&mut Metrics, &Shared<Log>),
     ) -> Result<Output, Failure> {
         let runtime = self.runtime(job.limits.fuel_max)?;
-        let sandbox = Sandbox::stage(&self.settings.scratch_dir, job.model.as_deref())?;
+        let sandbox = Sandbox::stage(&self.settings.scratch_dir, job.model.as_ref())?;
         let _entered = handle.enter();
 
         let preparing = Stopwatch::start();
@@ -130,8 +131,9 @@ impl Inner {
         let mut stdout = stdout.lock();
         ends::judge(ended, &job.limits, &stdout, refused)?;
         sandbox.check_quota(job.limits.update_bytes_max)?;
-        let update_file = sandbox.take_update(job.limits.update_bytes_max)?;
-        Ok(Output { stdout: stdout.take(), update_file })
+        let inline_max = self.settings.update_inline_bytes_max;
+        let left = sandbox.take_update(job.limits.update_bytes_max, inline_max)?;
+        Ok(Output { stdout: stdout.take(), ..left })
     }
 
     fn runtime(&self, fuel_max: Option<u64>) -> Result<&Runtime, Failure> {

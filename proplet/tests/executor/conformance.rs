@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use proplet::executor::{EXECUTORS, Failure, Output, OutputKind, Program, TrapKind};
+use proplet::executor::{
+    EXECUTORS, Failure, Model, Output, OutputKind, Program, Settings, TrapKind,
+};
 
 use crate::device::{Device, job, probes};
 
@@ -82,6 +84,45 @@ fn a_guest_reads_its_model_and_data_and_reaches_nothing_else() {
             assert!(line.ends_with(": refused"), "{line}");
         }
         assert_eq!(std::fs::read(device.path("data/train.csv")).unwrap(), b"1,2,3");
+    });
+}
+
+#[test]
+fn a_model_may_be_a_file_which_stays_as_it_is() {
+    everywhere(async |device, probe| {
+        std::fs::write(device.path("model"), "weights").unwrap();
+        let mut job = job(probe, &["files"]);
+        job.model = Some(Model::File(device.path("model")));
+        job.data_dir = Some(device.path("data"));
+        let output = device.run(job.clone()).await.end.unwrap();
+        let lines = lines(&output);
+        assert_eq!(lines[0], "model weights");
+        assert!(lines[2..].iter().all(|line| line.ends_with(": refused")), "{lines:?}");
+        assert_eq!(std::fs::read(device.path("model")).unwrap(), b"weights");
+        job.model = Some(Model::File(device.path("nowhere")));
+        assert_eq!(device.run(job).await.end.unwrap_err().code(), "host");
+    });
+}
+
+#[test]
+fn a_long_update_is_handed_over_as_a_file_that_goes_when_nobody_wants_it() {
+    everywhere(async |device, probe| {
+        let entry = EXECUTORS.iter().find(|it| it.name == device.executor.name()).unwrap();
+        let below = Settings::below(device.dir.path());
+        let executor = (entry.build)(&Settings { update_inline_bytes_max: 6, ..below.clone() });
+        let output = executor.run(job(probe, &["update"])).await.end.unwrap();
+        assert_eq!(output.update_file, None);
+        let left = output.update_left.unwrap();
+        assert_eq!(std::fs::read(left.path()).unwrap(), b"tensors");
+        assert_eq!(device.scratch().len(), 1);
+        drop(left);
+        assert_eq!(device.scratch(), Vec::<String>::new());
+        // What a process left that was killed goes with the next one.
+        std::fs::write(below.scratch_dir.join("update-1-0"), "tensors").unwrap();
+        let executor = (entry.build)(&Settings { update_inline_bytes_max: 7, ..below });
+        assert_eq!(device.scratch(), Vec::<String>::new());
+        let output = executor.run(job(probe, &["update"])).await.end.unwrap();
+        assert_eq!(output.update_file.as_deref(), Some(&b"tensors"[..]));
     });
 }
 

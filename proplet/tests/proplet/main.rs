@@ -2,6 +2,7 @@
 //! rest of the platform.
 
 mod mqtt;
+mod pieces;
 mod platform;
 mod refusals;
 mod stories;

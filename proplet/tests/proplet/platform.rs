@@ -1,11 +1,18 @@
 //! The rest of the platform, as one peer that hears everything and says what a test wants said.
 
-use std::{ffi::OsString, fs, path::Path, time::Duration};
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use proplet::{Proplet, PropletError, PropletSettings};
 use protocol::{
-    Envelope, Filter, Letter, ModelUri, ModelVersion, PropletId, RoundId, TaskId, Topic,
+    Digest, Envelope, Filter, Letter, ModelUri, ModelVersion, PropletId, RoundId, TaskId, Topic,
     message::{
         AliveStatus, PropletAlive, PropletCreate, TaskResults, TaskStart, TaskStop, UpdateAck,
         Verdict,
@@ -21,6 +28,9 @@ use service::{
 use tempfile::TempDir;
 use tokio::{task::JoinHandle, time};
 use tokio_util::sync::CancellationToken;
+
+/// A guest for tests of long models and updates.
+const COPIER: &str = include_str!("copier.rs");
 
 /// Longer than anything takes on the slowest machine; a test that gets here has failed.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -47,10 +57,12 @@ impl<P: Transport> Platform<P> {
             Topic::PropletMetrics,
             Topic::TaskMetrics,
             Topic::TaskResults,
+            Topic::ModelWants,
         ] {
             peer.listen(Filter::Exactly(topic));
         }
         peer.listen(Filter::AnyUpdate);
+        peer.listen(Filter::AnyUpdateChunk);
         let dir = tempfile::tempdir().expect("a directory");
         Self { dir, broker, peer, heard: vec![] }
     }
@@ -129,6 +141,11 @@ impl<P: Transport> Platform<P> {
 
     /// The next message on `topic`, from those that were heard already or will be.
     pub(crate) async fn hear<M: DeserializeOwned>(&mut self, topic: &Topic) -> M {
+        self.hear_envelope(topic).await.open().expect("readable")
+    }
+
+    /// As [`Platform::hear`], as it came.
+    pub(crate) async fn hear_envelope(&mut self, topic: &Topic) -> Envelope {
         let waiting = async {
             loop {
                 if let Some(at) = self.heard.iter().position(|it| it.topic == *topic) {
@@ -139,7 +156,7 @@ impl<P: Transport> Platform<P> {
             }
         };
         let envelope = time::timeout(PATIENCE, waiting).await;
-        envelope.unwrap_or_else(|_| panic!("nothing on {topic}")).open().expect("readable")
+        envelope.unwrap_or_else(|_| panic!("nothing on {topic}"))
     }
 
     pub(crate) async fn result_of(&mut self, task: &str) -> TaskResults {
@@ -228,6 +245,26 @@ pub(crate) fn guest(name: &str) -> String {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../client-wasm/hostile");
     let text = fs::read_to_string(dir.join(name).with_extension("wat")).expect("a guest");
     STANDARD.encode(wat::parse_str(text).expect("it assembles"))
+}
+
+/// The guest in `copier.rs`, as base64; kept between runs of the tests, under the digest of its
+/// source.
+pub(crate) fn copier() -> String {
+    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let built = dir.join(format!("copier-{}.wasm", Digest::of(COPIER.as_bytes())));
+    if !built.exists() {
+        let own = tempfile::tempdir_in(&dir).expect("a directory");
+        let (source, out) = (own.path().join("copier.rs"), own.path().join("copier.wasm"));
+        fs::write(&source, COPIER).expect("written");
+        let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+        let mut command = Command::new(rustc);
+        command.args(["--edition=2024", "-Copt-level=1", "-Cpanic=abort"]);
+        command.args(["--target", "wasm32-wasip1", "-o"]).arg(&out).arg(&source);
+        let status = command.status().expect("a compiler");
+        assert!(status.success(), "{command:?} needs: rustup target add wasm32-wasip1");
+        fs::rename(out, &built).expect("moved");
+    }
+    STANDARD.encode(fs::read(built).expect("a guest"))
 }
 
 /// A task sent on the proplet's own topic.

@@ -6,7 +6,7 @@ use std::{
 
 use bytes::Bytes;
 use proplet::executor::{
-    EXECUTORS, Executor, Job, Limits, Outcome, Program, Settings,
+    EXECUTORS, Executor, Job, Limits, Model, Outcome, Program, Settings,
     virtual_time::{DataSet, FuelRate, VirtualJob, VirtualOutcome, VirtualSettings, VirtualWasm},
 };
 use protocol::Digest;
@@ -54,7 +54,7 @@ impl Lab {
             program: job.program.clone(),
             args: job.args.clone(),
             env: job.env.clone(),
-            model: job.model.clone(),
+            model: job.model.clone().map(Model::Bytes),
             data_dir: job.data.is_some().then_some(data_dir),
             limits: job.limits.clone(),
             cancel: CancellationToken::new(),

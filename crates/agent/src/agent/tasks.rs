@@ -1,22 +1,19 @@
 //! The life of a task: taken, queued, waiting for its model, running, ended.
 
-use bytes::Bytes;
 use protocol::{
-    Entry, Letter as _, ModelUri, ModelVersion, RoundId, TaskId,
-    message::{TaskMetrics, TaskResults, TaskStart, TaskStop},
+    Entry, ModelUri, ModelVersion, RoundId, TaskId, Topic,
+    message::{TaskResults, TaskStart, TaskStop},
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Agent, Run, Waiting};
 use crate::{
-    ENV_PROPLET_ID, Effect, Failure, Finished, GuestOutput, Note, Outcome, RunMetrics,
-    purpose::{Contribution, Purpose},
-    record,
+    BaseModel, ENV_PROPLET_ID, Effect, Failure, Note, models::Known, purpose::Purpose, record,
     turn::Turn,
 };
 
 /// How a task ended.
-enum End {
+pub(super) enum End {
     Result(Value),
     /// Its output is kept as an update to this round.
     Update {
@@ -70,52 +67,6 @@ impl Agent {
         self.conclude(&stop.id, attempt, Failure::cancelled().into(), turn);
     }
 
-    pub(super) fn finished(&mut self, finished: Finished, turn: &mut Turn) {
-        let Finished { task, attempt, outcome, metrics } = finished;
-        if self.ending.remove(&(task.clone(), attempt)) {
-            if self.closing && self.ending.is_empty() {
-                turn.effect(Effect::Stopped);
-            }
-            return;
-        }
-        if self.running.get(&task).is_none_or(|run| run.attempt != attempt) {
-            return;
-        }
-        let Some(run) = self.running.remove(&task) else { return };
-        turn.keep(Entry::forget(record::RUNNING, &task));
-        turn.publish(self.task_metrics(&task, attempt, metrics).seal());
-        let end = match (outcome, run.purpose) {
-            (Outcome::Failed(failure), _) => Err(failure),
-            (Outcome::Ok(output), Purpose::Plain { .. }) => {
-                output.result(self.config.result_bytes_max).map(End::Result)
-            }
-            (Outcome::Ok(output), Purpose::Federated(asked)) => {
-                self.contribute(&output, &asked, turn)
-            }
-        };
-        self.conclude(&task, attempt, end.unwrap_or_else(End::Failed), turn);
-    }
-
-    /// Hands a model to whoever waits for it.
-    pub(super) fn model_heard(&mut self, version: ModelVersion, payload: &Bytes, turn: &mut Turn) {
-        let tasks: Vec<TaskId> = self
-            .waiting
-            .iter()
-            .filter(|(_, waiting)| waiting.model == version)
-            .map(|(task, _)| task.clone())
-            .collect();
-        if tasks.is_empty() {
-            return;
-        }
-        turn.unlisten(version);
-        self.models.put(version, payload.clone());
-        for task in tasks {
-            if let Some(waiting) = self.waiting.remove(&task) {
-                self.run(waiting.start, waiting.purpose, Some(payload.clone()), turn);
-            }
-        }
-    }
-
     /// Ends the tasks whose model did not come. While the broker is away, nothing can come.
     pub(super) fn give_up_waiting(&mut self, turn: &mut Turn) {
         if !self.link.up {
@@ -125,9 +76,12 @@ impl Agent {
             .waiting
             .iter()
             .filter(|(_, waiting)| waiting.until <= turn.now)
+            .filter(|(_, waiting)| !self.fetches.is_local(waiting.model))
             .map(|(task, waiting)| (task.clone(), waiting.start.attempt, waiting.model))
             .collect();
         for (task, attempt, model) in late {
+            // The next attempt asks anew what the model is: it may be cut differently by now.
+            self.models.forget(model);
             self.let_go(&task, attempt, turn);
             let message = format!(
                 "base model {} did not arrive within {} s",
@@ -184,21 +138,25 @@ impl Agent {
 
     fn begin(&mut self, start: Box<TaskStart>, purpose: Purpose, turn: &mut Turn) {
         let Some(model) = purpose.model() else { return self.run(start, purpose, None, turn) };
-        if let Some(payload) = self.models.get(model) {
-            return self.run(start, purpose, Some(payload), turn);
+        let known = self.models.get(model);
+        if let Some(Known::Whole(payload)) = known {
+            return self.run(start, purpose, Some(BaseModel::Here(payload)), turn);
         }
         if !self.awaits(model) {
-            turn.listen(model);
+            match known {
+                Some(Known::Pieces(blob)) => self.fetch(model, blob, turn),
+                Some(Known::Whole(_)) | None => turn.listen(Topic::Model { version: model }),
+            }
         }
         let until = turn.now + self.config.model_wait;
         self.waiting.insert(start.id.clone(), Waiting { start, purpose, model, until });
     }
 
-    fn run(
+    pub(super) fn run(
         &mut self,
         mut start: Box<TaskStart>,
         purpose: Purpose,
-        model: Option<Bytes>,
+        model: Option<BaseModel>,
         turn: &mut Turn,
     ) {
         let (task, attempt) = (start.id.clone(), start.attempt);
@@ -206,48 +164,13 @@ impl Agent {
         start.env.entry(ENV_PROPLET_ID.to_owned()).or_insert_with(name);
         turn.keep(record::running(&task, attempt));
         turn.note(Note::Started { task: task.clone(), attempt });
-        turn.effect(Effect::Run { start, model });
+        turn.effect(Effect::Run { start, model: model.clone() });
         turn.alive = true;
-        self.running.insert(task, Run { attempt, purpose });
-    }
-
-    /// Keeps an update for publication; the task's result says where it went.
-    fn contribute(
-        &mut self,
-        output: &GuestOutput,
-        asked: &Contribution,
-        turn: &mut Turn,
-    ) -> Result<End, Failure> {
-        let update = output.update(asked, &self.config.proplet)?;
-        let round = asked.round.clone();
-        if self.updates.contains(&round) {
-            // An earlier run's update may have been counted already: it is the one that stands.
-            let result = json!({ "update": "duplicate", "round_id": round });
-            return Ok(End::Update { round, result });
-        }
-        let payload = update.seal().payload;
-        let (len, len_max) = (payload.len(), self.config.update_bytes_max);
-        if len > len_max {
-            let message = format!("the update has {len} bytes, at most {len_max} can be sent");
-            return Err(Failure::new("update_too_large", message));
-        }
-        if let Some((count, bytes)) = self.updates.full(payload.len()) {
-            let message = format!("{count} updates of {bytes} bytes still wait for a verdict");
-            return Err(Failure::new("updates_full", message));
-        }
-        let result = json!({
-            "update": "published",
-            "round_id": round,
-            "topic": update.topic().to_string(),
-            "num_samples": update.num_samples,
-            "bytes": payload.len(),
-        });
-        turn.keep(self.updates.keep(round.clone(), payload));
-        Ok(End::Update { round, result })
+        self.running.insert(task, Run { attempt, purpose, model, packing: None });
     }
 
     /// The one place where a task gets its result.
-    fn conclude(&mut self, task: &TaskId, attempt: u32, end: End, turn: &mut Turn) {
+    pub(super) fn conclude(&mut self, task: &TaskId, attempt: u32, end: End, turn: &mut Turn) {
         let mut results = TaskResults {
             task_id: task.clone(),
             proplet_id: self.config.proplet.clone(),
@@ -298,15 +221,16 @@ impl Agent {
     /// Takes a task out of the queue, or out of its waiting, or cancels its run.
     fn let_go(&mut self, task: &TaskId, attempt: u32, turn: &mut Turn) {
         self.queue.retain(|queued| queued.id != *task);
-        if let Some(waiting) = self.waiting.remove(task)
-            && !self.awaits(waiting.model)
-        {
-            turn.unlisten(waiting.model);
+        if let Some(waiting) = self.waiting.remove(task) {
+            self.let_fetch_go(waiting.model, turn);
         }
-        if self.running.remove(task).is_some() {
+        if let Some(run) = self.running.remove(task) {
             turn.keep(Entry::forget(record::RUNNING, task));
-            turn.effect(Effect::Cancel { task: task.clone(), attempt });
-            self.ending.insert((task.clone(), attempt));
+            // What it made is being packed: that comes to its end by itself.
+            if run.packing.is_none() {
+                turn.effect(Effect::Cancel { task: task.clone(), attempt });
+            }
+            self.ending.insert((task.clone(), attempt), run.model);
         }
     }
 
@@ -316,25 +240,8 @@ impl Agent {
         self.running.get(task).map(|run| run.attempt).or_else(waiting).or_else(queued)
     }
 
-    fn awaits(&self, model: ModelVersion) -> bool {
+    pub(super) fn awaits(&self, model: ModelVersion) -> bool {
         self.waiting.values().any(|waiting| waiting.model == model)
-    }
-
-    fn task_metrics(&self, task: &TaskId, attempt: u32, metrics: RunMetrics) -> TaskMetrics {
-        let RunMetrics { wall_ms, cpu_ms, memory_bytes, fuel, module, compile_ms, start_us } =
-            metrics;
-        TaskMetrics {
-            task_id: task.clone(),
-            proplet_id: self.config.proplet.clone(),
-            attempt,
-            wall_ms,
-            cpu_ms,
-            memory_bytes,
-            fuel,
-            module: module.to_owned(),
-            compile_ms,
-            start_us,
-        }
     }
 }
 

@@ -16,11 +16,17 @@ impl Agent {
         if self.closing {
             return;
         }
+        // The pins of the process before are gone.
+        let blobs = self.updates.blobs();
+        if self.link.count == 1 && !blobs.is_empty() {
+            turn.effect(Effect::Hold(blobs));
+        }
         self.report_interrupted(turn);
         self.updates.start_over();
         for waiting in self.waiting.values_mut() {
             waiting.until = turn.now + self.config.model_wait;
         }
+        self.go_on_fetching(turn);
         self.next_alive = turn.now + self.config.alive_every;
         self.next_metrics = self.config.metrics_every.map(|every| turn.now + every);
         let mut metadata = self.config.metadata.clone();

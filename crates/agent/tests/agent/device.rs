@@ -6,12 +6,12 @@ use std::{
 };
 
 use agent::{
-    Agent, Config, Effect, Failure, Finished, GuestOutput, Measurement, News, Outcome, Report,
-    RunMetrics, TABLES,
+    Agent, BaseModel, Config, Effect, Failure, Finished, GuestOutput, Measurement, News, Outcome,
+    Report, RunMetrics, TABLES,
 };
 use bytes::Bytes;
 use protocol::{
-    Entry, Envelope, Filter, Input, Letter, Machine as _, ModelUri, ModelVersion, Output,
+    Digest, Entry, Envelope, Filter, Input, Letter, Machine as _, ModelUri, ModelVersion, Output,
     PropletId, Rejection, RoundId, TaskId, Timestamp, Topic,
     message::{
         FailureCode, HeldTask, PropletAlive, PropletCreate, TaskResults, TaskStart, TaskStop,
@@ -27,9 +27,12 @@ pub(crate) struct Device {
     /// What was said since it was last asked for.
     pub(crate) said: Vec<Envelope>,
     /// What runs in the shell.
-    pub(crate) runs: BTreeMap<(TaskId, u32), Option<Bytes>>,
+    pub(crate) runs: BTreeMap<(TaskId, u32), Option<BaseModel>>,
     pub(crate) cancelled: BTreeSet<(TaskId, u32)>,
     pub(crate) listening: BTreeSet<Filter>,
+    /// What was asked of the disk and not done yet.
+    pub(crate) effects: Vec<Effect>,
+    pins: BTreeMap<Digest, usize>,
     pub(crate) measures: usize,
     pub(crate) stopped: bool,
 }
@@ -48,6 +51,8 @@ impl Device {
             runs: BTreeMap::new(),
             cancelled: BTreeSet::new(),
             listening: BTreeSet::new(),
+            effects: vec![],
+            pins: BTreeMap::new(),
             measures: 0,
             stopped: false,
         }
@@ -66,7 +71,11 @@ impl Device {
             match output {
                 Output::Keep(entry) => self.keep(entry),
                 Output::Promise(envelope) | Output::Publish(envelope) => self.said.push(envelope),
-                Output::Listen(filter) => assert!(self.listening.insert(filter), "listens twice"),
+                Output::Listen(filter) => {
+                    // A piece that did not come is listened to again, so that it comes.
+                    let again = matches!(filter, Filter::Exactly(Topic::ModelChunk { .. }));
+                    assert!(self.listening.insert(filter) || again, "listens twice");
+                }
                 Output::Unlisten(filter) => {
                     assert!(self.listening.remove(&filter), "was not listening to {filter:?}");
                 }
@@ -94,10 +103,34 @@ impl Device {
                 assert!(self.runs.contains_key(&(task.clone(), attempt)), "cancels what runs");
                 self.cancelled.insert((task, attempt));
             }
+            Effect::Hold(blobs) => blobs.into_iter().for_each(|blob| self.pin(blob)),
+            Effect::Release(blob) | Effect::Drop(blob) => {
+                if let Some(pins) = self.pins.get_mut(&blob) {
+                    *pins = pins.checked_sub(1).expect("no more is given back than was taken");
+                }
+                self.effects.push(effect);
+            }
+            Effect::Finish(ref blob) => {
+                self.pin(blob.sha256());
+                self.effects.push(effect);
+            }
+            Effect::Pack { .. }
+            | Effect::Begin(_)
+            | Effect::Store { .. }
+            | Effect::Abandon(_)
+            | Effect::ReadChunk { .. } => self.effects.push(effect),
             Effect::Measure => self.measures += 1,
             Effect::Stopped => self.stopped = true,
             Effect::Note(note) => assert!(!note.to_string().is_empty()),
         }
+    }
+
+    pub(crate) fn pin(&mut self, blob: Digest) {
+        *self.pins.entry(blob).or_default() += 1;
+    }
+
+    pub(crate) fn pins(&self, blob: Digest) -> usize {
+        self.pins.get(&blob).copied().unwrap_or_default()
     }
 
     pub(crate) fn connect(&mut self) {
@@ -166,6 +199,7 @@ impl Device {
         });
         self.agent.restore(entries.collect()).expect("the disk reads back");
         self.runs.clear();
+        self.pins.clear();
         self.cancelled.clear();
         self.listening.clear();
         self.said.clear();
@@ -173,11 +207,16 @@ impl Device {
 
     /// What was said on `topic` since it was last asked for, parsed.
     pub(crate) fn take<M: serde::de::DeserializeOwned>(&mut self, topic: &Topic) -> Vec<M> {
+        let asked = self.take_letters(topic);
+        asked.iter().map(|envelope| envelope.open().expect("own words are readable")).collect()
+    }
+
+    fn take_letters(&mut self, topic: &Topic) -> Vec<Envelope> {
         let (asked, rest) = std::mem::take(&mut self.said)
             .into_iter()
             .partition::<Vec<_>, _>(|envelope| envelope.topic == *topic);
         self.said = rest;
-        asked.iter().map(|envelope| envelope.open().expect("own words are readable")).collect()
+        asked
     }
 
     pub(crate) fn take_results(&mut self) -> Vec<TaskResults> {
@@ -192,6 +231,12 @@ impl Device {
 
     pub(crate) fn take_updates(&mut self, round: &str) -> Vec<serde_json::Value> {
         self.take(&Topic::RoundUpdate { round: round_id(round), proplet: me() })
+    }
+
+    /// Updates to the round, as they travel.
+    pub(crate) fn take_payloads(&mut self, round: &str) -> Vec<Bytes> {
+        let topic = Topic::RoundUpdate { round: round_id(round), proplet: me() };
+        self.take_letters(&topic).into_iter().map(|envelope| envelope.payload).collect()
     }
 
     pub(crate) fn take_alive(&mut self) -> Vec<PropletAlive> {

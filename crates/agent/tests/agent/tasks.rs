@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use agent::{GuestOutput, Measurement, News, Outcome, Report};
+use agent::{BaseModel, GuestOutput, Measurement, News, Outcome, Report};
 use bytes::Bytes;
 use protocol::{
     Envelope, Filter, Input, Letter as _, Machine as _, ModelVersion, Topic,
@@ -21,7 +21,8 @@ fn it_listens_to_the_manager_and_to_the_verdicts_on_its_own_updates() {
     assert!(filters.contains(&Filter::Exactly(Topic::TaskStart)));
     assert!(filters.contains(&Filter::Exactly(Topic::DirectStop { proplet: me() })));
     assert!(filters.contains(&Filter::AcksOf(me())));
-    assert_eq!(filters.len(), 5);
+    assert!(filters.contains(&Filter::UpdateWantsOf(me())));
+    assert_eq!(filters.len(), 6);
 }
 
 #[test]
@@ -230,13 +231,13 @@ fn a_task_with_a_model_gets_it_or_fails_in_time() {
     device.hear_model(3);
     assert!(device.runs.is_empty());
     device.hear_model(4);
-    assert_eq!(device.runs[&(task_id("t-1"), 0)], Some(model(4)));
+    assert_eq!(device.runs[&(task_id("t-1"), 0)], Some(BaseModel::Here(model(4))));
     assert!(device.listening.is_empty());
     device.print("t-1", 0, "1");
 
     start.id = task_id("t-2");
     device.hear(&start);
-    assert_eq!(device.runs[&(task_id("t-2"), 0)], Some(model(4)), "it was kept");
+    assert_eq!(device.runs[&(task_id("t-2"), 0)], Some(BaseModel::Here(model(4))), "it was kept");
     device.print("t-2", 0, "1");
     device.said.clear();
 

@@ -5,12 +5,13 @@ use std::time::Duration;
 use agent::{GuestOutput, Outcome, Report};
 use bytes::Bytes;
 use protocol::{
-    Input, Rejection,
-    message::{UpdateAck, Verdict},
+    DType, Form, Input, ModelVersion, Rejection, Tensor, Tensors,
+    message::{TaskResults, Update, UpdateAck, Verdict},
+    tensor::safetensors,
 };
 use serde_json::json;
 
-use crate::device::{Device, federated, me, numbers, round_id, update};
+use crate::device::{Device, federated, me, numbers, round_id, update, uri};
 
 fn trained(round: &str) -> Device {
     let mut device = Device::connected(|_| {});
@@ -32,9 +33,9 @@ fn an_update_goes_to_its_round_with_the_guests_own_numbers() {
     assert_eq!(said.len(), 1);
     let read = numbers(&said[0]);
     assert_eq!(read.proplet_id, me(), "filled in");
-    let w = read.update.get("w").expect("w").values();
+    let w = read.update.get("w").expect("w").to_f64();
     assert_eq!(w, [0.1, -0.300_000_000_000_000_04, 1e-300]);
-    assert_eq!(read.update.get("b").expect("b").values(), [5e-324]);
+    assert_eq!(read.update.get("b").expect("b").to_f64(), [5e-324]);
     assert_eq!(read.metrics["loss"], 0.73);
 }
 
@@ -65,18 +66,6 @@ fn a_rejected_update_is_not_said_again_and_the_tasks_result_stays() {
     device.hear(&federated("t-1", 0, "r-1", 0));
     assert_eq!(device.take_result(), result);
     assert_eq!(device.take_updates("r-1").len(), 0, "its verdict is known");
-}
-
-#[test]
-fn an_update_that_could_not_be_sent_fails_its_task_instead_of_being_tried_for_ever() {
-    let mut device = Device::connected(|config| config.update_bytes_max = 100);
-    device.hear(&federated("t-1", 0, "r-1", 0));
-    device.hear_model(0);
-    device.print("t-1", 0, &update("r-1", 0));
-    let results = device.take_result();
-    assert_eq!(results.code.expect("a code").0, "update_too_large");
-    assert_eq!(device.kept("updates"), 0);
-    assert_eq!(device.take_updates("r-1").len(), 0);
 }
 
 #[test]
@@ -168,15 +157,64 @@ fn output_that_is_not_the_update_asked_for_is_a_failed_task() {
     }
 }
 
-#[test]
-fn a_binary_update_is_refused_in_so_many_words() {
-    let mut device = Device::connected(|_| {});
+/// The end of a guest that has written this file.
+fn wrote(device: &mut Device, fields: &[(&str, &str)]) -> TaskResults {
+    let w = Tensor::from_f32(vec![2], &[0.1, f32::from_bits(1)]).expect("two numbers");
+    let tensors: Tensors = [("w".to_owned(), w)].into_iter().collect();
+    let field = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    let file = safetensors::write(&tensors, &fields.iter().map(field).collect());
     device.hear(&federated("t-1", 0, "r-1", 0));
     device.hear_model(0);
-    let file = Some(Bytes::from_static(b"\x10\0\0\0\0\0\0\0{}"));
-    let output = GuestOutput { stdout: Bytes::new(), update_file: file };
+    let stdout = Bytes::from_static(b"chatter");
+    let output = GuestOutput { stdout, update_file: Some(file) };
     device.finish("t-1", 0, Outcome::Ok(output));
-    assert!(device.take_result().error.expect("an error").contains("not supported yet"));
+    device.take_result()
+}
+
+#[test]
+fn a_file_is_an_update_and_need_not_say_what_its_task_said() {
+    let mut device = Device::connected(|_| {});
+    let results = wrote(&mut device, &[("num_samples", "7"), ("metrics", r#"{"loss":0.5}"#)]);
+    assert_eq!(results.error, None);
+    assert_eq!(results.results["num_samples"], json!(7));
+    let said = device.take_payloads("r-1");
+    let update = Update::read(&said[0], None).expect("an update");
+    assert_eq!((update.form, &update.proplet_id), (Form::Safetensors, &me()));
+    assert_eq!((update.round_id.as_str(), update.base_model_uri.0), ("r-1", ModelVersion(0)));
+    assert_eq!(update.metrics["loss"], 0.5);
+    let w = update.update.get("w").expect("w");
+    assert_eq!((w.dtype(), w.to_f32()), (DType::F32, vec![0.1, f32::from_bits(1)]));
+}
+
+#[test]
+fn a_file_that_is_no_update_to_what_was_asked_is_a_failed_task() {
+    for (field, value, expected) in [
+        ("num_samples", "0", "num_samples is 0"),
+        ("num_samples", "many", "whole number"),
+        ("round_id", "r-2", "it names round r-2"),
+        ("proplet_id", "somebody", "the payload names somebody"),
+        ("base_model_uri", &uri(3), "global_model_v3"),
+        ("encoding", "delta", "was not asked for"),
+    ] {
+        let mut device = Device::connected(|_| {});
+        let results = wrote(&mut device, &[("num_samples", "7"), (field, value)]);
+        let error = results.error.expect("an error");
+        assert!(error.contains(expected), "{error} / {expected}");
+        assert_eq!(device.kept("updates"), 0);
+    }
+    for (file, expected) in [
+        (&b"\x10\0\0\0\0\0\0\0{}"[..], "claims 16 bytes"),
+        (b"{\"update\":{}}", "claims"),
+        (b"", "too few"),
+    ] {
+        let mut device = Device::connected(|_| {});
+        device.hear(&federated("t-1", 0, "r-1", 0));
+        device.hear_model(0);
+        let update_file = Some(Bytes::from_static(file));
+        device.finish("t-1", 0, Outcome::Ok(GuestOutput { stdout: Bytes::new(), update_file }));
+        let error = device.take_result().error.expect("an error");
+        assert!(error.contains(expected), "{error} / {expected}");
+    }
 }
 
 #[test]

@@ -3,18 +3,22 @@
 //! `w = sum(n_i * w_i) / sum(n_i)` (McMahan et al., "Communication-efficient learning of deep
 //! networks from decentralized data", 2017, algorithm 1), each weight correctly rounded.
 
-use crate::{Aggregator, Batch, exact};
+use super::Strategy;
+use crate::{Aggregator, Recipe, RunError, Survey, recipe::by_samples};
+
+pub(super) const STRATEGY: Strategy = Strategy {
+    name: "fedavg",
+    summary: "mean, weighted by samples",
+    settings: &[],
+    vectors: &[],
+    build: || Box::new(FedAvg),
+    with: |_| Box::new(FedAvg),
+};
 
 pub(super) struct FedAvg;
 
 impl Aggregator for FedAvg {
-    fn aggregate(&self, batch: &Batch<'_>) -> Vec<f64> {
-        (0..batch.len())
-            .map(|coordinate| {
-                let terms = batch.updates().iter();
-                let terms = terms.map(|update| (update.weights[coordinate], update.num_samples));
-                exact::weighted_mean(terms, batch.total_samples())
-            })
-            .collect()
+    fn recipe(&self, survey: &dyn Survey) -> Result<Recipe, RunError> {
+        Recipe::of(by_samples(survey))
     }
 }

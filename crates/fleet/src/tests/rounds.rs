@@ -20,7 +20,7 @@ fn each_participant_gets_one_pinned_task() {
     for (task, name) in tasks.iter().zip(["p1", "p2"]) {
         assert_eq!(task.state, TaskState::Scheduled);
         assert_eq!(task.spec.pinned(), Some(&proplet(name)));
-        let env: Vec<_> = task.spec.env.iter().map(|(k, v)| (k, v)).collect();
+        let env: Vec<_> = task.spec.env.iter().collect();
         let uri = protocol::ModelUri(protocol::ModelVersion(0)).to_string();
         let hyperparams = r#"{"lr":0.1,"unknown":[1,null]}"#;
         let expected = [

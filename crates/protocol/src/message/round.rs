@@ -37,9 +37,20 @@ pub struct RoundComplete {
     /// Means of the metrics that the counted updates carried, weighted by samples.
     #[serde(default)]
     pub metrics: BTreeMap<String, f64>,
+    /// What each counted update brought; left out where there are more than a thousand.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub contributions: BTreeMap<PropletId, Contribution>,
     /// How many updates were rejected, by reason.
     #[serde(default)]
     pub rejected: BTreeMap<Rejection, u64>,
+}
+
+/// What one counted update brought.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Contribution {
+    pub num_samples: u64,
+    #[serde(default)]
+    pub metrics: BTreeMap<String, f64>,
 }
 
 /// The round made no model.

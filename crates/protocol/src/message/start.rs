@@ -1,6 +1,9 @@
 //! A round's start: what an operator asks for.
 
-use std::{collections::BTreeSet, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use serde::{
     Deserialize, Deserializer, Serialize,
@@ -8,7 +11,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use crate::{Digest, Letter, ModelUri, PropletId, RoundId, Topic};
+use crate::{Digest, Letter, ModelUri, PropletId, RoundId, SessionId, Topic};
 
 /// Most participants in one round.
 pub const PARTICIPANTS_MAX: usize = 100_000;
@@ -19,7 +22,7 @@ const K_OF_N_DEFAULT: usize = 3;
 const TIMEOUT_S_DEFAULT: u64 = 30;
 
 /// Asks for one round of training.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RoundStart {
     pub round_id: RoundId,
     pub model_uri: ModelUri,
@@ -43,6 +46,24 @@ pub struct RoundStart {
     /// Updates without which a closing round fails; the coordinator's setting by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_updates: Option<usize>,
+    /// How updates become a model; the coordinator's setting by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<StrategySpec>,
+    /// The session that the round belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionId>,
+    /// How updates are made smaller on the wire, like `delta+int8+deflate`; not at all by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<String>,
+}
+
+/// A strategy by name, and what it is told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StrategySpec {
+    pub name: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub params: BTreeMap<String, f64>,
 }
 
 /// Any JSON object, kept as text.

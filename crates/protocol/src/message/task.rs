@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use serde_json::{Value, value::RawValue};
 
-use crate::{Letter, PropletId, TaskId, Topic};
+use crate::{Letter, Manifest, PropletId, TaskId, Topic};
 
 /// Asks a proplet to run a task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,6 +18,9 @@ pub struct TaskStart {
     /// The module itself, base64.
     #[serde(default)]
     pub file: Option<String>,
+    /// The module in pieces, in place of `file`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_blob: Option<Manifest>,
     #[serde(default, deserialize_with = "inputs")]
     pub inputs: Vec<Value>,
     #[serde(default)]

@@ -1,21 +1,20 @@
-//! A proplet's update: what it learned, from how much data, starting from which model.
+//! A proplet's update: what it learned, from how much data, starting from which model; as JSON or
+//! as a safetensors file.
 
-use std::{collections::BTreeMap, fmt};
+mod binary;
+mod json;
+mod metrics;
 
-use serde::{
-    Deserialize, Deserializer as _, Serialize,
-    de::{MapAccess, Visitor},
-};
-use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::Serialize;
 
 use crate::{
-    Digest, Letter, ModelUri, PropletId, Rejection, RoundId, Tensors, Topic, envelope::brief,
+    Digest, Envelope, Form, Letter, ModelUri, PropletId, Rejection, RoundId, Tensors, Topic,
 };
 
-/// Most metrics that are kept of one update.
-pub const METRICS_MAX: usize = 64;
-
-const METRIC_NAME_LEN_MAX: usize = 64;
+pub use metrics::METRICS_MAX;
 
 /// One proplet's contribution to a round.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -26,6 +25,9 @@ pub struct Update {
     pub num_samples: u64,
     pub metrics: BTreeMap<String, f64>,
     pub update: Tensors,
+    /// How it came, and goes on.
+    #[serde(skip)]
+    pub form: Form,
 }
 
 /// Why some bytes are not an update, with as much of the address as could be read.
@@ -38,13 +40,47 @@ pub struct UpdateError {
     pub proplet_id: Option<PropletId>,
 }
 
+/// What the file of a guest need not say, because its task did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpdateAsked<'a> {
+    pub round_id: &'a RoundId,
+    pub proplet_id: &'a PropletId,
+    pub base_model_uri: &'a ModelUri,
+}
+
 impl Update {
+    /// Reads an update of either form; tensors of a safetensors file are slices of `payload`.
+    ///
+    /// `sender` is who is known to have sent it (from the topic), if anyone is; it stands in for a
+    /// `proplet_id` that the payload leaves out, and a payload that names another is
+    /// [`Rejection::SenderMismatch`].
+    pub fn read(payload: &Bytes, sender: Option<&PropletId>) -> Result<Self, UpdateError> {
+        match Form::of(payload) {
+            Form::Json => json::read(payload, sender),
+            Form::Safetensors => binary::read(payload, sender),
+        }
+    }
+
+    /// Reads the safetensors file that a guest has left behind; what it does not say of itself is
+    /// taken from what was asked.
+    pub fn read_file(file: &Bytes, asked: &UpdateAsked<'_>) -> Result<Self, UpdateError> {
+        binary::read_file(file, asked)
+    }
+
+    /// The update as it travels, in its form.
+    pub fn write(&self) -> Bytes {
+        match self.form {
+            Form::Json => serde_json::to_vec(self).expect("an update of JSON serializes").into(),
+            Form::Safetensors => binary::write(self),
+        }
+    }
+
     /// The digest of what is counted: equal for a repeated update, whatever its metrics and path.
     pub fn fingerprint(&self) -> Digest {
         let base = self.base_model_uri.to_string();
         let samples = self.num_samples.to_le_bytes();
-        let tensors = serde_json::to_vec(&self.update).unwrap_or_default();
-        Digest::of_parts([base.as_bytes(), &samples, &tensors])
+        let tensors = self.update.digest().to_string();
+        Digest::of_parts([base.as_bytes(), &samples, tensors.as_bytes()])
     }
 }
 
@@ -52,196 +88,41 @@ impl Letter for Update {
     fn topic(&self) -> Topic {
         Topic::RoundUpdate { round: self.round_id.clone(), proplet: self.proplet_id.clone() }
     }
+
+    fn seal(&self) -> Envelope {
+        Envelope { topic: self.topic(), payload: self.write() }
+    }
 }
 
-/// What is read first: who speaks of what. The rest stays text until that is known.
-#[derive(Deserialize)]
-struct Wire<'a> {
-    #[serde(default, borrow)]
-    round_id: Option<&'a RawValue>,
-    #[serde(default, borrow)]
-    proplet_id: Option<&'a RawValue>,
-    #[serde(default, borrow)]
-    base_model_uri: Option<&'a RawValue>,
-    #[serde(default, borrow)]
-    num_samples: Option<&'a RawValue>,
-    #[serde(default, borrow)]
-    metrics: Option<&'a RawValue>,
-    #[serde(default, borrow)]
-    update: Option<&'a RawValue>,
-}
-
-/// What can be read even where the rest cannot.
-#[derive(Deserialize)]
-struct Address {
-    round_id: Option<RoundId>,
-    proplet_id: Option<PropletId>,
-}
-
-/// Reads an update. `sender` is who is known to have sent it (from the topic), if anyone is; it
-/// stands in for a `proplet_id` that the payload leaves out, and a payload that names another is
-/// [`Rejection::SenderMismatch`].
+/// [`Update::read`] of bytes that are not shared: the numbers of a safetensors file are copied.
 pub fn read_update(payload: &[u8], sender: Option<&PropletId>) -> Result<Update, UpdateError> {
-    let malformed = |what: String| UpdateError {
-        reason: Rejection::Malformed,
-        what,
-        round_id: None,
-        proplet_id: sender.cloned(),
-    };
-    let wire: Wire<'_> =
-        serde_json::from_slice(payload).map_err(|why| syntax(payload, &why, sender))?;
-    let round_id: RoundId = id(wire.round_id, "round_id").map_err(malformed)?;
-    let named = match wire.proplet_id {
-        None => None,
-        given => Some(id(given, "proplet_id").map_err(malformed)?),
-    };
-    let fail = |reason, what: String| UpdateError {
-        reason,
-        what,
-        round_id: Some(round_id.clone()),
-        proplet_id: sender.cloned().or_else(|| named.clone()),
-    };
-    let proplet_id = match (sender, &named) {
+    match Form::of(payload) {
+        Form::Json => json::read(payload, sender),
+        Form::Safetensors => binary::read(&Bytes::copy_from_slice(payload), sender),
+    }
+}
+
+/// As much of an update's address as can be read, whatever else is wrong with it.
+pub fn read_update_address(payload: &[u8]) -> (Option<RoundId>, Option<PropletId>) {
+    match Form::of(payload) {
+        Form::Json => json::address(payload),
+        Form::Safetensors => binary::address(payload),
+    }
+}
+
+/// Who sent it: as the topic says, or as the payload says where there is no topic.
+fn sent_by(
+    sender: Option<&PropletId>,
+    named: Option<&PropletId>,
+) -> Result<PropletId, (Rejection, String)> {
+    match (sender, named) {
         (Some(sender), Some(named)) if sender != named => {
             let what = format!("the payload names {named}, but {sender} sent it");
-            return Err(fail(Rejection::SenderMismatch, what));
+            Err((Rejection::SenderMismatch, what))
         }
-        (Some(sender), _) => sender.clone(),
-        (None, Some(named)) => named.clone(),
-        (None, None) => return Err(fail(Rejection::Malformed, "proplet_id is missing".into())),
-    };
-    let base_model_uri = base(wire.base_model_uri).map_err(|(reason, what)| fail(reason, what))?;
-    let num_samples =
-        samples(wire.num_samples).map_err(|what| fail(Rejection::NumSamples, what))?;
-    let update = tensors(wire.update).map_err(|(reason, what)| fail(reason, what))?;
-    let metrics = metrics(wire.metrics);
-    Ok(Update { round_id, proplet_id, base_model_uri, num_samples, metrics, update })
-}
-
-fn id<T: std::str::FromStr<Err = crate::IdError>>(
-    given: Option<&RawValue>,
-    field: &str,
-) -> Result<T, String> {
-    let Some(raw) = given else { return Err(format!("{field} is missing")) };
-    match serde_json::from_str::<String>(raw.get()) {
-        Ok(text) => text.parse().map_err(|why| format!("{field}: {why}")),
-        Err(_) => Err(format!("{field} takes a string, not {}", shown(raw.get()))),
-    }
-}
-
-/// An address of something else than a model of ours is a stale base, not a syntax error.
-fn base(given: Option<&RawValue>) -> Result<ModelUri, (Rejection, String)> {
-    let Some(raw) = given else {
-        return Err((Rejection::Malformed, "base_model_uri is missing".into()));
-    };
-    match serde_json::from_str::<String>(raw.get()) {
-        Ok(text) => text
-            .parse()
-            .map_err(|why: crate::ModelUriError| (Rejection::StaleBase, why.to_string())),
-        Err(_) => {
-            let what = format!("base_model_uri takes a string, not {}", shown(raw.get()));
-            Err((Rejection::Malformed, what))
-        }
-    }
-}
-
-fn samples(given: Option<&RawValue>) -> Result<u64, String> {
-    let Some(raw) = given else { return Err("num_samples is missing".into()) };
-    match serde_json::from_str::<u64>(raw.get()) {
-        Ok(0) => Err("num_samples is 0".into()),
-        Ok(n) => Ok(n),
-        Err(_) => Err(format!("num_samples takes a whole number, not {}", shown(raw.get()))),
-    }
-}
-
-fn tensors(given: Option<&RawValue>) -> Result<Tensors, (Rejection, String)> {
-    let Some(raw) = given else { return Err((Rejection::Malformed, "update is missing".into())) };
-    let tensors: Tensors = serde_json::from_str(raw.get()).map_err(|why| {
-        let reason =
-            if is_out_of_range(&why) { Rejection::NotFinite } else { Rejection::Malformed };
-        (reason, format!("update: {}", brief(&why)))
-    })?;
-    match tensors.not_finite() {
-        Some(name) => Err((Rejection::NotFinite, format!("tensor {name:?} is not finite"))),
-        None => Ok(tensors),
-    }
-}
-
-/// Python writes NaN and Infinity into what it calls JSON: that is a number that is not finite,
-/// and worth saying so.
-fn syntax(payload: &[u8], why: &serde_json::Error, sender: Option<&PropletId>) -> UpdateError {
-    let from = offset(payload, why).saturating_sub(2);
-    let rest = payload.get(from..).unwrap_or_default();
-    let window = String::from_utf8_lossy(&rest[..rest.len().min(12)]).into_owned();
-    let words = ["NaN", "Infinity", "nan", "inf"];
-    let word = words.into_iter().find_map(|word| window.find(word));
-    let reason = match word {
-        Some(at) if counts_samples(&payload[..from + at.min(rest.len())]) => Rejection::NumSamples,
-        Some(_) => Rejection::NotFinite,
-        None if is_out_of_range(why) => Rejection::NotFinite,
-        None => Rejection::Malformed,
-    };
-    let what = format!("not JSON: {}", brief(why));
-    // Valid JSON can still be too deep, or hold too large a number: then it says where it belongs.
-    let address = serde_json::from_slice::<Address>(payload).ok();
-    let (round_id, named) = address.map_or((None, None), |it| (it.round_id, it.proplet_id));
-    UpdateError { reason, what, round_id, proplet_id: sender.cloned().or(named) }
-}
-
-/// Whether the text ends where the number of samples should stand.
-fn counts_samples(before: &[u8]) -> bool {
-    let before = before.strip_suffix(b"-").unwrap_or(before).trim_ascii_end();
-    let key = before.strip_suffix(b":").map(<[u8]>::trim_ascii_end);
-    key.is_some_and(|key| key.ends_with(b"\"num_samples\""))
-}
-
-fn is_out_of_range(why: &serde_json::Error) -> bool {
-    why.to_string().starts_with("number out of range")
-}
-
-/// Where in the payload serde_json stopped; it counts lines from 1, columns in bytes.
-fn offset(payload: &[u8], why: &serde_json::Error) -> usize {
-    let line = why.line().saturating_sub(1);
-    let start = match line {
-        0 => 0,
-        n => payload
-            .iter()
-            .enumerate()
-            .filter(|(_, byte)| **byte == b'\n')
-            .nth(n - 1)
-            .map_or(0, |(at, _)| at + 1),
-    };
-    start + why.column().saturating_sub(1)
-}
-
-/// Numbers stay, everything else is dropped, whatever it is: a poisoned metric does not cost an
-/// honest update, and however many there are, no more than are kept take memory.
-fn metrics(given: Option<&RawValue>) -> BTreeMap<String, f64> {
-    let read =
-        given.map(|raw| serde_json::Deserializer::from_str(raw.get()).deserialize_map(Numbers));
-    read.and_then(Result::ok).unwrap_or_default()
-}
-
-struct Numbers;
-
-impl<'de> Visitor<'de> for Numbers {
-    type Value = BTreeMap<String, f64>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object of numbers")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut numbers = BTreeMap::new();
-        while let Some((name, raw)) = map.next_entry::<String, &RawValue>()? {
-            if name.len() > METRIC_NAME_LEN_MAX || numbers.len() == METRICS_MAX {
-                continue;
-            }
-            if let Ok(number) = serde_json::from_str::<f64>(raw.get()) {
-                numbers.insert(name, number);
-            }
-        }
-        Ok(numbers)
+        (Some(sender), _) => Ok(sender.clone()),
+        (None, Some(named)) => Ok(named.clone()),
+        (None, None) => Err((Rejection::Malformed, "proplet_id is missing".into())),
     }
 }
 

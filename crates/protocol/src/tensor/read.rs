@@ -4,13 +4,14 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use super::{NAME_LEN_MAX, RANK_MAX, TENSORS_MAX, Tensor, Tensors};
+use super::{DType, NAME_LEN_MAX, RANK_MAX, Slot, TENSORS_MAX, Tensor, Tensors, safetensors};
 
 impl<'de> Deserialize<'de> for Tensor {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut values = vec![];
-        let shape = Level { values: &mut values, depth: 0 }.deserialize(deserializer)?;
-        Ok(Self { shape, values })
+        let mut data = vec![];
+        let shape = Level { data: &mut data, depth: 0 }.deserialize(deserializer)?;
+        // JSON has one kind of number.
+        Ok(Self { slot: Slot { dtype: DType::F64, shape }, data: data.into() })
     }
 }
 
@@ -21,13 +22,16 @@ impl<'de> Deserialize<'de> for Tensors {
 }
 
 /// Adds one named tensor, refusing doubles, long names and too many.
-pub(crate) fn insert<E: Error>(
-    tensors: &mut BTreeMap<String, Tensor>,
+pub(crate) fn insert<T, E: Error>(
+    tensors: &mut BTreeMap<String, T>,
     name: String,
-    tensor: Tensor,
+    tensor: T,
 ) -> Result<(), E> {
     if name.is_empty() || name.len() > NAME_LEN_MAX {
         return Err(E::custom(format!("a tensor's name has 1 to {NAME_LEN_MAX} bytes")));
+    }
+    if name == safetensors::METADATA {
+        return Err(E::custom(format!("no tensor can be called {name:?}")));
     }
     if tensors.len() == TENSORS_MAX {
         return Err(E::custom(format!("more than {TENSORS_MAX} tensors")));
@@ -53,13 +57,13 @@ impl<'de> Visitor<'de> for Named {
             let tensor = map.next_value()?;
             insert(&mut tensors, name, tensor)?;
         }
-        Ok(Tensors(tensors))
+        Ok(tensors.into_iter().collect())
     }
 }
 
-/// One level of nesting: appends its numbers to `values` and returns its shape.
+/// One level of nesting: appends its numbers to `data` and returns its shape.
 struct Level<'a> {
-    values: &'a mut Vec<f64>,
+    data: &'a mut Vec<u8>,
     depth: usize,
 }
 
@@ -79,7 +83,7 @@ impl<'de> Visitor<'de> for Level<'_> {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Vec<usize>, E> {
-        self.values.push(value);
+        self.data.extend_from_slice(&value.to_le_bytes());
         Ok(vec![])
     }
 
@@ -98,7 +102,7 @@ impl<'de> Visitor<'de> for Level<'_> {
         }
         let mut len = 0;
         let mut inner: Option<Vec<usize>> = None;
-        while let Some(shape) = seq.next_element_seed(Level { values: self.values, depth })? {
+        while let Some(shape) = seq.next_element_seed(Level { data: self.data, depth })? {
             match &inner {
                 Some(first) if *first != shape => {
                     return Err(A::Error::custom(format!(

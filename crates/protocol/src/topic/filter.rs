@@ -21,6 +21,16 @@ pub enum Filter {
     AcksOf(PropletId),
     /// Every model version.
     AnyModel,
+    /// What the coordinator lacks of one proplet's updates, in every round.
+    UpdateWantsOf(PropletId),
+    /// The pieces of every round's and proplet's updates.
+    AnyUpdateChunk,
+    /// The pieces of every new model on its way to the model server.
+    AnyModelPublishChunk,
+    /// What is asked of any session.
+    AnySessionCommand,
+    /// How every session stands.
+    AnySessionStatus,
     /// Everything that concerns rounds and models, for those who watch.
     Everything,
 }
@@ -37,6 +47,11 @@ impl Filter {
             Self::AnyFailed => "fl/rounds/+/failed".to_owned(),
             Self::AcksOf(proplet) => format!("fl/rounds/+/acks/{proplet}"),
             Self::AnyModel => "fl/models/+".to_owned(),
+            Self::UpdateWantsOf(proplet) => format!("fl/rounds/+/wants/{proplet}"),
+            Self::AnyUpdateChunk => "fl/rounds/+/updates/+/chunks/+".to_owned(),
+            Self::AnyModelPublishChunk => "fl/models/publish/+/chunks/+".to_owned(),
+            Self::AnySessionCommand => "fl/sessions/+/command".to_owned(),
+            Self::AnySessionStatus => "fl/sessions/+/status".to_owned(),
             Self::Everything => "fl/#".to_owned(),
         }
     }
@@ -51,9 +66,17 @@ impl Filter {
             Self::AnyComplete => matches!(topic, Topic::RoundComplete { .. }),
             Self::AnyFailed => matches!(topic, Topic::RoundFailed { .. }),
             Self::AcksOf(of) => matches!(topic, Topic::RoundAck { proplet, .. } if proplet == of),
-            Self::AnyModel => {
-                matches!(topic, Topic::Model { .. } | Topic::ModelLatest | Topic::ModelPublish)
+            Self::AnyModel => matches!(
+                topic,
+                Topic::Model { .. } | Topic::ModelLatest | Topic::ModelPublish | Topic::ModelWants
+            ),
+            Self::UpdateWantsOf(of) => {
+                matches!(topic, Topic::UpdateWants { proplet, .. } if proplet == of)
             }
+            Self::AnyUpdateChunk => matches!(topic, Topic::UpdateChunk { .. }),
+            Self::AnyModelPublishChunk => matches!(topic, Topic::ModelPublishChunk { .. }),
+            Self::AnySessionCommand => matches!(topic, Topic::SessionCommand { .. }),
+            Self::AnySessionStatus => matches!(topic, Topic::SessionStatus { .. }),
             Self::Everything => topic.to_string().starts_with("fl/"),
         }
     }

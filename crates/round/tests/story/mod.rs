@@ -13,7 +13,7 @@ use protocol::{
         forward,
     },
 };
-use round::{Effect, Job, News, Note, Report, Rounds, Rules, TABLES};
+use round::{Effect, Job, Made, News, Note, Report, Rounds, Rules, TABLES};
 use serde_json::{Value, json};
 
 pub type Outputs = Vec<Output<Effect>>;
@@ -116,13 +116,14 @@ pub fn average(job: &Job) -> Report {
     let total: u64 = job.members.iter().map(|member| member.num_samples).sum();
     let mut sums = vec![0.0; job.schema.parameters()];
     for member in &job.members {
-        for (sum, value) in sums.iter_mut().zip(member.values.values()) {
+        let tensors = member.values.tensors(&job.schema).unwrap().unwrap();
+        for (sum, value) in sums.iter_mut().zip(tensors.flatten()) {
             *sum += member.num_samples as f64 * value;
         }
     }
     let values: Vec<f64> = sums.into_iter().map(|sum| sum / total as f64).collect();
     let tensors = Tensors::unflatten(&job.schema, &values).unwrap();
-    Report::Aggregated { round: job.round.clone(), tensors }
+    Report::Aggregated { round: job.round.clone(), model: Made::Here(tensors) }
 }
 
 pub fn id<T: std::str::FromStr<Err = protocol::IdError>>(text: &str) -> T {
@@ -140,6 +141,9 @@ pub fn start(round: &str, participants: &[&str], k: usize) -> RoundStart {
         k_of_n: k,
         timeout_s: 30,
         min_updates: None,
+        strategy: None,
+        session: None,
+        encoding: None,
     }
 }
 
@@ -151,7 +155,7 @@ pub fn tensors(values: &[f64]) -> Tensors {
 /// Model `version` at its own topic: three numbers.
 pub fn base(version: u64) -> Envelope {
     let version = ModelVersion(version);
-    let model = Model { version, tensors: tensors(&[0.0; 3]) };
+    let model = Model::new(version, tensors(&[0.0; 3]));
     Envelope { topic: Topic::Model { version }, payload: model.seal().payload }
 }
 

@@ -4,8 +4,8 @@ use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use protocol::{ChannelId, DomainId, Envelope, Namespace};
 
-use super::{MqttAddress, SettingsError};
-use crate::transport::mqtt::{Config, Credentials, SessionKind, Tls};
+use super::{Limits, MqttAddress, PayloadLimit, SettingsError};
+use crate::transport::mqtt::{Config, Credentials, SessionKind, Tls, probe};
 
 /// A text that no log shows.
 #[derive(Clone, PartialEq, Eq)]
@@ -60,6 +60,9 @@ pub struct MqttArgs {
     /// Seconds between signs of life, 1 to 65535; one message must not take longer than that to send
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u16).range(1..))]
     pub mqtt_keep_alive_s: u16,
+    /// Largest message that the broker takes, 16384 to 268435455 bytes; what is larger goes in pieces. With auto the broker is asked, and no more than 1048576 is used
+    #[arg(long, value_name = "BYTES|auto", default_value = "1048576")]
+    pub payload_bytes_max: PayloadLimit,
     /// Certificates (PEM) to trust for ssl and wss, in place of the system's
     #[arg(long, value_name = "FILE")]
     pub mqtt_ca_file: Option<PathBuf>,
@@ -80,6 +83,24 @@ impl MqttArgs {
             let dash = if prefix.is_empty() { "" } else { "-" };
             format!("{prefix}{dash}{}-{}-{name}", self.domain_id, self.channel_id)
         })
+    }
+
+    /// What goes in one message and what in pieces. A broker that is to be asked, and does not
+    /// answer in a few seconds, gets the default. `name` as for [`MqttArgs::client_id_or`].
+    pub async fn limits(&self, name: &str) -> Result<Limits, SettingsError> {
+        let default = PayloadLimit::DEFAULT_BYTES;
+        let bytes = match self.payload_bytes_max {
+            PayloadLimit::Bytes(bytes) => bytes,
+            PayloadLimit::Auto => match probe(&self.config(name, None)?).await {
+                Ok(said) => said.unwrap_or(default).min(default),
+                Err(why) => {
+                    tracing::warn!(%why, default, "the broker does not say how much it takes");
+                    default
+                }
+            },
+        };
+        tracing::debug!(payload_bytes_max = bytes, "larger messages go in pieces");
+        Ok(Limits::of(bytes))
     }
 
     /// What the transport needs; reads the certificates if there are any to read. `name` as for

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 pub use broker::Broker;
 
-use super::{Inbound, Receipt, Transport, TransportError, Unacknowledged};
+use super::{Gate, Inbound, Receipt, Transport, TransportError, Unacknowledged};
 use crate::store::PromiseId;
 
 /// A participant's connection to a [`Broker`]. Dropping it without [`Transport::close`] cuts the
@@ -29,6 +29,7 @@ pub struct Memory {
     told: Option<u64>,
     filters: Vec<Filter>,
     outbox: VecDeque<(Envelope, Option<PromiseId>)>,
+    gate: Gate,
     inbox: VecDeque<Inbound>,
     last_will: Option<Envelope>,
     news: Arc<Notify>,
@@ -48,6 +49,7 @@ impl Memory {
             told: None,
             filters: vec![],
             outbox: VecDeque::new(),
+            gate: Gate::default(),
             inbox: VecDeque::new(),
             last_will,
             news,
@@ -83,6 +85,7 @@ impl Memory {
     /// Says what is queued.
     fn flush(&mut self) {
         while let Some((envelope, promise)) = self.outbox.pop_front() {
+            self.gate.leave(&envelope);
             self.broker.publish(envelope);
             self.inbox.extend(promise.map(Inbound::Delivered));
         }
@@ -91,6 +94,7 @@ impl Memory {
 
 impl Transport for Memory {
     fn publish(&mut self, envelope: Envelope, promise: Option<PromiseId>) {
+        self.gate.enter(&envelope);
         self.outbox.push_back((envelope, promise));
         if self.broker.is_connected(&self.client_id, self.epoch) {
             self.flush();
@@ -122,6 +126,10 @@ impl Transport for Memory {
 
     fn backlog(&self) -> usize {
         self.outbox.len()
+    }
+
+    fn gate(&self) -> Gate {
+        self.gate.clone()
     }
 
     async fn next(&mut self) -> Result<Inbound, TransportError> {

@@ -9,6 +9,8 @@ mod counts;
 mod link;
 mod outbox;
 mod patience;
+mod probe;
+mod promptness;
 mod session;
 mod subscriptions;
 mod tls;
@@ -20,10 +22,11 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use config::{Config, Credentials, SessionKind};
 pub use counts::Counts;
+pub use probe::{ProbeError, probe};
 pub use tls::Tls;
 
 use self::session::{Command, Delivery, Session, Shared};
-use super::{Inbound, Receipt, Transport, TransportError};
+use super::{Gate, Inbound, Receipt, Transport, TransportError};
 use crate::store::PromiseId;
 
 /// A participant's connection to a broker, held up for ever. Dropping it without
@@ -62,6 +65,7 @@ impl Mqtt {
 impl Transport for Mqtt {
     fn publish(&mut self, envelope: Envelope, promise: Option<PromiseId>) {
         self.shared.backlog.fetch_add(1, Ordering::Relaxed);
+        self.shared.gate.enter(&envelope);
         self.command(Command::Publish(envelope, promise));
     }
 
@@ -81,6 +85,10 @@ impl Transport for Mqtt {
 
     fn backlog(&self) -> usize {
         self.shared.backlog.load(Ordering::Relaxed)
+    }
+
+    fn gate(&self) -> Gate {
+        self.shared.gate.clone()
     }
 
     async fn next(&mut self) -> Result<Inbound, TransportError> {

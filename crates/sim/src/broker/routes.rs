@@ -29,6 +29,7 @@ enum Own {
     Start,
     Stop,
     Ack,
+    Wants,
 }
 
 /// Where a subscription stands.
@@ -50,6 +51,7 @@ impl<'a> Place<'a> {
             }
             Want::Ours(Filter::Exactly(topic)) => Self::Exact(topic),
             Want::Ours(Filter::AcksOf(proplet)) => Self::Own(proplet, Own::Ack),
+            Want::Ours(Filter::UpdateWantsOf(proplet)) => Self::Own(proplet, Own::Wants),
             Want::Ours(
                 Filter::AnyUpdate
                 | Filter::AnyAbsent
@@ -57,6 +59,10 @@ impl<'a> Place<'a> {
                 | Filter::AnyComplete
                 | Filter::AnyFailed
                 | Filter::AnyModel
+                | Filter::AnyUpdateChunk
+                | Filter::AnyModelPublishChunk
+                | Filter::AnySessionCommand
+                | Filter::AnySessionStatus
                 | Filter::Everything,
             )
             | Want::Text { group: None, .. } => Self::Wide,
@@ -109,6 +115,7 @@ impl Routes {
         if let Address::Ours(topic) = address {
             match topic {
                 Topic::RoundAck { proplet, .. } => self.concerned(proplet, Own::Ack, found),
+                Topic::UpdateWants { proplet, .. } => self.concerned(proplet, Own::Wants, found),
                 Topic::DirectStart { proplet } => self.concerned(proplet, Own::Start, found),
                 Topic::DirectStop { proplet } => self.concerned(proplet, Own::Stop, found),
                 Topic::RoundStart
@@ -127,7 +134,16 @@ impl Routes {
                 | Topic::TaskMetrics
                 | Topic::TaskResults
                 | Topic::TaskStart
-                | Topic::TaskStop => {}
+                | Topic::TaskStop
+                | Topic::UpdateChunk { .. }
+                | Topic::ModelPublishWants
+                | Topic::ModelPublishChunk { .. }
+                | Topic::ModelWants
+                | Topic::ModelChunk { .. }
+                | Topic::ModuleChunk { .. }
+                | Topic::SessionStart
+                | Topic::SessionCommand { .. }
+                | Topic::SessionStatus { .. } => {}
             }
             found.extend(self.exact.get(topic).into_iter().flatten());
         }

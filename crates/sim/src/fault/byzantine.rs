@@ -91,7 +91,7 @@ impl Behaviour {
 
 fn changed(update: Update, mut change: impl FnMut(f64) -> f64) -> Bytes {
     let tensors = update.update.iter().map(|(name, tensor)| {
-        let values = tensor.values().iter().map(|value| change(*value)).collect();
+        let values = tensor.to_f64().into_iter().map(&mut change).collect();
         let tensor = Tensor::new(tensor.shape().to_vec(), values);
         (name.to_owned(), tensor.expect("as many values as before"))
     });
@@ -125,6 +125,7 @@ mod tests {
             num_samples: 5,
             metrics: std::collections::BTreeMap::new(),
             update: tensors.map(|(name, tensor)| (name.to_owned(), tensor)).into_iter().collect(),
+            form: protocol::Form::Json,
         };
         let honest = honest.seal().payload;
         let mut dice = Dice::of(1, "p", "lies");

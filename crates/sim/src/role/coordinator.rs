@@ -1,7 +1,7 @@
 //! What the coordinator does beside speaking: the real aggregation, for as long as its device
 //! takes.
 
-use aggregate::Strategy;
+use aggregate::{Strategy, Work};
 use round::{Effect, average};
 
 use super::{Act, Acts, Mail, Notes, note};
@@ -20,9 +20,17 @@ impl Averaging {
             Effect::Aggregate(job) => {
                 let weights = job.schema.parameters() as f64 * job.members.len() as f64;
                 let after_us = 1 + (weights * self.ns_per_weight.max(0.0) / 1e3) as u64;
-                let mail = Mail::Round(average(self.strategy, &job));
+                let mail = Mail::Round(average(self.strategy, &job, &Work::default()));
                 acts.push(Act::Tell { after_us, mail });
             }
+            // A simulated broker takes messages of any length: nothing goes in pieces.
+            Effect::Begin(_)
+            | Effect::Store { .. }
+            | Effect::Finish { .. }
+            | Effect::Abandon(_)
+            | Effect::ReadChunk { .. }
+            | Effect::Hold(_)
+            | Effect::Drop(_) => {}
             Effect::Note(said) => note(notes, acts, || format!("{said:?}")),
         }
     }

@@ -49,6 +49,13 @@ impl Library {
                 let content = content.ok_or_else(|| format!("there is no version {version}"));
                 (READ_US, Report::Loaded { version, content })
             }
+            // Nobody offers a model in pieces here, and none is too large for one message.
+            Effect::BeginBlob { .. }
+            | Effect::StoreChunk { .. }
+            | Effect::FinishBlob { .. }
+            | Effect::DropBlob { .. }
+            | Effect::Survey { .. }
+            | Effect::ReadChunk { .. } => return,
             Effect::Note(said) => return note(notes, acts, || format!("{said:?}")),
         };
         acts.push(Act::Tell { after_us, mail: Mail::Lineage(report) });
@@ -61,7 +68,12 @@ impl Library {
                 offer.map(|offer| offer.version()).map_err(|why| why.to_string())
             });
             let digest = Digest::of(bytes);
-            let content = FoundContent { digest, len: bytes.len() as u64, claims };
+            let content = FoundContent {
+                digest,
+                len: bytes.len() as u64,
+                form: protocol::Form::of(bytes),
+                claims,
+            };
             Found { version: *version, content: Ok(content) }
         });
         found.collect()

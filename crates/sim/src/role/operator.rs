@@ -110,7 +110,17 @@ impl TryFrom<Envelope> for News {
             | Topic::TaskStart
             | Topic::TaskStop
             | Topic::DirectStart { .. }
-            | Topic::DirectStop { .. } => Err(OpenError::NotForUs(envelope.topic)),
+            | Topic::DirectStop { .. }
+            | Topic::UpdateWants { .. }
+            | Topic::UpdateChunk { .. }
+            | Topic::ModelPublishWants
+            | Topic::ModelPublishChunk { .. }
+            | Topic::ModelWants
+            | Topic::ModelChunk { .. }
+            | Topic::ModuleChunk { .. }
+            | Topic::SessionStart
+            | Topic::SessionCommand { .. }
+            | Topic::SessionStatus { .. } => Err(OpenError::NotForUs(envelope.topic)),
         }
     }
 }
@@ -189,6 +199,9 @@ impl Operator {
             k_of_n: round.k_of_n.unwrap_or(count),
             timeout_s: round.timeout_s,
             min_updates: round.min_updates,
+            strategy: None,
+            session: None,
+            encoding: None,
         };
         let envelope = start.seal();
         out.push(Output::Publish(envelope.clone()));

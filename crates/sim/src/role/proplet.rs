@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use agent::{Agent, Effect, Measurement, Report};
+use agent::{Agent, BaseModel, Effect, Measurement, Report};
 use protocol::{
     Envelope, Letter as _, PropletId,
     message::{AliveStatus, PropletAlive},
@@ -65,14 +65,30 @@ impl Bench {
 
     pub(super) fn perform(&self, effect: Effect, notes: Notes, acts: &mut Acts) {
         match effect {
-            Effect::Run { start, model } => acts.push(Act::Run { start, model }),
+            Effect::Run { start, model } => {
+                let model = match model {
+                    Some(BaseModel::Here(payload)) => Some(payload),
+                    Some(BaseModel::Stored(_)) | None => None,
+                };
+                acts.push(Act::Run { start, model });
+            }
             Effect::Cancel { task, attempt } => acts.push(Act::Cancel { task, attempt }),
             Effect::Measure => {
                 let measured = Measurement { cpu_percent: 0.0, memory_bytes: 0, uptime_s: 0 };
                 let mail = Mail::Agent(Report::Measured(measured));
                 acts.push(Act::Tell { after_us: 1, mail });
             }
-            Effect::Stopped => {}
+            // A broker here takes messages of any length: nothing goes in pieces.
+            Effect::Pack { .. }
+            | Effect::Begin(_)
+            | Effect::Store { .. }
+            | Effect::Finish(_)
+            | Effect::Abandon(_)
+            | Effect::Hold(_)
+            | Effect::Release(_)
+            | Effect::Drop(_)
+            | Effect::ReadChunk { .. }
+            | Effect::Stopped => {}
             Effect::Note(said) => note(notes, acts, || said.to_string()),
         }
     }

@@ -47,6 +47,7 @@ impl OneHot {
             num_samples,
             metrics: BTreeMap::new(),
             update,
+            form: protocol::Form::Json,
         })
     }
 }

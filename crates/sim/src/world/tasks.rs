@@ -203,6 +203,7 @@ impl World {
         it.energy_j += it.device.j_per_mfuel * fuel.unwrap_or_default() as f64 / 1e6;
         let said: Bytes = match &outcome {
             Outcome::Ok(output) => output.stdout.clone(),
+            Outcome::Packed(packed) => packed.blob.sha256().to_string().into(),
             Outcome::Failed(failure) => failure.message.clone().into(),
         };
         self.trace(

@@ -83,7 +83,17 @@ impl Watcher {
             | Topic::TaskStart
             | Topic::TaskStop
             | Topic::DirectStart { .. }
-            | Topic::DirectStop { .. } => {}
+            | Topic::DirectStop { .. }
+            | Topic::UpdateWants { .. }
+            | Topic::UpdateChunk { .. }
+            | Topic::ModelPublishWants
+            | Topic::ModelPublishChunk { .. }
+            | Topic::ModelWants
+            | Topic::ModelChunk { .. }
+            | Topic::ModuleChunk { .. }
+            | Topic::SessionStart
+            | Topic::SessionCommand { .. }
+            | Topic::SessionStatus { .. } => {}
         }
     }
 

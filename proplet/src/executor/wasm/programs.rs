@@ -13,6 +13,7 @@ use wasmtime::{Config, Engine};
 use super::{
     super::{Failure, Origin, Program},
     disk::Disk,
+    heap,
     program::{Code, Kind},
 };
 
@@ -82,6 +83,7 @@ impl<R> Programs<R> {
         let ready = Arc::new(link(&code)?);
         if origin == Origin::Compiled {
             self.keep(digest, &code);
+            heap::give_back();
         }
         self.ready().put(digest, &ready);
         Ok((ready, origin))

@@ -17,7 +17,7 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::{Config, SessionKind};
+use super::{Config, SessionKind, promptness::Promptness};
 use crate::settings::Scheme;
 
 /// The largest packet that MQTT can express.
@@ -74,7 +74,8 @@ impl Link {
         event_loop.network_options.set_tcp_nodelay(true);
         let send_timeout_s = (config.keep_alive.as_secs() * 2).max(SEND_TIMEOUT_S_MIN);
         let (wire, events) = mpsc::unbounded_channel();
-        let poller = tokio::spawn(poll(event_loop, wire, intake, send_timeout_s)).abort_handle();
+        let patience = (config.address.port, send_timeout_s);
+        let poller = tokio::spawn(poll(event_loop, wire, intake, patience)).abort_handle();
         Self { client, events, poller }
     }
 
@@ -130,12 +131,18 @@ async fn poll(
     mut event_loop: EventLoop,
     wire: mpsc::UnboundedSender<Wire>,
     intake: Arc<Semaphore>,
-    send_timeout_s: u64,
+    (port, send_timeout_s): (u16, u64),
 ) {
+    let mut promptness = None;
     loop {
-        let news = match event_loop.poll().await {
+        let event = event_loop.poll().await;
+        if let (Some(sockets), Ok(Event::Incoming(_))) = (&promptness, &event) {
+            Promptness::ask(sockets);
+        }
+        let news = match event {
             Ok(Event::Incoming(packet)) => match packet {
                 Packet::ConnAck(answer) => {
+                    promptness = Some(Promptness::towards(port));
                     event_loop.network_options.set_connection_timeout(send_timeout_s);
                     Wire::Connected { resumed: answer.session_present }
                 }
@@ -183,21 +190,23 @@ async fn room_for(message: &Publish, intake: &Arc<Semaphore>) -> OwnedSemaphoreP
     Arc::clone(intake).acquire_many_owned(bytes).await.expect("the intake is never closed")
 }
 
-fn options(config: &Config) -> MqttOptions {
+/// What the client takes for a host, and how bytes travel there.
+pub(super) fn way(config: &Config) -> (String, Way) {
     let address = &config.address;
-    let host = match address.scheme {
-        Scheme::Tcp | Scheme::Tls => address.host.clone(),
-        Scheme::WebSocket | Scheme::WebSocketTls => address.to_string(),
-    };
-    let mut options = MqttOptions::new(config.client_id.clone(), host, address.port);
     let tls =
         || TlsConfiguration::Rustls(config.tls.client().expect("encrypted addresses have it"));
-    options.set_transport(match address.scheme {
-        Scheme::Tcp => Way::Tcp,
-        Scheme::Tls => Way::tls_with_config(tls()),
-        Scheme::WebSocket => Way::Ws,
-        Scheme::WebSocketTls => Way::wss_with_config(tls()),
-    });
+    match address.scheme {
+        Scheme::Tcp => (address.host.clone(), Way::Tcp),
+        Scheme::Tls => (address.host.clone(), Way::tls_with_config(tls())),
+        Scheme::WebSocket => (address.to_string(), Way::Ws),
+        Scheme::WebSocketTls => (address.to_string(), Way::wss_with_config(tls())),
+    }
+}
+
+fn options(config: &Config) -> MqttOptions {
+    let (host, way) = way(config);
+    let mut options = MqttOptions::new(config.client_id.clone(), host, config.address.port);
+    options.set_transport(way);
     options
         .set_clean_session(config.session == SessionKind::Transient)
         .set_keep_alive(config.keep_alive.max(Duration::from_secs(1)))

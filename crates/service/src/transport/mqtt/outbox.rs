@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use protocol::{Envelope, Timestamp, Topic};
 
-use crate::store::PromiseId;
+use crate::{store::PromiseId, transport::Gate};
 
 /// Most messages under way at once.
 const FLYING_MAX: usize = 64;
@@ -38,6 +38,8 @@ pub(super) struct Outbox {
     parked: BTreeSet<u64>,
     /// The last unpromised letter on each topic that is not acknowledged.
     last: BTreeMap<Topic, u64>,
+    /// What leaves here leaves there.
+    gate: Gate,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +63,10 @@ pub(super) struct Suspect {
 }
 
 impl Outbox {
+    pub(super) fn new(gate: Gate) -> Self {
+        Self { gate, ..Self::default() }
+    }
+
     /// Takes a letter; false if it only repeats one that the broker does not have yet. One that is parked
     /// stays so, however often its machine says it: else it would end every connection.
     pub(super) fn push(&mut self, envelope: Envelope, promise: Option<PromiseId>) -> bool {
@@ -69,6 +75,7 @@ impl Outbox {
             let mut waiting = last.into_iter().chain(&self.parked);
             let repeats = |at: &u64| self.letters.get(at).is_some_and(|l| l.envelope == envelope);
             if waiting.any(repeats) {
+                self.gate.leave(&envelope);
                 return false;
             }
             self.last.insert(envelope.topic.clone(), self.end);
@@ -116,6 +123,7 @@ impl Outbox {
             self.last.remove(&letter.envelope.topic);
         }
         self.flying_bytes -= letter.envelope.payload.len();
+        self.gate.leave(&letter.envelope);
         Some(letter.promise)
     }
 

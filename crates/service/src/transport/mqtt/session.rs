@@ -31,7 +31,10 @@ use super::{
     patience::{Patience, Say},
     subscriptions::Subscriptions,
 };
-use crate::{Clock as _, Inbound, PromiseId, SystemClock, transport::Unacknowledged};
+use crate::{
+    Clock as _, Inbound, PromiseId, SystemClock,
+    transport::{Gate, Unacknowledged},
+};
 
 /// How long the broker may take to answer a SUBSCRIBE after a connect.
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -63,6 +66,7 @@ pub(super) struct Delivery {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Shared {
     pub backlog: Arc<AtomicUsize>,
+    pub gate: Gate,
     pub counters: Arc<Counters>,
 }
 
@@ -124,9 +128,9 @@ impl Session {
             config,
             commands,
             deliveries,
+            outbox: Outbox::new(shared.gate.clone()),
             shared,
             intake: Arc::new(Semaphore::new(INTAKE_BYTES_MAX)),
-            outbox: Outbox::default(),
             subscriptions: Subscriptions::default(),
             patience: Patience::default(),
             epoch: 0,
@@ -232,6 +236,7 @@ impl Session {
         if len + topic.len() + PACKET_OVERHEAD > PACKET_BYTES_MAX {
             tracing::error!(%topic, len, "dropped a message that is too large for MQTT");
             bump(&self.shared.counters.unsendable);
+            self.shared.gate.leave(&envelope);
             self.settle(promise);
         } else if !self.outbox.push(envelope, promise) {
             self.settle(promise);

@@ -1,0 +1,48 @@
+//! `aileron bench`: what things cost on this machine, measured with the parts that ship.
+
+mod aggregate;
+mod codec;
+mod figures;
+mod packets;
+mod round;
+mod stage;
+mod tap;
+mod transfer;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use crate::view::Format;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bench {
+    /// Average updates, beside a plain loop over the same memory
+    Aggregate(aggregate::Aggregate),
+    /// Read and write a model as JSON and as safetensors
+    Codec(codec::Codec),
+    /// Rounds that train nothing, each service a process of its own
+    Round(round::Round),
+    /// Send one large payload to many subscribers, whole and in pieces
+    Transfer(transfer::Transfer),
+}
+
+impl Bench {
+    pub(super) const fn format(&self) -> Format {
+        match self {
+            Self::Aggregate(aggregate) => aggregate.format,
+            Self::Codec(codec) => codec.format,
+            Self::Round(round) => round.format,
+            Self::Transfer(transfer) => transfer.format,
+        }
+    }
+
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Aggregate(aggregate) => aggregate.run(),
+            Self::Codec(codec) => codec.run(),
+            Self::Round(round) => round.run(),
+            Self::Transfer(transfer) => transfer.run(),
+        }
+    }
+}

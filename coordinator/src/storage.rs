@@ -1,0 +1,246 @@
+//! The directory of what is too large for one message: updates on their way in, models on their
+//! way out. File work is done by one thread, in the order in which it is asked for.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::{self, Read as _, Seek as _, SeekFrom},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+};
+
+use protocol::{DType, Digest, Manifest, Rejection, Schema, manifest::Format};
+use round::{Effect, Objection, Report, StoredBlob};
+use service::{
+    blobs::{BlobError, BlobRules, Blobs},
+    settings::Limits,
+};
+use tokio::sync::mpsc;
+
+use crate::streaming::read_header;
+
+/// What is read at once where a whole file is looked at.
+const BLOCK: usize = 1 << 20;
+/// Where a model stands while it is being made.
+const MAKING: &str = "model.making";
+
+/// The blobs, for the thread that moves pieces and for those that average.
+#[derive(Clone, Debug)]
+pub(crate) struct Storage {
+    held: Arc<Mutex<Held>>,
+    dir: PathBuf,
+    pub(crate) limits: Limits,
+}
+
+#[derive(Debug)]
+struct Held {
+    blobs: Blobs,
+    /// How often each blob is needed.
+    needed: BTreeMap<Digest, u32>,
+    /// Models that are being made.
+    making: u64,
+}
+
+impl Storage {
+    pub(crate) fn open(dir: &Path, bytes_max: u64, limits: Limits) -> Result<Self, BlobError> {
+        let blobs = Blobs::open(dir, BlobRules { bytes_max })?;
+        let held = Held { blobs, needed: BTreeMap::new(), making: 0 };
+        Ok(Self { held: Arc::new(Mutex::new(held)), dir: dir.to_owned(), limits })
+    }
+
+    /// Begins the thread that does the file work.
+    pub(crate) fn start(
+        &self,
+    ) -> io::Result<mpsc::UnboundedSender<(Effect, mpsc::Sender<Report>)>> {
+        let (sender, mut queue) = mpsc::unbounded_channel::<(Effect, mpsc::Sender<Report>)>();
+        let storage = self.clone();
+        thread::Builder::new().name("blobs".to_owned()).spawn(move || {
+            while let Some((effect, reports)) = queue.blocking_recv() {
+                if let Some(report) = storage.perform(effect)
+                    && reports.blocking_send(report).is_err()
+                {
+                    tracing::debug!("file work done for nobody: the coordinator has stopped");
+                }
+            }
+        })?;
+        Ok(sender)
+    }
+
+    /// Where the blob of an update is.
+    pub(crate) fn path(&self, blob: &StoredBlob) -> Option<PathBuf> {
+        self.lock().blobs.path(&blob.sha256)
+    }
+
+    /// A place for a model that is being made.
+    pub(crate) fn place(&self) -> PathBuf {
+        let mut held = self.lock();
+        held.making += 1;
+        self.dir.join(format!("{MAKING}-{}.tmp", held.making))
+    }
+
+    /// Takes a model over that was made, and needs it from now on.
+    pub(crate) fn adopt(&self, from: &Path, bytes: u64) -> Result<Manifest, BlobError> {
+        let chunk_bytes = self.limits.chunk_bytes_for(bytes)?;
+        let mut held = self.lock();
+        let manifest = held.blobs.adopt(from, chunk_bytes, Format::safetensors())?;
+        held.need(manifest.sha256());
+        Ok(manifest)
+    }
+
+    /// As [`Storage::adopt`], of a file in memory.
+    pub(crate) fn put(&self, file: &[u8]) -> Result<Manifest, BlobError> {
+        let chunk_bytes = self.limits.chunk_bytes_for(file.len() as u64)?;
+        let mut held = self.lock();
+        let manifest = held.blobs.put(file, chunk_bytes, Format::safetensors())?;
+        held.need(manifest.sha256());
+        Ok(manifest)
+    }
+
+    fn perform(&self, effect: Effect) -> Option<Report> {
+        match effect {
+            Effect::Begin(blob) => {
+                let have = self.lock().blobs.begin(&blob).map_err(|why| chain(&why));
+                Some(Report::Begun { sha256: blob.sha256(), have })
+            }
+            Effect::Store { blob, index, bytes } => {
+                let result = self.lock().blobs.write(&blob, index, &bytes);
+                let result = result.map_err(|why| chain(&why));
+                Some(Report::Stored { sha256: blob.sha256(), index, result })
+            }
+            Effect::Finish { blob, schema } => {
+                let result = self.finish(&blob, &schema);
+                Some(Report::Received { sha256: blob.sha256(), result })
+            }
+            Effect::Abandon(blob) => {
+                self.lock().blobs.abandon(&blob);
+                None
+            }
+            Effect::ReadChunk { blob, index } => {
+                let result = self.lock().blobs.read_chunk(&blob, index);
+                let result = result.map_err(|why| chain(&why));
+                Some(Report::ChunkRead { sha256: blob.sha256(), index, result })
+            }
+            Effect::Hold(needed) => {
+                let mut held = self.lock();
+                needed.into_iter().for_each(|sha256| held.need(sha256));
+                if let Err(why) = held.blobs.sweep(&BTreeSet::new()) {
+                    tracing::warn!(%why, "cannot remove what was left unfinished");
+                }
+                None
+            }
+            Effect::Drop(sha256) => {
+                if let Err(why) = self.lock().release(&sha256) {
+                    tracing::warn!(%why, "cannot remove a blob");
+                }
+                None
+            }
+            Effect::Aggregate(_) | Effect::Note(_) => None,
+        }
+    }
+
+    /// The whole has to be what its manifest says, and an update of this model.
+    fn finish(&self, blob: &Manifest, schema: &Schema) -> Result<(), Objection> {
+        let path = self.lock().blobs.finish(blob).map_err(|why| {
+            Objection::new(
+                Rejection::Malformed,
+                format!("what came is not what was offered: {why}"),
+            )
+        })?;
+        let checked = check(&path, schema);
+        let mut held = self.lock();
+        match &checked {
+            Ok(()) => held.need(blob.sha256()),
+            Err(_) if !held.needed.contains_key(&blob.sha256()) => {
+                if let Err(why) = held.blobs.remove(&blob.sha256()) {
+                    tracing::warn!(%why, "cannot remove a blob");
+                }
+            }
+            Err(_) => {}
+        }
+        checked
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    fn need(&mut self, sha256: Digest) {
+        *self.needed.entry(sha256).or_default() += 1;
+        self.blobs.pin(&sha256);
+    }
+
+    fn release(&mut self, sha256: &Digest) -> Result<(), BlobError> {
+        self.blobs.unpin(sha256);
+        let Some(count) = self.needed.get_mut(sha256) else { return Ok(()) };
+        *count -= 1;
+        if *count > 0 {
+            return Ok(());
+        }
+        self.needed.remove(sha256);
+        self.blobs.remove(sha256)
+    }
+}
+
+/// Whether a file holds the tensors of `schema`, all finite, in the order of their names.
+fn check(path: &Path, schema: &Schema) -> Result<(), Objection> {
+    let malformed = |why: io::Error| Objection::new(Rejection::Malformed, why.to_string());
+    let mut file = File::open(path).map_err(malformed)?;
+    let header = read_header(&file).map_err(malformed)?;
+    if let Some(difference) = schema.difference(&header.schema()) {
+        return Err(Objection::new(Rejection::Shape, difference));
+    }
+    let mut expected = 0;
+    for (name, span) in &header.spans {
+        if span.begin != expected {
+            let what = format!("tensor {name:?} does not stand in the order of names");
+            return Err(Objection::new(Rejection::Malformed, what));
+        }
+        expected = span.end;
+    }
+    file.seek(SeekFrom::Start(header.data_start() as u64)).map_err(malformed)?;
+    let mut block = vec![0; BLOCK];
+    for (name, span) in &header.spans {
+        let mut left = span.end - span.begin;
+        while left > 0 {
+            // Blocks end between two numbers: a block is a multiple of every type's size.
+            let part = &mut block[..left.min(BLOCK)];
+            file.read_exact(part).map_err(malformed)?;
+            if !all_finite(span.slot.dtype, part) {
+                let what = format!("tensor {name:?} holds a number that is not finite");
+                return Err(Objection::new(Rejection::NotFinite, what));
+            }
+            left -= part.len();
+        }
+    }
+    Ok(())
+}
+
+/// A float is finite unless all bits of its exponent are set.
+fn all_finite(dtype: DType, bytes: &[u8]) -> bool {
+    match dtype {
+        DType::F64 => {
+            let (numbers, _) = bytes.as_chunks::<8>();
+            numbers.iter().all(|it| f64::from_le_bytes(*it).is_finite())
+        }
+        DType::F32 => {
+            let (numbers, _) = bytes.as_chunks::<4>();
+            numbers.iter().all(|it| f32::from_le_bytes(*it).is_finite())
+        }
+        DType::F16 => {
+            let (numbers, _) = bytes.as_chunks::<2>();
+            numbers.iter().all(|it| u16::from_le_bytes(*it) & 0x7c00 != 0x7c00)
+        }
+        DType::BF16 => {
+            let (numbers, _) = bytes.as_chunks::<2>();
+            numbers.iter().all(|it| u16::from_le_bytes(*it) & 0x7f80 != 0x7f80)
+        }
+        DType::I8 => true,
+    }
+}
+
+fn chain(why: &BlobError) -> String {
+    service::run::chain(why)
+}

@@ -1,0 +1,220 @@
+//! The end of a run: what it made becomes a result, or an update that is said, or offered, until
+//! its verdict is heard.
+
+use protocol::{
+    Digest, Entry, Letter as _, Manifest, TaskId,
+    message::{TaskMetrics, Update, UpdateOffer},
+};
+use serde_json::json;
+
+use super::{Agent, Run, tasks::End};
+use crate::{
+    BaseModel, Effect, Failure, Finished, Note, Outcome, RunMetrics,
+    purpose::{Contribution, Purpose},
+    record,
+    turn::Turn,
+};
+
+/// What came of an output.
+enum Made {
+    End(End),
+    /// An update that is too long for one message.
+    Long(Box<Update>),
+}
+
+impl Agent {
+    /// The program has ended.
+    pub(super) fn finished(&mut self, finished: Finished, turn: &mut Turn) {
+        let Finished { task, attempt, outcome, metrics } = finished;
+        let blob = match &outcome {
+            Outcome::Packed(packed) => Some(packed.blob.sha256()),
+            Outcome::Ok(_) | Outcome::Failed(_) => None,
+        };
+        let Some(mut run) = self.end_run(&task, attempt, blob, turn) else { return };
+        turn.publish(self.task_metrics(&task, attempt, metrics).seal());
+        let made = match (outcome, &run.purpose) {
+            (Outcome::Failed(failure), _) => Err(failure),
+            (Outcome::Ok(output), Purpose::Plain { .. }) => output
+                .result(self.config.result_bytes_max)
+                .map(|result| Made::End(End::Result(result))),
+            (Outcome::Ok(output), Purpose::Federated(asked)) => {
+                let update = output.update(asked, &self.config.proplet);
+                update.and_then(|update| self.contribute(update, asked, turn))
+            }
+            (Outcome::Packed(packed), Purpose::Plain { .. }) => {
+                turn.effect(Effect::Drop(packed.blob.sha256()));
+                let message = "a task that is not federated has left an update";
+                Err(Failure::new("host", message))
+            }
+            (Outcome::Packed(packed), Purpose::Federated(asked)) => {
+                let update = packed.update(asked, &self.config.proplet);
+                let update =
+                    update.inspect_err(|_| turn.effect(Effect::Drop(packed.blob.sha256())));
+                update.and_then(|update| self.offer(update, packed.blob, turn)).map(Made::End)
+            }
+        };
+        let end = match made {
+            Ok(Made::Long(update)) => {
+                let (base, packing) = (run.model.clone(), Some(update.clone()));
+                turn.effect(Effect::Pack { task: task.clone(), attempt, update, base });
+                run.packing = packing;
+                self.running.insert(task, run);
+                return;
+            }
+            Ok(Made::End(end)) => end,
+            Err(failure) => failure.into(),
+        };
+        self.leave(&task, run, end, turn);
+    }
+
+    /// An update has become a blob.
+    pub(super) fn packed(
+        &mut self,
+        task: &TaskId,
+        attempt: u32,
+        result: Result<Manifest, Failure>,
+        turn: &mut Turn,
+    ) {
+        let blob = result.as_ref().ok().map(Manifest::sha256);
+        let Some(mut run) = self.end_run(task, attempt, blob, turn) else { return };
+        let end = match (run.packing.take(), result) {
+            (Some(update), Ok(blob)) => self.offer(*update, blob, turn),
+            (None, Ok(blob)) => {
+                // It still runs: this is nobody's report.
+                turn.effect(Effect::Drop(blob.sha256()));
+                self.running.insert(task.clone(), run);
+                return;
+            }
+            (_, Err(failure)) => Err(failure),
+        };
+        self.leave(task, run, end.unwrap_or_else(End::Failed), turn);
+    }
+
+    /// Takes a run out that has come to its end; not one that was cancelled, whose `blob` nobody
+    /// needs.
+    fn end_run(
+        &mut self,
+        task: &TaskId,
+        attempt: u32,
+        blob: Option<Digest>,
+        turn: &mut Turn,
+    ) -> Option<Run> {
+        if self.running.get(task).is_some_and(|run| run.attempt == attempt) {
+            return self.running.remove(task);
+        }
+        if let Some(blob) = blob {
+            turn.effect(Effect::Drop(blob));
+        }
+        if let Some(model) = self.ending.remove(&(task.clone(), attempt)) {
+            release(model, turn);
+            if self.closing && self.ending.is_empty() {
+                turn.effect(Effect::Stopped);
+            }
+        }
+        None
+    }
+
+    /// A run leaves its slot.
+    fn leave(&mut self, task: &TaskId, run: Run, end: End, turn: &mut Turn) {
+        release(run.model, turn);
+        turn.keep(Entry::forget(record::RUNNING, task));
+        self.conclude(task, run.attempt, end, turn);
+    }
+
+    /// Keeps an update for publication if it fits one message; the task's result says where it
+    /// went.
+    fn contribute(
+        &mut self,
+        update: Update,
+        asked: &Contribution,
+        turn: &mut Turn,
+    ) -> Result<Made, Failure> {
+        let round = asked.round.clone();
+        if let Some(end) = self.duplicate(&update) {
+            return Ok(Made::End(end));
+        }
+        let payload = update.seal().payload;
+        if payload.len() > self.config.message_bytes_max {
+            return Ok(Made::Long(Box::new(update)));
+        }
+        self.has_room(payload.len())?;
+        let result = json!({
+            "update": "published",
+            "round_id": round,
+            "topic": update.topic().to_string(),
+            "num_samples": update.num_samples,
+            "bytes": payload.len(),
+        });
+        turn.keep(self.updates.keep(round.clone(), payload));
+        Ok(Made::End(End::Update { round, result }))
+    }
+
+    /// Keeps the offer of an update whose tensors are the pinned `blob`.
+    fn offer(&mut self, update: Update, blob: Manifest, turn: &mut Turn) -> Result<End, Failure> {
+        if let Some(end) = self.duplicate(&update) {
+            turn.effect(Effect::Drop(blob.sha256()));
+            return Ok(end);
+        }
+        let (round, manifest) = (update.round_id.clone(), blob.clone());
+        let offer = UpdateOffer {
+            round_id: update.round_id,
+            proplet_id: update.proplet_id,
+            base_model_uri: update.base_model_uri,
+            num_samples: update.num_samples,
+            metrics: update.metrics,
+            blob,
+        };
+        let payload = offer.seal().payload;
+        self.has_room(payload.len())
+            .inspect_err(|_| turn.effect(Effect::Drop(manifest.sha256())))?;
+        let result = json!({
+            "update": "published",
+            "round_id": round,
+            "topic": offer.topic().to_string(),
+            "num_samples": offer.num_samples,
+            "bytes": manifest.bytes(),
+            "chunks": manifest.count(),
+        });
+        turn.keep(self.updates.keep(round.clone(), payload));
+        turn.note(Note::Offered { round: round.clone(), blob: manifest });
+        Ok(End::Update { round, result })
+    }
+
+    /// An earlier run's update may have been counted already: it is the one that stands.
+    fn duplicate(&self, update: &Update) -> Option<End> {
+        let round = update.round_id.clone();
+        let result = json!({ "update": "duplicate", "round_id": round });
+        self.updates.contains(&round).then_some(End::Update { round, result })
+    }
+
+    fn has_room(&self, len: usize) -> Result<(), Failure> {
+        let Some((count, bytes)) = self.updates.full(len) else { return Ok(()) };
+        let message = format!("{count} updates of {bytes} bytes still wait for a verdict");
+        Err(Failure::new("updates_full", message))
+    }
+
+    fn task_metrics(&self, task: &TaskId, attempt: u32, metrics: RunMetrics) -> TaskMetrics {
+        let RunMetrics { wall_ms, cpu_ms, memory_bytes, fuel, module, compile_ms, start_us } =
+            metrics;
+        TaskMetrics {
+            task_id: task.clone(),
+            proplet_id: self.config.proplet.clone(),
+            attempt,
+            wall_ms,
+            cpu_ms,
+            memory_bytes,
+            fuel,
+            module: module.to_owned(),
+            compile_ms,
+            start_us,
+        }
+    }
+}
+
+/// Whoever ran on a blob does not need it any longer.
+fn release(model: Option<BaseModel>, turn: &mut Turn) {
+    match model {
+        Some(BaseModel::Stored(sha256)) => turn.effect(Effect::Release(sha256)),
+        Some(BaseModel::Here(_)) | None => {}
+    }
+}

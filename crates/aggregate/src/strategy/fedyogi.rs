@@ -1,0 +1,34 @@
+//! FedYogi: as FedAdam, but the second moment changes by no more than the difference itself.
+//!
+//! `v = v - (1 - beta2) * delta^2 * sign(v - delta^2)` (Reddi et al., "Adaptive federated optimization", 2021,
+//! algorithm 2); the rest is in [`super::adaptive`].
+
+use super::{
+    Strategy,
+    adaptive::{Adaptive, BETA1, BETA2, SERVER_LR, TAU, VECTORS},
+};
+use crate::{Aggregator, Setting, Settings};
+
+const SETTINGS: &[Setting] = &[SERVER_LR, BETA1, BETA2, TAU];
+
+pub(super) const STRATEGY: Strategy = Strategy {
+    name: "fedyogi",
+    summary: "fedavg with Yogi at the server",
+    settings: SETTINGS,
+    vectors: VECTORS,
+    build: || with(&Settings::defaults(SETTINGS)),
+    with,
+};
+
+fn with(settings: &Settings) -> Box<dyn Aggregator> {
+    Box::new(Adaptive::new(settings, settings.get(BETA2.name), |v, squared, beta2| {
+        let sign = if v > squared {
+            1.0
+        } else if v < squared {
+            -1.0
+        } else {
+            0.0
+        };
+        v - (1.0 - beta2) * squared * sign
+    }))
+}

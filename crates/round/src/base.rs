@@ -1,0 +1,66 @@
+//! What a round knows of the model that it starts from; not its numbers.
+
+use protocol::{
+    Form, Manifest, ModelVersion, Rejection, Schema, Tensors,
+    message::{Model, Update},
+    tensor::safetensors::HEADER_LEN_MAX,
+};
+
+use crate::arrival::Objection;
+
+/// What an update has to fit, and what a new model takes after.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Base {
+    pub schema: Schema,
+    /// A round's model is published as its base model was.
+    pub form: Form,
+}
+
+impl Base {
+    /// What is known from the model itself.
+    pub fn of(model: &Model) -> Self {
+        Self { schema: model.tensors.schema(), form: model.form }
+    }
+
+    /// Whether a blob can be an update, by its length alone: the numbers, and a header that may
+    /// take as many bytes as any.
+    pub(crate) fn fit_blob(&self, blob: &Manifest, len_max: u64) -> Result<(), Objection> {
+        let reject = |reason, what| Err(Objection { reason, what });
+        let (len, least) = (blob.bytes(), self.schema.byte_len() as u64);
+        if len > len_max {
+            let what = format!("{len} bytes in pieces, at most {len_max} are taken");
+            return reject(Rejection::TooLarge, what);
+        }
+        let most = least + HEADER_LEN_MAX as u64 + 8;
+        if !(least..=most).contains(&len) {
+            let what = format!("{len} bytes in pieces, the base model takes {least} to {most}");
+            return reject(Rejection::Shape, what);
+        }
+        Ok(())
+    }
+
+    /// The model that follows.
+    pub(crate) fn model(&self, version: ModelVersion, tensors: Tensors) -> Model {
+        Model { version, tensors, form: self.form }
+    }
+
+    /// The tensors of an update, in the types of the base model. The numbers of JSON have no type:
+    /// they are rounded to it. Those of a file have one, and it has to be the same.
+    pub(crate) fn fit(&self, update: &Update) -> Result<Tensors, Objection> {
+        let shape = |difference| Objection { reason: Rejection::Shape, what: difference };
+        let tensors = match update.form {
+            Form::Json => update.update.cast_to(&self.schema).map_err(shape)?,
+            Form::Safetensors => match self.schema.difference(&update.update.schema()) {
+                None => update.update.clone(),
+                Some(difference) => return Err(shape(difference)),
+            },
+        };
+        match tensors.not_finite() {
+            None => Ok(tensors),
+            Some(name) => {
+                let what = format!("tensor {name:?} is not finite in the type of the base model");
+                Err(Objection { reason: Rejection::NotFinite, what })
+            }
+        }
+    }
+}

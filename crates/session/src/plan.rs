@@ -1,0 +1,133 @@
+//! From those that could be asked to those that are: how many, whom, and how many are waited for.
+
+use protocol::{
+    PropletId, Timestamp,
+    message::{PARTICIPANTS_MAX, SessionStart},
+};
+
+use crate::{
+    candidates::Candidates,
+    selection::{self, Candidate, Draw, Shares},
+};
+
+/// What a proplet calls the size of its data, in its metadata.
+const SAMPLES_KEY: &str = "data_samples";
+const METHOD_DEFAULT: &str = "all";
+const OVER_MAX: f64 = 10.0;
+/// Room for `-r1000000-t4294967295` in a round's id.
+const SESSION_ID_LEN_MAX: usize = 100;
+
+/// Who is asked, and how many answers close the round.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) participants: Vec<PropletId>,
+    pub(crate) k: usize,
+}
+
+/// What is wrong with a start, in words that name the value.
+pub(crate) fn check(start: &SessionStart) -> Result<(), String> {
+    let id = start.session_id.as_str();
+    if id.len() > SESSION_ID_LEN_MAX {
+        let len = id.len();
+        return Err(format!("session_id has {len} characters, at most {SESSION_ID_LEN_MAX}"));
+    }
+    if start.task_wasm_image.is_some() && start.file.is_some() {
+        return Err("task_wasm_image and file exclude each other".to_owned());
+    }
+    let spec = &start.selection;
+    if let Some(method) = &spec.method
+        && selection::find(method).is_none()
+    {
+        let names: Vec<&str> = selection::SELECTIONS.iter().map(|method| method.name).collect();
+        return Err(format!("selection.method {method:?} is none of {}", names.join(", ")));
+    }
+    if let Some(fraction) = spec.fraction
+        && !(fraction > 0.0 && fraction <= 1.0)
+    {
+        return Err(format!("selection.fraction takes more than 0, up to 1, not {fraction}"));
+    }
+    if let Some(over) = spec.over
+        && !(1.0..=OVER_MAX).contains(&over)
+    {
+        return Err(format!("selection.over takes 1 to {OVER_MAX}, not {over}"));
+    }
+    if spec.count.is_some() && spec.fraction.is_some() {
+        return Err("selection.count and selection.fraction exclude each other".to_owned());
+    }
+    let asked = spec.participants.len();
+    if asked > PARTICIPANTS_MAX {
+        return Err(format!("selection.participants takes up to {PARTICIPANTS_MAX}, not {asked}"));
+    }
+    let counts = [
+        ("selection.count", spec.count),
+        ("selection.available_min", spec.available_min),
+        ("k_of_n", start.k_of_n),
+        ("min_updates", start.min_updates),
+    ];
+    if let Some((name, _)) = counts.iter().find(|(_, count)| *count == Some(0)) {
+        return Err(format!("{name} takes at least 1, not 0"));
+    }
+    if start.deadline_s == Some(0) || start.patience.as_ref().is_some_and(|it| it.rounds == 0) {
+        return Err("deadline_s and patience.rounds take at least 1, not 0".to_owned());
+    }
+    let numbers = [
+        start.target.as_ref().map(|target| target.value),
+        start.patience.as_ref().map(|patience| patience.min_delta),
+    ];
+    match numbers.into_iter().flatten().find(|number| !number.is_finite()) {
+        Some(number) => Err(format!("target and patience take finite numbers, not {number}")),
+        None => Ok(()),
+    }
+}
+
+/// Whom to ask in this round; or what it waits for.
+pub(crate) fn plan(
+    start: &SessionStart,
+    round: u64,
+    candidates: &Candidates,
+    shares: &Shares,
+    now: Timestamp,
+) -> Result<Plan, String> {
+    let spec = &start.selection;
+    if !spec.participants.is_empty() {
+        let participants: Vec<PropletId> = spec.participants.iter().cloned().collect();
+        let k = start.k_of_n.unwrap_or(participants.len());
+        return Ok(Plan { participants, k });
+    }
+    let fitting = candidates.fitting(spec, now);
+    let least = spec.available_min.or(start.k_of_n).or(spec.count).unwrap_or(1);
+    if fitting.len() < least {
+        return Err(format!("waits for proplets: {} of {least} are there", fitting.len()));
+    }
+    if spec.available_min.is_none() && !candidates.are_settled(now) {
+        return Err("waits for the proplets to be heard".to_owned());
+    }
+    let share = |fraction: f64| ((fitting.len() as f64 * fraction).ceil() as usize).max(1);
+    let wanted = spec.count.or(spec.fraction.map(share)).unwrap_or(fitting.len());
+    let over = spec.over.unwrap_or(1.0);
+    let count = ((wanted as f64 * over).ceil() as usize).min(fitting.len()).min(PARTICIPANTS_MAX);
+    let candidate = |id| describe(id, candidates, shares);
+    let draw = Draw {
+        candidates: fitting.iter().copied().map(candidate).collect(),
+        seed: start.seed,
+        round,
+    };
+    let name = spec.method.as_deref().unwrap_or(METHOD_DEFAULT);
+    let method = selection::find(name).ok_or_else(|| format!("there is no selection {name:?}"))?;
+    let mut chosen = (method.choose)(&draw, count);
+    chosen.sort_unstable();
+    let participants = chosen.into_iter().map(|index| fitting[index].clone()).collect();
+    Ok(Plan { participants, k: start.k_of_n.unwrap_or(wanted) })
+}
+
+fn describe<'a>(id: &'a PropletId, candidates: &Candidates, shares: &Shares) -> Candidate<'a> {
+    let share = shares.get(id).cloned().unwrap_or_default();
+    let said = || candidates.number(id, SAMPLES_KEY);
+    Candidate {
+        id,
+        asked: share.asked,
+        samples: share.samples.map(|count| count as f64).or_else(said).unwrap_or(1.0),
+        utility: share.utility,
+        counted_in: share.counted_in,
+    }
+}

@@ -1,0 +1,252 @@
+//! One session: where it stands, and what a round's end makes of it.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use protocol::{
+    Digest, FailReason, ModelUri, ModelVersion, PropletId, Rejection, RoundId, Timestamp,
+    message::{
+        Best, Better, Patience, RoundComplete, RoundFailed, SessionStart, SessionState,
+        SessionStatus,
+    },
+};
+use serde::{Deserialize, Serialize};
+
+use crate::selection::Shares;
+
+/// Metric that a proplet's utility is taken from.
+const LOSS: &str = "loss";
+
+/// A session and everything that it has to remember.
+#[derive(Clone, Debug)]
+pub(crate) struct Session {
+    pub(crate) start: SessionStart,
+    pub(crate) fingerprint: Digest,
+    pub(crate) standing: Standing,
+    pub(crate) shares: Shares,
+    /// The round that is under way.
+    pub(crate) current: Option<Current>,
+    /// For somebody to ask, or for a model to begin from.
+    pub(crate) waits: bool,
+}
+
+/// What changes from round to round.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Standing {
+    /// In the order in which sessions were taken.
+    pub(crate) ordinal: u64,
+    pub(crate) state: SessionState,
+    pub(crate) started_at: Timestamp,
+    pub(crate) updated_at: Timestamp,
+    pub(crate) rounds_done: u64,
+    /// How often the present round has failed.
+    pub(crate) failures: u32,
+    /// How often it may.
+    pub(crate) failures_max: u32,
+    pub(crate) model: Option<ModelUri>,
+    pub(crate) metrics: BTreeMap<String, f64>,
+    pub(crate) best: Option<Best>,
+    /// Rounds since the best one.
+    pub(crate) stale: u64,
+    pub(crate) detail: Option<String>,
+}
+
+/// A round that was asked for. Its start is kept, so that it is repeated to the last byte.
+#[derive(Clone, Debug)]
+pub(crate) struct Current {
+    pub(crate) round: RoundId,
+    pub(crate) start: Bytes,
+    pub(crate) asked: usize,
+    /// Heard since the start of this process.
+    pub(crate) opened: bool,
+    pub(crate) repeat_at: Timestamp,
+}
+
+/// One proplet's part in a session.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Share {
+    pub(crate) asked: u64,
+    pub(crate) samples: Option<u64>,
+    pub(crate) utility: Option<f64>,
+    pub(crate) counted_in: Option<u64>,
+}
+
+/// What one round of a session came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HistoryRow {
+    /// From 1.
+    pub round: u64,
+    pub round_id: RoundId,
+    pub model_version: ModelVersion,
+    pub participants: usize,
+    pub num_updates: usize,
+    pub total_samples: u64,
+    pub duration_ms: u64,
+    pub completed_at: Timestamp,
+    pub metrics: BTreeMap<String, f64>,
+    pub rejected: BTreeMap<Rejection, u64>,
+}
+
+impl Session {
+    pub(crate) fn new(start: SessionStart, ordinal: u64, now: Timestamp) -> Self {
+        let standing = Standing {
+            ordinal,
+            state: SessionState::Running,
+            started_at: now,
+            updated_at: now,
+            rounds_done: 0,
+            failures: 0,
+            failures_max: start.retries,
+            model: start.model_uri,
+            metrics: BTreeMap::new(),
+            best: None,
+            stale: 0,
+            detail: None,
+        };
+        let fingerprint = start.fingerprint();
+        Self { start, fingerprint, standing, shares: Shares::new(), current: None, waits: false }
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.standing.state == SessionState::Running
+    }
+
+    /// When it ends at the latest.
+    pub(crate) fn deadline(&self) -> Option<Timestamp> {
+        let seconds = self.start.deadline_s?;
+        Some(self.standing.started_at + std::time::Duration::from_secs(seconds))
+    }
+
+    /// The id of the next round, or of the next attempt at it.
+    pub(crate) fn next_round(&self) -> Option<RoundId> {
+        let (session, round) = (&self.start.session_id, self.standing.rounds_done + 1);
+        let id = match self.standing.failures {
+            0 => format!("{session}-r{round}"),
+            failures => format!("{session}-r{round}-t{failures}"),
+        };
+        id.parse().ok()
+    }
+
+    /// Counts a round that made a model, and says whether the session goes on.
+    pub(crate) fn completed(&mut self, complete: RoundComplete, asked: usize) -> HistoryRow {
+        let standing = &mut self.standing;
+        standing.rounds_done += 1;
+        standing.failures = 0;
+        standing.detail = None;
+        standing.updated_at = complete.completed_at.max(standing.updated_at);
+        standing.model = Some(complete.model_topic);
+        standing.metrics.clone_from(&complete.metrics);
+        let round = standing.rounds_done;
+        for (proplet, part) in &complete.contributions {
+            let share = self.shares.entry(proplet.clone()).or_default();
+            share.counted_in = Some(round);
+            share.samples = Some(part.num_samples);
+            share.utility = part.metrics.get(LOSS).map(|loss| part.num_samples as f64 * loss.abs());
+        }
+        self.rate(round, complete.model_version);
+        self.stop_if_done();
+        HistoryRow {
+            round,
+            round_id: complete.round_id,
+            model_version: complete.model_version,
+            participants: asked,
+            num_updates: complete.num_updates,
+            total_samples: complete.total_samples,
+            duration_ms: complete.duration_ms,
+            completed_at: complete.completed_at,
+            metrics: complete.metrics,
+            rejected: complete.rejected,
+        }
+    }
+
+    /// Counts a round that made none.
+    pub(crate) fn failed(&mut self, failed: &RoundFailed) {
+        let standing = &mut self.standing;
+        standing.failures = standing.failures.saturating_add(1);
+        standing.updated_at = failed.failed_at.max(standing.updated_at);
+        let error = failed.error.as_deref().map(|error| format!(": {error}"));
+        let round = &failed.round_id;
+        standing.detail =
+            Some(format!("round {round} failed: {}{}", failed.reason, error.unwrap_or_default()));
+        // What the coordinator does not take, it will not take the next time either.
+        let hopeless = failed.reason == FailReason::BadStart;
+        let is_over = hopeless || standing.failures > standing.failures_max;
+        if is_over && standing.state == SessionState::Running {
+            standing.state = SessionState::Failed;
+        }
+    }
+
+    /// The best model so far, by the metric that the session goes by.
+    fn rate(&mut self, round: u64, version: ModelVersion) {
+        let Some((metric, better, delta)) = self.goal() else { return };
+        let standing = &mut self.standing;
+        let Some(value) = standing.metrics.get(&metric).copied() else {
+            standing.stale += 1;
+            return;
+        };
+        let improved = |best: &Best| better.improves(value, best.value, delta);
+        if standing.best.as_ref().is_none_or(improved) {
+            standing.best = Some(Best { metric, value, model_version: version, round });
+            standing.stale = 0;
+        } else {
+            standing.stale += 1;
+        }
+    }
+
+    fn goal(&self) -> Option<(String, Better, f64)> {
+        let patience = self.start.patience.as_ref();
+        let patience = patience.map(|it| (it.metric.clone(), it.op, it.min_delta));
+        patience.or_else(|| self.start.target.as_ref().map(|it| (it.metric.clone(), it.op, 0.0)))
+    }
+
+    fn stop_if_done(&mut self) {
+        let standing = &mut self.standing;
+        let target = self.start.target.as_ref().filter(|target| {
+            let value = standing.metrics.get(&target.metric);
+            value.is_some_and(|value| target.op.reaches(*value, target.value))
+        });
+        let patience = self.start.patience.as_ref().filter(|it| standing.stale >= it.rounds);
+        let detail = match (target, patience) {
+            (Some(target), _) => {
+                let value = standing.metrics.get(&target.metric).copied().unwrap_or(f64::NAN);
+                Some(format!("target reached: {} = {value}", target.metric))
+            }
+            (None, Some(patience)) => {
+                let Patience { metric, rounds, .. } = patience;
+                Some(format!("{metric} has not become better for {rounds} rounds"))
+            }
+            (None, None) if standing.rounds_done >= self.start.rounds => {
+                Some(format!("all {} rounds are done", self.start.rounds))
+            }
+            (None, None) => None,
+        };
+        if detail.is_some() {
+            standing.state = SessionState::Complete;
+            standing.detail = detail;
+        }
+    }
+
+    /// Remembers that these were asked.
+    pub(crate) fn ask(&mut self, participants: &[PropletId]) {
+        for proplet in participants {
+            self.shares.entry(proplet.clone()).or_default().asked += 1;
+        }
+    }
+
+    pub(crate) fn status(&self) -> SessionStatus {
+        let standing = self.standing.clone();
+        SessionStatus {
+            session_id: self.start.session_id.clone(),
+            state: standing.state,
+            rounds_done: standing.rounds_done,
+            rounds: self.start.rounds,
+            model_uri: standing.model,
+            metrics: standing.metrics,
+            best: standing.best,
+            started_at: standing.started_at,
+            updated_at: standing.updated_at,
+            detail: standing.detail,
+            refused: None,
+        }
+    }
+}
