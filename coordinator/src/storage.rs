@@ -13,12 +13,10 @@ use std::{
 use protocol::{DType, Digest, Manifest, Rejection, Schema, manifest::Format};
 use round::{Effect, Objection, Report, StoredBlob};
 use service::{
-    blobs::{BlobError, BlobRules, Blobs},
+    blobs::{BlobError, BlobRules, Blobs, read_header},
     settings::Limits,
 };
 use tokio::sync::mpsc;
-
-use crate::streaming::read_header;
 
 /// What is read at once where a whole file is looked at.
 const BLOCK: usize = 1 << 20;

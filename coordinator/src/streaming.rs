@@ -15,12 +15,10 @@ use aggregate::{
 use bytes::Bytes;
 use protocol::{
     DType, FailReason, Schema,
-    tensor::safetensors::{HEADER_LEN_MAX, Header, Metadata},
+    tensor::safetensors::{Header, Metadata},
 };
 use round::{Job, Kept, aggregator, facts, failed};
-
-/// Bytes before the header of a safetensors file.
-const PREFIX_LEN: usize = 8;
+use service::blobs::read_header;
 
 /// Why no model was made.
 pub(crate) type Failed = (FailReason, String);
@@ -106,20 +104,6 @@ fn open(path: &Path, schema: &Schema) -> io::Result<Source> {
     }
     let start = header.data_start() as u64;
     Ok(Source::File(file, start))
-}
-
-/// The header of a safetensors file, which says what the rest is.
-pub(crate) fn read_header(file: &File) -> io::Result<Header> {
-    let len = file.metadata()?.len();
-    let wanted = usize::try_from(len).unwrap_or(usize::MAX).min(PREFIX_LEN + HEADER_LEN_MAX);
-    let mut prefix = [0; PREFIX_LEN];
-    if wanted > PREFIX_LEN {
-        file.read_exact_at(&mut prefix, 0)?;
-    }
-    let header_len = usize::try_from(u64::from_le_bytes(prefix)).unwrap_or(usize::MAX);
-    let mut start = vec![0; wanted.min(header_len.saturating_add(PREFIX_LEN))];
-    file.read_exact_at(&mut start, 0)?;
-    Header::read(&start, len).map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))
 }
 
 impl ReadAt for Sources {

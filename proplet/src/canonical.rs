@@ -4,13 +4,12 @@
 use std::{
     fs::File,
     io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write as _},
-    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
 
-use protocol::tensor::safetensors::{HEADER_LEN_MAX, Header, Metadata};
+use protocol::tensor::safetensors::{Header, Metadata};
+use service::blobs::read_header;
 
-const PREFIX_LEN: usize = 8;
 /// What is copied at once.
 const BLOCK: usize = 1 << 20;
 
@@ -35,20 +34,6 @@ pub(crate) fn put_in_order(from: &Path, place: &Path) -> io::Result<Canonical> {
         (place.to_owned(), rewrite(&file, &header, place)?)
     };
     Ok(Canonical { metadata: header.metadata, place, bytes })
-}
-
-/// The header of a safetensors file, which says what the rest is.
-pub(crate) fn read_header(file: &File) -> io::Result<Header> {
-    let len = file.metadata()?.len();
-    let wanted = usize::try_from(len).unwrap_or(usize::MAX).min(PREFIX_LEN + HEADER_LEN_MAX);
-    let mut prefix = [0; PREFIX_LEN];
-    if wanted > PREFIX_LEN {
-        file.read_exact_at(&mut prefix, 0)?;
-    }
-    let header_len = usize::try_from(u64::from_le_bytes(prefix)).unwrap_or(usize::MAX);
-    let mut start = vec![0; wanted.min(header_len.saturating_add(PREFIX_LEN))];
-    file.read_exact_at(&mut start, 0)?;
-    Header::read(&start, len).map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))
 }
 
 fn is_in_order(header: &Header) -> bool {

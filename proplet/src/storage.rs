@@ -18,7 +18,7 @@ use protocol::{
     tensor::safetensors::{self, Metadata},
 };
 use service::{
-    blobs::{BlobError, BlobRules, Blobs},
+    blobs::{BlobError, BlobRules, Blobs, read_header},
     settings::Limits,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -211,7 +211,7 @@ impl Owner {
             Some(BaseModel::Here(payload)) => payload,
             Some(BaseModel::Stored(sha256)) => {
                 let path = self.blobs.path(&sha256).ok_or_else(|| unread("it is gone".into()))?;
-                let header = File::open(&path).and_then(|file| canonical::read_header(&file));
+                let header = File::open(&path).and_then(|file| read_header(&file));
                 match header {
                     Ok(header) => return Ok(header.schema()),
                     // It may be text, which nobody publishes that is too long for memory.

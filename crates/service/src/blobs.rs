@@ -10,6 +10,7 @@
 
 mod error;
 mod file;
+mod header;
 mod partial;
 
 use std::{
@@ -24,6 +25,7 @@ use transfer::Bitmap;
 
 pub use error::BlobError;
 pub use file::{manifest_of, read_piece};
+pub use header::read_header;
 
 use error::failed;
 use partial::Partial;
