@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use protocol::{
-    Envelope, Filter, Letter as _, ModelVersion, Namespace, PropletId, RoundId, Topic,
+    Envelope, Filter, Letter as _, ModelLine, ModelUri, Namespace, PropletId, RoundId, Topic,
     message::{
         Model, ModelLatest, RoundAbsent, RoundComplete, RoundFailed, RoundOpened, RoundStart,
         SessionStatus,
@@ -198,28 +198,27 @@ impl Operator {
         }
     }
 
-    /// The newest model's announcement; the operator must listen to [`Topic::ModelLatest`].
-    pub(crate) async fn latest(&mut self) -> anyhow::Result<ModelLatest> {
+    /// The announcement of a line's newest model.
+    pub(crate) async fn latest(&mut self, line: &ModelLine) -> anyhow::Result<ModelLatest> {
+        let topic = Topic::ModelLatest { line: line.clone() };
+        self.transport.listen(Filter::Exactly(topic.clone()));
         let wait = self.wait;
         let found = async {
             loop {
                 let envelope = self.next().await?;
-                if envelope.topic == Topic::ModelLatest {
+                if envelope.topic == topic {
                     return anyhow::Ok(envelope.open::<ModelLatest>()?);
                 }
             }
         };
         time::timeout(wait, found)
             .await
-            .unwrap_or_else(|_| bail!("no model server has announced a model"))
+            .unwrap_or_else(|_| bail!("no model server has announced a model of {line}"))
     }
 
     /// One version of the model, as its bytes and read.
-    pub(crate) async fn model(
-        &mut self,
-        version: ModelVersion,
-    ) -> anyhow::Result<(bytes::Bytes, Model)> {
-        let topic = Topic::Model { version };
+    pub(crate) async fn model(&mut self, uri: &ModelUri) -> anyhow::Result<(bytes::Bytes, Model)> {
+        let topic = Topic::Model { uri: uri.clone() };
         self.transport.listen(Filter::Exactly(topic.clone()));
         let wait = self.wait;
         let found = async {
@@ -232,10 +231,21 @@ impl Operator {
         };
         let envelope = time::timeout(wait, found)
             .await
-            .unwrap_or_else(|_| bail!("there is no model version {version}"))?;
+            .unwrap_or_else(|_| bail!("there is no model {uri}"))?;
         self.transport.unlisten(&Filter::Exactly(topic));
         let model = Model::read(&envelope.payload)?;
         Ok((envelope.payload, model))
+    }
+
+    /// Begins a line with this model, or finds out that it has begun.
+    pub(crate) async fn begin_line(
+        &mut self,
+        line: &ModelLine,
+        model: &Model,
+    ) -> anyhow::Result<ModelLatest> {
+        let topic = Topic::ModelPublish { line: line.clone() };
+        self.transport.publish(Envelope { topic, payload: model.write() }, None);
+        self.latest(line).await
     }
 
     pub(crate) async fn close(self) {
@@ -279,9 +289,9 @@ fn read(envelope: &Envelope) -> Option<RoundNews> {
         Topic::RoundStart
         | Topic::RoundAck { .. }
         | Topic::ForwardedUpdate
-        | Topic::ModelPublish
+        | Topic::ModelPublish { .. }
         | Topic::Model { .. }
-        | Topic::ModelLatest
+        | Topic::ModelLatest { .. }
         | Topic::PropletCreate
         | Topic::PropletAlive
         | Topic::PropletMetrics
@@ -293,9 +303,9 @@ fn read(envelope: &Envelope) -> Option<RoundNews> {
         | Topic::DirectStop { .. }
         | Topic::UpdateWants { .. }
         | Topic::UpdateChunk { .. }
-        | Topic::ModelPublishWants
+        | Topic::ModelPublishWants { .. }
         | Topic::ModelPublishChunk { .. }
-        | Topic::ModelWants
+        | Topic::ModelWants { .. }
         | Topic::ModelChunk { .. }
         | Topic::ModuleChunk { .. }
         | Topic::SessionStart

@@ -194,30 +194,30 @@ fn log(note: &Note) {
         Note::ReceptionFailed { round, proplet, what } => {
             tracing::warn!(%round, %proplet, what, "pieces of an update do not come");
         }
-        Note::BadBase { version, what } => {
-            tracing::warn!(%version, what, "the base model cannot be read");
+        Note::BadBase { model, what } => {
+            tracing::warn!(%model, what, "the base model cannot be read");
         }
         Note::Absent { round, proplet } => {
             tracing::info!(%round, %proplet, "participant will not contribute");
         }
         Note::Closed { round, counted } => tracing::info!(%round, counted, "round closed"),
-        Note::Made { round, version, digest } => {
-            tracing::info!(%round, %version, %digest, "model made");
+        Note::Made { round, model, digest } => {
+            tracing::info!(%round, %model, %digest, "model made");
         }
-        Note::Unconfirmed { round, version, attempts, shown } => {
+        Note::Unconfirmed { round, model, attempts, shown } => {
             let shown = shown.map(|shown| shown.0);
             tracing::warn!(
-                %round, %version, attempts, shown,
+                %round, %model, attempts, shown,
                 "the model server does not show the model; if the newest that it shows is older than \
                  the one before this, it has lost its state directory, and needs it back"
             );
         }
-        Note::VersionTaken { round, version, ours, theirs } => tracing::error!(
-            %round, %version, %ours, %theirs,
+        Note::VersionTaken { round, model, ours, theirs } => tracing::error!(
+            %round, %model, %ours, %theirs,
             "somebody else published this version; publishing ours as the next one"
         ),
-        Note::Complete { round, version, num_updates, total_samples } => {
-            tracing::info!(%round, %version, num_updates, total_samples, "round complete");
+        Note::Complete { round, model, num_updates, total_samples } => {
+            tracing::info!(%round, %model, num_updates, total_samples, "round complete");
         }
         Note::Failed { round, reason, counted, error } => {
             tracing::warn!(%round, %reason, counted, error, "round failed");

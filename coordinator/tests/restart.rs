@@ -6,8 +6,8 @@ use std::{path::Path, str::FromStr, time::Duration};
 
 use coordinator::CoordinatorSettings;
 use protocol::{
-    Digest, Envelope, Filter, Letter as _, ModelUri, ModelVersion, Tensor, Tensors, Timestamp,
-    Topic,
+    Digest, Envelope, Filter, Letter as _, ModelLine, ModelUri, ModelVersion, Tensor, Tensors,
+    Timestamp, Topic,
     ledger::{self, Claim, Member, Standing},
     message::{Model, ModelLatest, Origin, RoundComplete, RoundStart, Update, forward},
 };
@@ -115,7 +115,7 @@ fn zeros() -> Tensors {
 fn start() -> Envelope {
     let text = format!(
         r#"{{"round_id":"r","model_uri":"{}","participants":["p0","p1","p2"],"k_of_n":3}}"#,
-        ModelUri(ModelVersion(0))
+        ModelUri::global(ModelVersion(0))
     );
     serde_json::from_str::<RoundStart>(&text).unwrap().seal()
 }
@@ -124,7 +124,7 @@ fn update(index: usize) -> Envelope {
     let update = Update {
         round_id: id("r"),
         proplet_id: id(&format!("p{index}")),
-        base_model_uri: ModelUri(ModelVersion(0)),
+        base_model_uri: ModelUri::global(ModelVersion(0)),
         num_samples: SAMPLES[index],
         metrics: [("loss".to_owned(), 0.5)].into(),
         form: protocol::Form::Json,
@@ -139,7 +139,7 @@ fn latest(version: u64, payload: &[u8]) -> Envelope {
     let version = ModelVersion(version);
     ModelLatest {
         version,
-        topic: ModelUri(version),
+        topic: ModelUri::global(version),
         sha256: Digest::of(payload),
         bytes: payload.len() as u64,
         format: "json".into(),
@@ -157,7 +157,7 @@ async fn a_round_survives_a_death_after_each_of_its_steps() {
     let broker = Broker::default();
     let mut peer = Peer::connect(&broker);
     let model = Model::new(ModelVersion(0), zeros()).seal().payload;
-    let topic = Topic::Model { version: ModelVersion(0) };
+    let topic = Topic::Model { uri: ModelUri::global(ModelVersion(0)) };
     peer.says(Envelope { topic, payload: model.clone() });
     peer.says(latest(0, &model));
 
@@ -173,10 +173,14 @@ async fn a_round_survives_a_death_after_each_of_its_steps() {
         running.dies().await;
         running = Running::start(dir.path(), &broker);
     }
-    let payload = peer.hears_payload(&Topic::ModelPublish).await;
+    let payload = peer.hears_payload(&Topic::ModelPublish { line: ModelLine::default() }).await;
     running.dies().await;
     let running = Running::start(dir.path(), &broker);
-    assert_eq!(peer.hears_payload(&Topic::ModelPublish).await, payload, "the same bytes");
+    assert_eq!(
+        peer.hears_payload(&Topic::ModelPublish { line: ModelLine::default() }).await,
+        payload,
+        "the same bytes"
+    );
     peer.says(latest(1, &payload));
     let complete = peer.hears_payload(&Topic::RoundComplete { round: id("r") }).await;
     let complete: RoundComplete = serde_json::from_slice(&complete).unwrap();

@@ -1,9 +1,9 @@
 //! What the model server does beside speaking: files, on a thread of their own, and logging.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::PathBuf};
 
-use lineage::{Effect, Lineage, Note, Report};
-use protocol::{Manifest, ModelVersion};
+use lineage::{Effect, Lines, Note, OfLine, Report};
+use protocol::{Manifest, ModelLine, ModelUri, ModelVersion};
 use service::{BlobError, Blobs, Effects, Gate, settings::Limits};
 use tokio::{
     sync::mpsc,
@@ -12,10 +12,14 @@ use tokio::{
 
 use crate::{pieces::AdoptError, shelf::Shelf};
 
+type Reports = mpsc::Sender<OfLine<Report>>;
+type Job = (OfLine<Effect>, Reports);
+
 /// All that the thread owns.
 #[derive(Debug)]
 pub(crate) struct Library {
-    pub(crate) shelf: Shelf,
+    /// The directory of all model files.
+    pub(crate) dir: PathBuf,
     /// What is coming in pieces.
     pub(crate) blobs: Blobs,
     pub(crate) limits: Limits,
@@ -25,23 +29,23 @@ pub(crate) struct Library {
 #[derive(Debug)]
 pub(crate) struct Librarian {
     /// Not bounded here: the core asks for a handful of loads and one write at a time.
-    jobs: mpsc::UnboundedSender<(Effect, mpsc::Sender<Report>)>,
+    jobs: mpsc::UnboundedSender<Job>,
     worker: JoinHandle<()>,
     /// For reading pieces, which waits for the broker and not for the thread.
-    shelf: Shelf,
+    dir: PathBuf,
     gate: Gate,
     /// Pieces of models that were not taken; said now and then.
     refused_chunks: u64,
     /// Versions that could not be written yet; said once.
-    failing: BTreeSet<ModelVersion>,
+    failing: BTreeSet<ModelUri>,
 }
 
 impl Librarian {
     pub(crate) fn new(library: Library, gate: Gate) -> Self {
         let (jobs, queue) = mpsc::unbounded_channel();
-        let shelf = library.shelf.clone();
+        let dir = library.dir.clone();
         let worker = task::spawn_blocking(move || work(library, queue));
-        Self { jobs, worker, shelf, gate, refused_chunks: 0, failing: BTreeSet::new() }
+        Self { jobs, worker, dir, gate, refused_chunks: 0, failing: BTreeSet::new() }
     }
 
     /// Waits until what was begun is done.
@@ -52,14 +56,9 @@ impl Librarian {
         }
     }
 
-    fn read_chunk(
-        &self,
-        version: ModelVersion,
-        manifest: Manifest,
-        index: u32,
-        reports: mpsc::Sender<Report>,
-    ) {
-        let (shelf, gate) = (self.shelf.clone(), self.gate.clone());
+    fn read_chunk(&self, model: ModelUri, manifest: Manifest, index: u32, reports: Reports) {
+        let ModelUri { line, version } = model;
+        let (shelf, gate) = (Shelf::new(&self.dir, &line), self.gate.clone());
         tokio::spawn(async move {
             gate.pass().await;
             let read = move || shelf.read_chunk(version, &manifest, index);
@@ -67,74 +66,84 @@ impl Librarian {
                 Ok(content) => content.map_err(|why| why.to_string()),
                 Err(why) => Err(why.to_string()),
             };
-            if reports.send(Report::ChunkRead { version, index, content }).await.is_err() {
+            let it = Report::ChunkRead { version, index, content };
+            if reports.send(OfLine { line, it }).await.is_err() {
                 tracing::debug!("a piece read for nobody: the model server has stopped");
             }
         });
     }
 
-    fn log(&mut self, note: &Note) {
+    fn log(&mut self, line: &ModelLine, note: &Note) {
+        let uri = |version: &ModelVersion| ModelUri { line: line.clone(), version: *version };
         match note {
             Note::Ready { intact, damaged, newest } => {
                 let newest = newest.map(|newest| newest.0);
-                tracing::info!(intact, damaged, newest, "model files read");
+                tracing::info!(%line, intact, damaged, newest, "model files read");
             }
-            Note::ScanFailed { error } => tracing::error!(error, "cannot read the model files"),
-            Note::Missing { version } => tracing::error!(%version, "model file is missing"),
+            Note::ScanFailed { error } => {
+                tracing::error!(%line, error, "cannot read the model files")
+            }
+            Note::Missing { version } => tracing::error!(%line, %version, "model file is missing"),
             Note::Damaged { version, what } => {
-                tracing::error!(%version, what, "model file is damaged; moved aside");
+                tracing::error!(%line, %version, what, "model file is damaged; moved aside");
             }
             Note::Adopted { version } => {
-                tracing::warn!(%version, "model file without a record taken over");
+                tracing::warn!(%line, %version, "model file without a record taken over");
             }
             Note::Stray { version } => {
-                tracing::warn!(%version, "model file does not continue the line; left alone");
+                tracing::warn!(%line, %version, "model file does not continue the line; left alone");
             }
             Note::Written { version, len, digest } => {
-                if self.failing.remove(version) {
-                    tracing::info!(%version, "models can be written again");
+                if self.failing.remove(&uri(version)) {
+                    tracing::info!(%line, %version, "models can be written again");
                 }
-                tracing::info!(%version, len, %digest, "model written");
+                tracing::info!(%line, %version, len, %digest, "model written");
             }
             Note::WriteFailed { version, error } => {
-                if self.failing.insert(*version) {
-                    tracing::error!(%version, error, "cannot write a model; trying again");
+                if self.failing.insert(uri(version)) {
+                    tracing::error!(%line, %version, error, "cannot write a model; trying again");
                 }
             }
-            Note::Refused { version, why } => tracing::warn!(%version, ?why, "model refused"),
+            Note::Refused { version, why } => {
+                tracing::warn!(%line, %version, ?why, "model refused")
+            }
             Note::Fetching { version, len, chunks } => {
-                tracing::info!(%version, len, chunks, "model comes in pieces");
+                tracing::info!(%line, %version, len, chunks, "model comes in pieces");
             }
             Note::FetchFailed { version, why } => {
-                tracing::warn!(%version, %why, "model in pieces given up");
+                tracing::warn!(%line, %version, %why, "model in pieces given up");
             }
             Note::FetchedBad { version, what } => {
-                tracing::error!(%version, what, "what came in pieces is not the model; thrown away");
+                tracing::error!(%line, %version, what, "what came in pieces is not the model; thrown away");
             }
             Note::ChunkRefused { version, index, why } => {
                 self.refused_chunks += 1;
                 let count = self.refused_chunks;
                 if count.is_power_of_two() {
-                    tracing::warn!(%version, index, %why, count, "piece of a model refused");
+                    tracing::warn!(%line, %version, index, %why, count, "piece of a model refused");
                 }
             }
             Note::Unshowable { version, why } => {
-                tracing::error!(%version, why, "this model cannot be shown: raise payload_bytes_max");
+                tracing::error!(%line, %version, why, "this model cannot be shown: raise payload_bytes_max");
             }
             Note::Shown { version } => {
-                tracing::info!(%version, "all pieces of the model are with the broker");
+                tracing::info!(%line, %version, "all pieces of the model are with the broker");
             }
-            Note::Replayed { versions } => tracing::info!(versions, "models published again"),
+            Note::Replayed { versions } => {
+                tracing::info!(%line, versions, "models published again")
+            }
         }
     }
 }
 
-impl Effects<Lineage> for Librarian {
-    fn perform(&mut self, effect: Effect, report: &mpsc::Sender<Report>) {
-        match effect {
-            Effect::Note(note) => self.log(&note),
+impl Effects<Lines> for Librarian {
+    fn perform(&mut self, effect: OfLine<Effect>, report: &Reports) {
+        let OfLine { line, it } = effect;
+        match it {
+            Effect::Note(note) => self.log(&line, &note),
             Effect::ReadChunk { version, manifest, index } => {
-                self.read_chunk(version, manifest, index, report.clone());
+                let model = ModelUri { line, version };
+                self.read_chunk(model, manifest, index, report.clone());
             }
             Effect::Scan { .. }
             | Effect::Quarantine { .. }
@@ -145,7 +154,7 @@ impl Effects<Lineage> for Librarian {
             | Effect::FinishBlob { .. }
             | Effect::DropBlob { .. }
             | Effect::Survey { .. } => {
-                if self.jobs.send((effect, report.clone())).is_err() {
+                if self.jobs.send((OfLine { line, it }, report.clone())).is_err() {
                     tracing::error!("the thread that writes models is gone");
                 }
             }
@@ -153,17 +162,18 @@ impl Effects<Lineage> for Librarian {
     }
 }
 
-fn work(mut library: Library, mut queue: mpsc::UnboundedReceiver<(Effect, mpsc::Sender<Report>)>) {
-    while let Some((effect, reports)) = queue.blocking_recv() {
-        let Some(report) = perform(&mut library, effect) else { continue };
-        if reports.blocking_send(report).is_err() {
+fn work(mut library: Library, mut queue: mpsc::UnboundedReceiver<Job>) {
+    while let Some((OfLine { line, it }, reports)) = queue.blocking_recv() {
+        let Some(it) = perform(&mut library, &line, it) else { continue };
+        if reports.blocking_send(OfLine { line, it }).is_err() {
             tracing::debug!("file work done for nobody: the model server has stopped");
         }
     }
 }
 
-fn perform(library: &mut Library, effect: Effect) -> Option<Report> {
-    let Library { shelf, blobs, limits } = library;
+fn perform(library: &mut Library, line: &ModelLine, effect: Effect) -> Option<Report> {
+    let Library { dir, blobs, limits } = library;
+    let shelf = Shelf::new(dir, line);
     match effect {
         Effect::Scan { unknown_from } => Some(match shelf.scan(unknown_from) {
             Ok(found) => Report::Scanned(found),
@@ -220,7 +230,7 @@ mod tests {
     use std::{fs, path::Path};
 
     use bytes::Bytes;
-    use lineage::{News, Offer, Rules};
+    use lineage::{Offer, Rules};
     use protocol::{Digest, Entry, Envelope, Input, Machine as _, Output, Timestamp, Topic};
 
     use service::BlobRules;
@@ -233,12 +243,15 @@ mod tests {
     /// One life: starts, connects, does all file work; returns what was published and kept.
     fn live(dir: &Path, kept: &[Entry], offer: Option<Bytes>) -> (Vec<Envelope>, Vec<Entry>) {
         let blobs = Blobs::open(&dir.join("incoming"), BlobRules { bytes_max: 1 << 20 }).unwrap();
-        let mut library = Library { shelf: Shelf::new(dir), blobs, limits: Limits::default() };
+        let mut library = Library { dir: dir.to_owned(), blobs, limits: Limits::default() };
         let initial = Offer::read(Bytes::from_static(br#"{"w":[0.0],"version":0}"#)).unwrap();
-        let mut lineage = Lineage::new(RULES, initial);
+        let mut lineage = Lines::new(RULES, initial);
         lineage.restore(kept.to_vec()).unwrap();
-        let offer = offer.map(|payload| Envelope { topic: Topic::ModelPublish, payload });
-        let offer = offer.map(|envelope| Input::News(News::try_from(envelope).unwrap()));
+        let offer = offer.map(|payload| Envelope {
+            topic: Topic::ModelPublish { line: ModelLine::default() },
+            payload,
+        });
+        let offer = offer.map(|envelope| Input::News(OfLine::try_from(envelope).unwrap()));
         let mut inputs: Vec<_> = offer.into_iter().collect();
         inputs.push(Input::Connected { resumed: false });
         let (mut said, mut kept) = (vec![], kept.to_vec());
@@ -247,8 +260,9 @@ mod tests {
                 match output {
                     Output::Publish(envelope) => said.push(envelope),
                     Output::Keep(entry) => kept.push(entry),
-                    Output::Effect(effect) => {
-                        inputs.extend(perform(&mut library, effect).map(Input::Report));
+                    Output::Effect(OfLine { line, it }) => {
+                        let report = perform(&mut library, &line, it);
+                        inputs.extend(report.map(|it| Input::Report(OfLine { line, it })));
                     }
                     Output::Promise(_) | Output::Listen(_) | Output::Unlisten(_) => {
                         panic!("a model server does not {output:?}")
@@ -260,8 +274,10 @@ mod tests {
     }
 
     fn published(said: &[Envelope]) -> Option<&Bytes> {
-        let version = ModelVersion(1);
-        said.iter().find(|said| said.topic == Topic::Model { version }).map(|said| &said.payload)
+        let uri = ModelUri::global(ModelVersion(1));
+        said.iter()
+            .find(|said| said.topic == Topic::Model { uri: uri.clone() })
+            .map(|said| &said.payload)
     }
 
     #[test]

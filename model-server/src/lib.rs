@@ -9,7 +9,7 @@ mod shelf;
 
 use std::time::Duration;
 
-use lineage::{Lineage, TABLES};
+use lineage::{Lines, TABLES};
 use service::{
     BlobRules, Blobs, Driver, Reports, Store, SystemClock, Transport, drive,
     settings::Settings as _, transport::mqtt::Mqtt,
@@ -20,7 +20,6 @@ pub use config::{InitialModel, ModelServerSettings};
 pub use error::ModelServerError;
 
 use effects::{Librarian, Library};
-use shelf::Shelf;
 
 /// Where models are put together that come in pieces, in the state directory.
 const INCOMING: &str = "incoming";
@@ -47,9 +46,9 @@ pub async fn serve<T: Transport>(
     let limits = settings.mqtt.limits(ModelServerSettings::SERVICE).await?;
     let bytes_max = settings.model_bytes_max;
     let blobs = Blobs::open(&dir.join(INCOMING), BlobRules { bytes_max })?;
-    let library = Library { shelf: Shelf::new(dir), blobs, limits };
+    let library = Library { dir: dir.clone(), blobs, limits };
     let driver = Driver {
-        machine: Lineage::new(settings.rules(limits), settings.initial(limits)),
+        machine: Lines::new(settings.rules(limits), settings.initial(limits)),
         effects: Librarian::new(library, transport.gate()),
         transport,
         store,

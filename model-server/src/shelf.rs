@@ -12,17 +12,18 @@ use std::{
 
 use bytes::Bytes;
 use lineage::{Found, FoundContent, MODEL_LEN_MAX, Offer};
-use protocol::{Digest, Form, ModelVersion};
+use protocol::{Digest, Form, ModelLine, ModelVersion};
 
 use crate::pieces::LARGE;
 
-const PREFIX: &str = "global_model_v";
 const UNFINISHED: &str = ".tmp";
 
-/// The one owner of the model files.
+/// The one owner of the model files of one line.
 #[derive(Clone, Debug)]
 pub(crate) struct Shelf {
     dir: PathBuf,
+    /// What the names of its files begin with.
+    prefix: String,
 }
 
 /// A file operation that failed.
@@ -40,8 +41,8 @@ pub(crate) enum ShelfError {
 }
 
 impl Shelf {
-    pub(crate) fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned() }
+    pub(crate) fn new(dir: &Path, line: &ModelLine) -> Self {
+        Self { dir: dir.to_owned(), prefix: format!("{line}_v") }
     }
 
     /// Every model file, one in memory at a time; what was left unfinished is removed.
@@ -51,10 +52,10 @@ impl Shelf {
         for entry in entries {
             let path = entry.map_err(failed("read directory", &self.dir))?.path();
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-            if name.starts_with(PREFIX) && name.ends_with(UNFINISHED) {
+            if self.is_unfinished(name) {
                 fs::remove_file(&path).map_err(failed("remove", &path))?;
             }
-            versions.extend(version(name));
+            versions.extend(self.version(name));
         }
         versions.sort_unstable();
         versions.dedup();
@@ -92,7 +93,7 @@ impl Shelf {
     pub(crate) fn write(&self, version: ModelVersion, payload: &[u8]) -> Result<(), ShelfError> {
         let form = Form::of(payload);
         let path = self.path(version, form);
-        let unfinished = self.dir.join(format!("{}{UNFINISHED}", name(version, form)));
+        let unfinished = self.dir.join(format!("{}{UNFINISHED}", self.name(version, form)));
         if let Err(why) = fill(&unfinished, payload) {
             // The room that a half-written file takes may be what the next attempt lacks.
             drop(fs::remove_file(&unfinished));
@@ -110,7 +111,7 @@ impl Shelf {
         let form = self.form(version);
         let path = self.path(version, form);
         let aside = (1_u64..)
-            .map(|n| self.dir.join(format!("{}.corrupt-{n}", name(version, form))))
+            .map(|n| self.dir.join(format!("{}.corrupt-{n}", self.name(version, form))))
             .find(|aside| !aside.exists())
             .expect("some number is free");
         fs::rename(&path, &aside).map_err(failed("move aside", &path))?;
@@ -125,7 +126,23 @@ impl Shelf {
     }
 
     pub(crate) fn path(&self, version: ModelVersion, form: Form) -> PathBuf {
-        self.dir.join(name(version, form))
+        self.dir.join(self.name(version, form))
+    }
+
+    fn name(&self, version: ModelVersion, form: Form) -> String {
+        format!("{}{version}.{form}", self.prefix)
+    }
+
+    /// Only the canonical name, so that one version has one file.
+    fn version(&self, name: &str) -> Option<ModelVersion> {
+        let (digits, ending) = name.strip_prefix(&self.prefix)?.split_once('.')?;
+        Form::ALL.into_iter().find(|form| form.as_str() == ending)?;
+        digits.parse::<u64>().ok().filter(|n| n.to_string() == digits).map(ModelVersion)
+    }
+
+    /// Other lines may be writing at this moment: only what belongs to this one is left over.
+    fn is_unfinished(&self, name: &str) -> bool {
+        name.strip_suffix(UNFINISHED).is_some_and(|name| self.version(name).is_some())
     }
 
     /// The form of the version's file; that of text where there is none.
@@ -145,18 +162,6 @@ fn fill(path: &Path, payload: &[u8]) -> Result<(), ShelfError> {
     let mut file = File::create(path).map_err(failed("create", path))?;
     file.write_all(payload).map_err(failed("write", path))?;
     file.sync_all().map_err(failed("flush", path))
-}
-
-fn name(version: ModelVersion, form: Form) -> String {
-    format!("{PREFIX}{version}.{form}")
-}
-
-/// Only the canonical name, so that one version has one file.
-fn version(name: &str) -> Option<ModelVersion> {
-    let rest = name.strip_prefix(PREFIX)?;
-    let (digits, ending) = rest.split_once('.')?;
-    Form::ALL.into_iter().find(|form| form.as_str() == ending)?;
-    digits.parse::<u64>().ok().filter(|n| n.to_string() == digits).map(ModelVersion)
 }
 
 pub(crate) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ShelfError {
@@ -185,7 +190,7 @@ mod tests {
     #[test]
     fn what_was_written_is_read_back_and_nothing_else_is_left() {
         let dir = tempfile::tempdir().unwrap();
-        let shelf = Shelf::new(dir.path());
+        let shelf = Shelf::new(dir.path(), &ModelLine::default());
         shelf.write(V0, MODEL).unwrap();
         assert_eq!(shelf.read(V0).unwrap(), (Bytes::from_static(MODEL), Digest::of(MODEL)));
         assert_eq!(names(dir.path()), ["global_model_v0.json"]);
@@ -194,7 +199,7 @@ mod tests {
     #[test]
     fn other_bytes_are_moved_aside_never_overwritten() {
         let dir = tempfile::tempdir().unwrap();
-        let shelf = Shelf::new(dir.path());
+        let shelf = Shelf::new(dir.path(), &ModelLine::default());
         for payload in [&b"first"[..], b"second", MODEL] {
             shelf.write(V0, payload).unwrap();
         }
@@ -213,7 +218,7 @@ mod tests {
     #[test]
     fn a_scan_sees_models_only_and_sweeps_what_was_left_unfinished() {
         let dir = tempfile::tempdir().unwrap();
-        let shelf = Shelf::new(dir.path());
+        let shelf = Shelf::new(dir.path(), &ModelLine::default());
         shelf.write(V0, MODEL).unwrap();
         for name in
             ["global_model_v1.json.tmp", "global_model_v01.json", "global_model_v-1.json", "notes"]
@@ -230,7 +235,7 @@ mod tests {
     #[test]
     fn a_version_has_one_file_in_the_form_it_came_in() {
         let dir = tempfile::tempdir().unwrap();
-        let shelf = Shelf::new(dir.path());
+        let shelf = Shelf::new(dir.path(), &ModelLine::default());
         let w = protocol::Tensor::from_f32(vec![1], &[0.5]).unwrap();
         let tensors: protocol::Tensors = [("w".to_owned(), w)].into_iter().collect();
         let model = |version| Model { version, tensors: tensors.clone(), form: Form::Safetensors };
@@ -259,7 +264,7 @@ mod tests {
     #[test]
     fn a_write_that_cannot_be_done_leaves_the_old_file() {
         let dir = tempfile::tempdir().unwrap();
-        let shelf = Shelf::new(dir.path());
+        let shelf = Shelf::new(dir.path(), &ModelLine::default());
         shelf.write(V0, MODEL).unwrap();
         fs::create_dir(dir.path().join("global_model_v0.json.tmp")).unwrap();
         assert!(shelf.write(V0, b"other").is_err());

@@ -8,8 +8,8 @@ use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 use bytes::Bytes;
 use model_server::ModelServerSettings;
 use protocol::{
-    Digest, Envelope, Filter, Form, Letter as _, Manifest, ModelVersion, Tensor, Tensors,
-    Timestamp, Topic,
+    Digest, Envelope, Filter, Form, Letter as _, Manifest, ModelLine, ModelUri, ModelVersion,
+    Tensor, Tensors, Timestamp, Topic,
     manifest::Format,
     message::{Model, ModelBlob, ModelLatest, ModelPublishWants, ModelWants, is_blob_form},
 };
@@ -127,15 +127,19 @@ impl Peer {
         loop {
             let envelope = self.next().await;
             match envelope.topic {
-                Topic::ModelPublishWants => {
-                    let wants = ModelPublishWants::read(&envelope.payload).unwrap();
+                Topic::ModelPublishWants { .. } => {
+                    let wants =
+                        ModelPublishWants::read(ModelLine::default(), &envelope.payload).unwrap();
                     assert_eq!(wants.version, version);
                     let mut reads = offer.wanted(&wants.wants, Timestamp::ZERO).unwrap();
                     while let Some(index) = reads.pop() {
                         let from = manifest.offset(index) as usize;
                         let payload = bytes.slice(from..from + manifest.len_of(index));
                         self.says(Envelope {
-                            topic: Topic::ModelPublishChunk { version, index },
+                            topic: Topic::ModelPublishChunk {
+                                uri: ModelUri::global(version),
+                                index,
+                            },
                             payload,
                         });
                         reads.extend(offer.sent(index, Timestamp::ZERO));
@@ -145,7 +149,7 @@ impl Peer {
                         return;
                     }
                 }
-                Topic::ModelLatest => {
+                Topic::ModelLatest { .. } => {
                     let latest: ModelLatest = serde_json::from_slice(&envelope.payload).unwrap();
                     if latest.version == version {
                         assert_eq!(latest.sha256, manifest.sha256());
@@ -164,7 +168,7 @@ impl Peer {
     }
 
     fn pieces(&self, version: u64) -> usize {
-        let of = |topic: &&Topic| matches!(topic, Topic::ModelChunk { version: v, .. } if v.0 == version);
+        let of = |topic: &&Topic| matches!(topic, Topic::ModelChunk { uri, .. } if uri.version.0 == version);
         self.heard.keys().filter(of).count()
     }
 }
@@ -173,7 +177,7 @@ impl Peer {
 async fn fetch(broker: &Broker, client_id: &str, version: u64) -> Bytes {
     let version = ModelVersion(version);
     let mut transport = broker.connect(client_id, None);
-    transport.listen(Filter::Exactly(Topic::Model { version }));
+    transport.listen(Filter::Exactly(Topic::Model { uri: ModelUri::global(version) }));
     let mut assembly: Option<Assembly> = None;
     let mut pieces = BTreeMap::new();
     let fetched = async {
@@ -197,10 +201,16 @@ async fn fetch(broker: &Broker, client_id: &str, version: u64) -> Bytes {
             while !steps.is_empty() {
                 match steps.remove(0) {
                     Step::Subscribe(index) => {
-                        transport.listen(Filter::Exactly(Topic::ModelChunk { version, index }));
+                        transport.listen(Filter::Exactly(Topic::ModelChunk {
+                            uri: ModelUri::global(version),
+                            index,
+                        }));
                     }
                     Step::Unsubscribe(index) => {
-                        transport.unlisten(&Filter::Exactly(Topic::ModelChunk { version, index }));
+                        transport.unlisten(&Filter::Exactly(Topic::ModelChunk {
+                            uri: ModelUri::global(version),
+                            index,
+                        }));
                     }
                     Step::Store { index, bytes } => {
                         pieces.insert(index, bytes);
@@ -221,7 +231,9 @@ async fn a_large_model_is_taken_and_shown_in_pieces() {
     let (dir, broker) = (tempfile::tempdir().unwrap(), Broker::default());
     let running = Running::start(dir.path(), &broker, &[]);
     let mut coordinator = Peer::connect(&broker, "coordinator");
-    coordinator.until(|peer| peer.heard.contains_key(&Topic::ModelLatest)).await;
+    coordinator
+        .until(|peer| peer.heard.contains_key(&Topic::ModelLatest { line: ModelLine::default() }))
+        .await;
     let large = model(1);
     coordinator.gives(1, &large, usize::MAX).await;
     let file = fs::read(dir.path().join("global_model_v1.safetensors")).unwrap();
@@ -234,8 +246,14 @@ async fn a_large_model_is_taken_and_shown_in_pieces() {
     let blob = ModelBlob { version: ModelVersion(1), blob: manifest(&large) };
     coordinator.heard.clear();
     coordinator.says(blob.seal());
-    coordinator.until(|peer| peer.heard.contains_key(&blob.shown().topic)).await;
-    assert!(!coordinator.heard.contains_key(&Topic::ModelPublishWants), "{:?}", coordinator.said());
+    coordinator
+        .until(|peer| peer.heard.contains_key(&blob.shown(&ModelLine::default()).topic))
+        .await;
+    assert!(
+        !coordinator.heard.contains_key(&Topic::ModelPublishWants { line: ModelLine::default() }),
+        "{:?}",
+        coordinator.said()
+    );
     running.stops().await;
 }
 
@@ -244,7 +262,9 @@ async fn a_transfer_goes_on_after_a_death_where_it_was() {
     let (dir, broker) = (tempfile::tempdir().unwrap(), Broker::default());
     let running = Running::start(dir.path(), &broker, &[]);
     let mut coordinator = Peer::connect(&broker, "coordinator");
-    coordinator.until(|peer| peer.heard.contains_key(&Topic::ModelLatest)).await;
+    coordinator
+        .until(|peer| peer.heard.contains_key(&Topic::ModelLatest { line: ModelLine::default() }))
+        .await;
     let large = model(1);
     // 14 pieces; of one that is the next to be asked for, the earlier ones have been stored.
     let last = manifest(&large).count() - 1;
@@ -254,8 +274,11 @@ async fn a_transfer_goes_on_after_a_death_where_it_was() {
         coordinator.says(ModelBlob { version: ModelVersion(1), blob: manifest(&large) }.seal());
         loop {
             let envelope = coordinator.next().await;
-            if envelope.topic == Topic::ModelPublishWants {
-                break ModelPublishWants::read(&envelope.payload).unwrap().wants.indexes;
+            if matches!(envelope.topic, Topic::ModelPublishWants { .. }) {
+                break ModelPublishWants::read(ModelLine::default(), &envelope.payload)
+                    .unwrap()
+                    .wants
+                    .indexes;
             }
         }
     };
@@ -264,7 +287,7 @@ async fn a_transfer_goes_on_after_a_death_where_it_was() {
     for index in [0, 1, 2] {
         let from = (index * CHUNK) as usize;
         let payload = large.slice(from..from + CHUNK as usize);
-        let topic = Topic::ModelPublishChunk { version: ModelVersion(1), index };
+        let topic = Topic::ModelPublishChunk { uri: ModelUri::global(ModelVersion(1)), index };
         coordinator.says(Envelope { topic, payload });
     }
     let partial = || {
@@ -280,15 +303,18 @@ async fn a_transfer_goes_on_after_a_death_where_it_was() {
     let running = Running::start(dir.path(), &broker, &[]);
     let wants = loop {
         let envelope = coordinator.next().await;
-        if envelope.topic == Topic::ModelPublishWants {
-            break ModelPublishWants::read(&envelope.payload).unwrap().wants.indexes;
+        if matches!(envelope.topic, Topic::ModelPublishWants { .. }) {
+            break ModelPublishWants::read(ModelLine::default(), &envelope.payload)
+                .unwrap()
+                .wants
+                .indexes;
         }
     };
     assert_eq!(wants, (3..=last).collect());
     for index in wants {
         let from = (index * CHUNK) as usize;
         let payload = large.slice(from..large.len().min(from + CHUNK as usize));
-        let topic = Topic::ModelPublishChunk { version: ModelVersion(1), index };
+        let topic = Topic::ModelPublishChunk { uri: ModelUri::global(ModelVersion(1)), index };
         coordinator.says(Envelope { topic, payload });
     }
     assert_eq!(Digest::of(&fetch(&broker, "p", 1).await), Digest::of(&large));
@@ -300,16 +326,18 @@ async fn pieces_of_older_models_go_and_come_back_when_they_are_wanted() {
     let (dir, broker) = (tempfile::tempdir().unwrap(), Broker::default());
     let running = Running::start(dir.path(), &broker, &["--large-models-shown", "1"]);
     let mut coordinator = Peer::connect(&broker, "coordinator");
-    coordinator.until(|peer| peer.heard.contains_key(&Topic::ModelLatest)).await;
+    coordinator
+        .until(|peer| peer.heard.contains_key(&Topic::ModelLatest { line: ModelLine::default() }))
+        .await;
     let models = [model(1), model(2)];
     for (version, model) in (1..).zip(&models) {
         coordinator.gives(version, model, usize::MAX).await;
     }
     coordinator.until(|peer| peer.pieces(1) == 0 && peer.pieces(2) == 14).await;
-    coordinator.says(ModelWants { version: ModelVersion(1) }.seal());
+    coordinator.says(ModelWants { line: ModelLine::default(), version: ModelVersion(1) }.seal());
     assert_eq!(Digest::of(&fetch(&broker, "late", 1).await), Digest::of(&models[0]));
-    coordinator.says(ModelWants { version: ModelVersion(7) }.seal());
-    coordinator.says(ModelWants { version: ModelVersion(0) }.seal());
+    coordinator.says(ModelWants { line: ModelLine::default(), version: ModelVersion(7) }.seal());
+    coordinator.says(ModelWants { line: ModelLine::default(), version: ModelVersion(0) }.seal());
     running.dies().await;
 
     // A broker that lost everything is told everything; an older model comes when it is wanted.
@@ -318,7 +346,9 @@ async fn pieces_of_older_models_go_and_come_back_when_they_are_wanted() {
     let running = Running::start(dir.path(), &broker, &["--large-models-shown", "1"]);
     late.until(|peer| {
         peer.pieces(2) == 14
-            && (0..3).all(|v| peer.heard.contains_key(&Topic::Model { version: ModelVersion(v) }))
+            && (0..3).all(|v| {
+                peer.heard.contains_key(&Topic::Model { uri: ModelUri::global(ModelVersion(v)) })
+            })
     })
     .await;
     assert_eq!(late.pieces(1), 0);
@@ -331,7 +361,9 @@ async fn what_is_no_model_or_not_what_was_offered_is_thrown_away() {
     let (dir, broker) = (tempfile::tempdir().unwrap(), Broker::default());
     let running = Running::start(dir.path(), &broker, &[]);
     let mut coordinator = Peer::connect(&broker, "coordinator");
-    coordinator.until(|peer| peer.heard.contains_key(&Topic::ModelLatest)).await;
+    coordinator
+        .until(|peer| peer.heard.contains_key(&Topic::ModelLatest { line: ModelLine::default() }))
+        .await;
     let junk: Bytes = vec![0; 40_000].into();
     coordinator.gives(1, &junk, 1).await;
     // A model that says it is another version, and the right one at last.

@@ -7,7 +7,9 @@ use std::{fs, path::Path, time::Duration};
 
 use bytes::Bytes;
 use model_server::ModelServerSettings;
-use protocol::{Digest, Envelope, Filter, ModelVersion, Topic, message::ModelLatest};
+use protocol::{
+    Digest, Envelope, Filter, ModelLine, ModelUri, ModelVersion, Topic, message::ModelLatest,
+};
 use service::{
     Inbound, Transport as _,
     settings::{Environment, Resolved, resolve},
@@ -61,7 +63,10 @@ impl Peer {
     }
 
     fn offers(&mut self, payload: &Bytes) {
-        let envelope = Envelope { topic: Topic::ModelPublish, payload: payload.clone() };
+        let envelope = Envelope {
+            topic: Topic::ModelPublish { line: ModelLine::default() },
+            payload: payload.clone(),
+        };
         self.0.publish(envelope, None);
     }
 
@@ -74,9 +79,9 @@ impl Peer {
                     continue;
                 };
                 self.0.ack(receipt);
-                if let Topic::Model { version } = envelope.topic {
+                if let Topic::Model { uri: ModelUri { version, .. } } = envelope.topic {
                     models.push((version, envelope.payload));
-                } else if envelope.topic == Topic::ModelLatest {
+                } else if matches!(envelope.topic, Topic::ModelLatest { .. }) {
                     let latest: ModelLatest = envelope.open().unwrap();
                     if latest.version.0 == version {
                         return models;

@@ -6,11 +6,11 @@ use std::{fs, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use protocol::{Digest, Filter, Form, ModelVersion, Topic, message::Model};
+use protocol::{Digest, Form, ModelLine, ModelUri, ModelVersion, message::Model};
 use serde_json::{Value, json};
 
 use crate::{
-    operator::{LinkArgs, Operator},
+    operator::LinkArgs,
     view::{self, Format},
 };
 
@@ -18,6 +18,9 @@ use crate::{
 pub(crate) enum Models {
     /// List the versions
     List {
+        /// Of which line
+        #[arg(long, value_name = "NAME", default_value_t)]
+        line: ModelLine,
         #[command(flatten)]
         link: LinkArgs,
         /// text or json
@@ -40,6 +43,15 @@ pub(crate) enum Models {
         #[arg(long, short)]
         output: Option<PathBuf>,
     },
+    /// Begin a line of models with a file as its version 0
+    Begin {
+        /// Name of the line: rounds and sessions are on it by that
+        line: ModelLine,
+        /// A JSON, safetensors or npz file
+        file: PathBuf,
+        #[command(flatten)]
+        link: LinkArgs,
+    },
     /// Make a file that can be model 0 from one of another program
     Import {
         /// A JSON, safetensors or npz file
@@ -60,6 +72,9 @@ pub(crate) enum Models {
 pub(crate) struct Which {
     /// Version; the newest if left out
     version: Option<u64>,
+    /// Of which line
+    #[arg(long, value_name = "NAME", default_value_t)]
+    line: ModelLine,
     #[command(flatten)]
     link: LinkArgs,
 }
@@ -68,15 +83,18 @@ impl Models {
     pub(super) const fn format(&self) -> Format {
         match self {
             Self::List { format, .. } | Self::Show { format, .. } => *format,
-            Self::Get { .. } | Self::Import { .. } | Self::Export { .. } => Format::Text,
+            Self::Get { .. } | Self::Begin { .. } | Self::Import { .. } | Self::Export { .. } => {
+                Format::Text
+            }
         }
     }
 
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         super::on_runtime(async |_| match self {
-            Self::List { link, format } => list(&link, format).await,
+            Self::List { line, link, format } => list(&line, &link, format).await,
             Self::Show { which, format } => show(&which, format).await,
             Self::Get { which, output } => get(&which, output).await,
+            Self::Begin { line, file, link } => files::begin(&line, &file, &link).await,
             Self::Import { file, target } => files::import(&file, &target),
             Self::Export { source, target } => files::export(&source, &target).await,
         })?;
@@ -86,27 +104,24 @@ impl Models {
 
 impl Which {
     async fn fetch(&self) -> anyhow::Result<(bytes::Bytes, Model)> {
-        let mut operator = connect(&self.link).await?;
-        let version = match self.version {
-            Some(version) => ModelVersion(version),
-            None => operator.latest().await?.version,
+        let mut operator = self.link.connect(&[]).await?;
+        let uri = match self.version {
+            Some(version) => ModelUri { line: self.line.clone(), version: ModelVersion(version) },
+            None => operator.latest(&self.line).await?.topic,
         };
-        let found = operator.model(version).await?;
+        let found = operator.model(&uri).await?;
         operator.close().await;
         Ok(found)
     }
 }
 
-async fn connect(link: &LinkArgs) -> anyhow::Result<Operator> {
-    link.connect(&[Filter::Exactly(Topic::ModelLatest)]).await
-}
-
-async fn list(link: &LinkArgs, format: Format) -> anyhow::Result<()> {
-    let mut operator = connect(link).await?;
-    let newest = operator.latest().await?.version;
+async fn list(line: &ModelLine, link: &LinkArgs, format: Format) -> anyhow::Result<()> {
+    let mut operator = link.connect(&[]).await?;
+    let newest = operator.latest(line).await?.version;
     let mut found = vec![];
     for version in (0..=newest.0).map(ModelVersion) {
-        let (payload, model) = operator.model(version).await?;
+        let uri = ModelUri { line: line.clone(), version };
+        let (payload, model) = operator.model(&uri).await?;
         found.push((version, payload.len(), model, Digest::of(&payload)));
     }
     operator.close().await;

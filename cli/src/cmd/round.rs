@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
 use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand};
 use protocol::{
-    Filter, ModelUri, ModelVersion, PropletId, RoundId, Topic,
+    ModelLine, ModelUri, ModelVersion, PropletId, RoundId,
     message::{Hyperparams, RoundStart},
 };
 use serde_json::{Value, json};
@@ -41,6 +41,9 @@ pub(crate) struct Start {
     /// Proplets that take part; every proplet that is alive if left out
     #[arg(long, value_delimiter = ',')]
     participants: Vec<PropletId>,
+    /// The line of models that the round is on
+    #[arg(long, value_name = "NAME", default_value_t)]
+    line: ModelLine,
     /// Version of the base model; the newest if left out
     #[arg(long)]
     base: Option<u64>,
@@ -91,12 +94,12 @@ impl Start {
     fn run(self) -> anyhow::Result<ExitCode> {
         let participants = self.who()?;
         super::on_runtime(async |stop| {
-            let mut filters = round_filters();
-            filters.push(Filter::Exactly(Topic::ModelLatest));
-            let mut operator = self.link.connect(&filters).await?;
+            let mut operator = self.link.connect(&round_filters()).await?;
             let base = match self.base {
-                Some(version) => ModelVersion(version),
-                None => operator.latest().await?.version,
+                Some(version) => {
+                    ModelUri { line: self.line.clone(), version: ModelVersion(version) }
+                }
+                None => operator.latest(&self.line).await?.topic,
             };
             let start = self.message(participants, base)?;
             if !self.watch {
@@ -132,12 +135,12 @@ impl Start {
     fn message(
         &self,
         participants: BTreeSet<PropletId>,
-        base: ModelVersion,
+        base: ModelUri,
     ) -> anyhow::Result<RoundStart> {
         let made_up = || format!("r-{}", uuid::Uuid::new_v4().simple()).parse();
         Ok(RoundStart {
             round_id: self.id.clone().map_or_else(made_up, Ok)?,
-            model_uri: ModelUri(base),
+            model_uri: base,
             task_wasm_image: self.image.clone(),
             file: self.file.as_ref().map(encoded).transpose()?,
             k_of_n: self.k.unwrap_or(participants.len()),
@@ -199,7 +202,7 @@ pub(crate) fn in_words(news: &RoundNews) -> String {
     match news {
         RoundNews::Opened(opened) => format!(
             "{}  opened on model {}: {} participants, {} updates close it",
-            opened.round_id, opened.model_uri.0, opened.participants, opened.k_of_n
+            opened.round_id, opened.model_uri, opened.participants, opened.k_of_n
         ),
         RoundNews::Update { round, proplet } => format!("{round}  update of {proplet}"),
         RoundNews::Absent(absent) => format!(

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, process::ExitCode, time::Duration};
 use anyhow::bail;
 use clap::{Args, Subcommand};
 use protocol::{
-    Envelope, Filter, Letter as _, SessionId, Topic,
+    Envelope, Filter, Letter as _, ModelUri, SessionId, Topic,
     message::{Command, SessionCommand, SessionState, SessionStatus},
 };
 use serde_json::json;
@@ -185,7 +185,7 @@ async fn list(link: &LinkArgs, format: Format) -> anyhow::Result<ExitCode> {
                     status.session_id.to_string(),
                     status.state.to_string(),
                     format!("{} of {}", status.rounds_done, status.rounds),
-                    status.model_uri.map_or_else(|| "-".to_owned(), |uri| uri.0.to_string()),
+                    status.model_uri.as_ref().map_or_else(|| "-".to_owned(), short),
                     metrics(status),
                     status.detail.clone().unwrap_or_default(),
                 ]
@@ -239,7 +239,8 @@ fn show(status: &SessionStatus, format: Format) {
 
 fn in_words(status: &SessionStatus) -> String {
     let SessionStatus { session_id, state, rounds_done, rounds, .. } = status;
-    let model = status.model_uri.map(|uri| format!("  model {}", uri.0)).unwrap_or_default();
+    let model =
+        status.model_uri.as_ref().map(|uri| format!("  model {}", short(uri))).unwrap_or_default();
     let best = status.best.as_ref().map(|best| {
         format!("  best {} {:.4} (model {})", best.metric, best.value, best.model_version)
     });
@@ -258,4 +259,13 @@ fn metrics(status: &SessionStatus) -> String {
     let shown: Vec<String> =
         status.metrics.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
     shown.join(", ")
+}
+
+/// A model by its name, or by its number alone where there is only one line.
+fn short(uri: &ModelUri) -> String {
+    if uri.line.is_default() {
+        uri.version.to_string()
+    } else {
+        format!("{}_v{}", uri.line, uri.version)
+    }
 }

@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use client_wasm::Hyperparams;
 use indicatif::{ProgressBar, ProgressStyle};
 use protocol::{
-    Filter, Form, ModelUri, ModelVersion, PropletId, Topic,
+    Form, ModelLine, ModelUri, ModelVersion, PropletId,
     message::{RoundComplete, RoundStart},
 };
 use service::{Clock as _, SystemClock};
@@ -87,8 +87,7 @@ struct Show<'a> {
 impl Show<'_> {
     async fn rounds(&self, mqtt_address: &str, http: SocketAddr) -> anyhow::Result<End> {
         let link = LinkArgs::to(mqtt_address.parse()?);
-        let mut filters = round_filters();
-        filters.push(Filter::Exactly(Topic::ModelLatest));
+        let filters = round_filters();
         let mut operator = link.connect(&filters).await?;
         let ready = time::timeout(READY, everybody(http, self.cast.proplets));
         tokio::select! {
@@ -97,7 +96,7 @@ impl Show<'_> {
                 bail!("not every proplet was there within {} s", READY.as_secs())
             })?,
         }
-        let first = operator.latest().await?.version;
+        let first = operator.latest(&ModelLine::default()).await?.version;
         header();
         let bar = bar(self.cast.rounds);
         let mut base = first;
@@ -144,7 +143,7 @@ impl Show<'_> {
                 failed.error.map(|why| format!(", {why}")).unwrap_or_default()
             ),
             RoundEnd::Complete(complete) => {
-                let (payload, _) = operator.model(complete.model_version).await?;
+                let (payload, _) = operator.model(&complete.model_topic).await?;
                 let accuracy = self.judge.score(&payload)?.accuracy;
                 bar.suspend(|| self.row(number, &complete, accuracy));
                 Ok(Some(complete.model_version))
@@ -157,7 +156,7 @@ impl Show<'_> {
             (1..=self.cast.proplets).map(|i| format!("proplet-{i}").parse::<PropletId>()).collect();
         Ok(RoundStart {
             round_id: format!("demo-{number}").parse()?,
-            model_uri: ModelUri(base),
+            model_uri: ModelUri::global(base),
             task_wasm_image: None,
             file: None,
             participants: participants?,

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use protocol::{
-    Entry, EntryError, Filter, Input, Machine, ModelVersion, Output, TaskId, Timestamp, Topic,
+    Entry, EntryError, Filter, Input, Machine, ModelUri, Output, TaskId, Timestamp, Topic,
     message::{TaskStart, Update, UpdateAck, Verdict},
 };
 
@@ -59,7 +59,7 @@ struct Link {
 struct Waiting {
     start: Box<TaskStart>,
     purpose: Purpose,
-    model: ModelVersion,
+    model: ModelUri,
     until: Timestamp,
 }
 
@@ -106,10 +106,10 @@ impl Agent {
             News::Start(start) => self.take(start, turn),
             News::Stop(stop) => self.stop(&stop, turn),
             News::Ack(ack) => self.judged(&ack, turn),
-            News::Model { version, payload } => self.model_heard(version, &payload, turn),
-            News::ModelBlob(heard) => self.blob_heard(heard, turn),
-            News::ModelChunk { version, index, payload } => {
-                self.chunk_heard(version, index, payload, turn);
+            News::Model { uri, payload } => self.model_heard(&uri, &payload, turn),
+            News::ModelBlob { uri, blob } => self.blob_heard(&uri, blob, turn),
+            News::ModelChunk { uri, index, payload } => {
+                self.chunk_heard(&uri, index, payload, turn);
             }
             News::Wants(wanted) => self.wanted(&wanted, turn),
         }
@@ -211,7 +211,7 @@ impl Machine for Agent {
         if self.closing || !self.link.up {
             return None;
         }
-        let waits = self.waiting.values().filter(|waiting| !self.fetches.is_local(waiting.model));
+        let waits = self.waiting.values().filter(|waiting| !self.fetches.is_local(&waiting.model));
         let waits = waits.map(|waiting| waiting.until).chain(self.fetches.deadline());
         waits.chain([self.next_alive]).chain(self.next_metrics).chain(self.updates.deadline()).min()
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use protocol::{
-    Digest, Manifest, ModelVersion, Rejection, RoundId, TaskId,
+    Digest, Manifest, ModelUri, Rejection, RoundId, TaskId,
     message::{FailureCode, TaskStart, Update},
     tensor::safetensors::Metadata,
 };
@@ -178,13 +178,13 @@ pub enum Note {
     },
     /// The pieces of a model begin to come.
     Fetching {
-        model: ModelVersion,
+        model: ModelUri,
         blob: Manifest,
         have: u32,
     },
     /// A model is here as a whole; `refused` counts what came beside its pieces.
     Fetched {
-        model: ModelVersion,
+        model: ModelUri,
         blob: Manifest,
         refused: u64,
     },

@@ -10,12 +10,12 @@
 
 use std::collections::BTreeMap;
 
-use protocol::{Digest, Manifest, ModelVersion, Timestamp};
+use protocol::{Digest, Manifest, ModelUri, Timestamp};
 use transfer::Assembly;
 
 /// The models under way.
 #[derive(Debug, Default)]
-pub(crate) struct Fetches(BTreeMap<ModelVersion, Fetch>);
+pub(crate) struct Fetches(BTreeMap<ModelUri, Fetch>);
 
 #[derive(Debug)]
 pub(crate) struct Fetch {
@@ -34,55 +34,55 @@ pub(crate) enum Stage {
 }
 
 impl Fetches {
-    pub(crate) fn insert(&mut self, version: ModelVersion, blob: Manifest) {
-        self.0.insert(version, Fetch { blob, stage: Stage::Beginning });
+    pub(crate) fn insert(&mut self, model: ModelUri, blob: Manifest) {
+        self.0.insert(model, Fetch { blob, stage: Stage::Beginning });
     }
 
-    pub(crate) fn remove(&mut self, version: ModelVersion) -> Option<Fetch> {
-        self.0.remove(&version)
+    pub(crate) fn remove(&mut self, model: &ModelUri) -> Option<Fetch> {
+        self.0.remove(model)
     }
 
-    pub(crate) fn get_mut(&mut self, version: ModelVersion) -> Option<&mut Fetch> {
-        self.0.get_mut(&version)
+    pub(crate) fn get_mut(&mut self, model: &ModelUri) -> Option<&mut Fetch> {
+        self.0.get_mut(model)
     }
 
-    pub(crate) fn contains(&self, version: ModelVersion) -> bool {
-        self.0.contains_key(&version)
+    pub(crate) fn contains(&self, model: &ModelUri) -> bool {
+        self.0.contains_key(model)
     }
 
-    pub(crate) fn versions(&self) -> Vec<ModelVersion> {
-        self.0.keys().copied().collect()
+    pub(crate) fn models(&self) -> Vec<ModelUri> {
+        self.0.keys().cloned().collect()
     }
 
-    pub(crate) fn coming(&mut self, version: ModelVersion) -> Option<&mut Assembly> {
-        match &mut self.0.get_mut(&version)?.stage {
+    pub(crate) fn coming(&mut self, model: &ModelUri) -> Option<&mut Assembly> {
+        match &mut self.0.get_mut(model)?.stage {
             Stage::Coming(assembly) => Some(assembly),
             Stage::Beginning | Stage::Finishing { .. } => None,
         }
     }
 
-    /// The first one of this blob in such a stage; two versions may be one blob.
+    /// The first one of this blob in such a stage; two models may be one blob.
     pub(crate) fn find(
         &self,
         sha256: Digest,
         is_meant: impl Fn(&Stage) -> bool,
-    ) -> Option<ModelVersion> {
+    ) -> Option<ModelUri> {
         let mut fetches = self.0.iter();
         let found = fetches.find(|(_, it)| it.blob.sha256() == sha256 && is_meant(&it.stage));
-        found.map(|(version, _)| *version)
+        found.map(|(model, _)| model.clone())
     }
 
     /// Whether it waits for this device's own disk, and not for anybody else.
-    pub(crate) fn is_local(&self, version: ModelVersion) -> bool {
-        self.0.get(&version).is_some_and(|fetch| match fetch.stage {
+    pub(crate) fn is_local(&self, model: &ModelUri) -> bool {
+        self.0.get(model).is_some_and(|fetch| match fetch.stage {
             Stage::Beginning | Stage::Finishing { .. } => true,
             Stage::Coming(_) => false,
         })
     }
 
     pub(crate) fn disconnected(&mut self) {
-        for version in self.versions() {
-            if let Some(assembly) = self.coming(version) {
+        for model in &self.models() {
+            if let Some(assembly) = self.coming(model) {
                 assembly.disconnected();
             }
         }

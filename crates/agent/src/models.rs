@@ -1,7 +1,7 @@
 //! The base models heard of lately, within a number of bytes.
 
 use bytes::Bytes;
-use protocol::{Manifest, ModelVersion};
+use protocol::{Manifest, ModelUri};
 
 /// What is known of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub(crate) enum Known {
 pub(crate) struct Models {
     bytes_max: usize,
     /// Most recently used last.
-    kept: Vec<(ModelVersion, Known)>,
+    kept: Vec<(ModelUri, Known)>,
 }
 
 impl Known {
@@ -35,8 +35,8 @@ impl Models {
         Self { bytes_max, kept: vec![] }
     }
 
-    pub(crate) fn get(&mut self, version: ModelVersion) -> Option<Known> {
-        let at = self.kept.iter().position(|(kept, _)| *kept == version)?;
+    pub(crate) fn get(&mut self, model: &ModelUri) -> Option<Known> {
+        let at = self.kept.iter().position(|(kept, _)| kept == model)?;
         let used = self.kept.remove(at);
         let known = used.1.clone();
         self.kept.push(used);
@@ -45,41 +45,47 @@ impl Models {
 
     /// Keeps a model in place of those not used for longest; one that is larger than everything
     /// that may be kept is not kept at all.
-    pub(crate) fn put(&mut self, version: ModelVersion, known: Known) {
-        self.forget(version);
+    pub(crate) fn put(&mut self, model: ModelUri, known: Known) {
+        self.forget(&model);
         if known.weight() > self.bytes_max {
             return;
         }
-        self.kept.push((version, known));
+        self.kept.push((model, known));
         while self.kept.iter().map(|(_, known)| known.weight()).sum::<usize>() > self.bytes_max {
             self.kept.remove(0);
         }
     }
 
     /// What is known of it does not help.
-    pub(crate) fn forget(&mut self, version: ModelVersion) {
-        self.kept.retain(|(kept, _)| *kept != version);
+    pub(crate) fn forget(&mut self, model: &ModelUri) {
+        self.kept.retain(|(kept, _)| kept != model);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use protocol::ModelVersion;
+
     use super::*;
+
+    fn model(version: u64) -> ModelUri {
+        ModelUri::global(ModelVersion(version))
+    }
 
     #[test]
     fn the_models_used_longest_ago_go_first() {
         let mut models = Models::new(10);
         let whole = || Known::Whole(Bytes::from_static(b"1234"));
-        models.put(ModelVersion(1), whole());
-        models.put(ModelVersion(2), whole());
-        assert!(models.get(ModelVersion(1)).is_some());
-        models.put(ModelVersion(3), whole());
-        assert_eq!(models.get(ModelVersion(2)), None);
-        assert!(models.get(ModelVersion(1)).is_some() && models.get(ModelVersion(3)).is_some());
-        models.put(ModelVersion(4), Known::Whole(Bytes::from_static(b"12345678901")));
-        assert_eq!(models.get(ModelVersion(4)), None);
-        assert!(models.get(ModelVersion(1)).is_some());
-        models.forget(ModelVersion(1));
-        assert_eq!(models.get(ModelVersion(1)), None);
+        models.put(model(1), whole());
+        models.put(model(2), whole());
+        assert!(models.get(&model(1)).is_some());
+        models.put(model(3), whole());
+        assert_eq!(models.get(&model(2)), None);
+        assert!(models.get(&model(1)).is_some() && models.get(&model(3)).is_some());
+        models.put(model(4), Known::Whole(Bytes::from_static(b"12345678901")));
+        assert_eq!(models.get(&model(4)), None);
+        assert!(models.get(&model(1)).is_some());
+        models.forget(&model(1));
+        assert_eq!(models.get(&model(1)), None);
     }
 }

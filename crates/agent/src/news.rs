@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use protocol::{
-    Envelope, ModelVersion, OpenError, Topic,
+    Envelope, Manifest, ModelUri, OpenError, Topic,
     message::{ModelBlob, TaskStart, TaskStop, UpdateAck, UpdateWants, is_blob_form},
 };
 
@@ -14,14 +14,17 @@ pub enum News {
     Ack(UpdateAck),
     /// A model, sealed: only the guest looks inside.
     Model {
-        version: ModelVersion,
+        uri: ModelUri,
         payload: Bytes,
     },
     /// A model that comes in pieces.
-    ModelBlob(ModelBlob),
+    ModelBlob {
+        uri: ModelUri,
+        blob: Manifest,
+    },
     /// A piece of a model.
     ModelChunk {
-        version: ModelVersion,
+        uri: ModelUri,
         index: u32,
         payload: Bytes,
     },
@@ -54,17 +57,17 @@ impl TryFrom<Envelope> for News {
                 let what = "a model of no bytes".to_owned();
                 Err(OpenError::Invalid { topic: envelope.topic, what })
             }
-            Topic::Model { version } if is_blob_form(&envelope.payload) => {
-                let model: ModelBlob = envelope.open()?;
-                if model.version == *version {
-                    return Ok(Self::ModelBlob(model));
+            Topic::Model { uri } if is_blob_form(&envelope.payload) => {
+                let ModelBlob { version, blob } = envelope.open()?;
+                if version == uri.version {
+                    return Ok(Self::ModelBlob { uri: uri.clone(), blob });
                 }
-                let what = format!("the payload names version {}", model.version);
+                let what = format!("the payload names version {version}");
                 Err(OpenError::Invalid { topic: envelope.topic, what })
             }
-            Topic::ModelChunk { version, index } => {
-                let (version, index, payload) = (*version, *index, envelope.payload);
-                Ok(Self::ModelChunk { version, index, payload })
+            Topic::ModelChunk { uri, index } => {
+                let (uri, index, payload) = (uri.clone(), *index, envelope.payload);
+                Ok(Self::ModelChunk { uri, index, payload })
             }
             Topic::UpdateWants { round, proplet } => {
                 UpdateWants::read(round.clone(), proplet.clone(), &envelope.payload)
@@ -74,9 +77,7 @@ impl TryFrom<Envelope> for News {
                         what: why.to_string(),
                     })
             }
-            Topic::Model { version } => {
-                Ok(Self::Model { version: *version, payload: envelope.payload })
-            }
+            Topic::Model { uri } => Ok(Self::Model { uri: uri.clone(), payload: envelope.payload }),
             Topic::RoundStart
             | Topic::RoundOpened { .. }
             | Topic::RoundUpdate { .. }
@@ -84,17 +85,17 @@ impl TryFrom<Envelope> for News {
             | Topic::RoundComplete { .. }
             | Topic::RoundFailed { .. }
             | Topic::ForwardedUpdate
-            | Topic::ModelPublish
-            | Topic::ModelLatest
+            | Topic::ModelPublish { .. }
+            | Topic::ModelLatest { .. }
             | Topic::PropletCreate
             | Topic::PropletAlive
             | Topic::PropletMetrics
             | Topic::TaskMetrics
             | Topic::TaskResults
             | Topic::UpdateChunk { .. }
-            | Topic::ModelPublishWants
+            | Topic::ModelPublishWants { .. }
             | Topic::ModelPublishChunk { .. }
-            | Topic::ModelWants
+            | Topic::ModelWants { .. }
             | Topic::ModuleChunk { .. }
             | Topic::SessionStart
             | Topic::SessionCommand { .. }

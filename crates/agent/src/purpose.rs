@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, str::FromStr};
 
-use protocol::{ModelUri, ModelVersion, RoundId};
+use protocol::{ModelUri, RoundId};
 
 use crate::Failure;
 
@@ -17,7 +17,7 @@ pub const ENV_PROPLET_ID: &str = "PROPLET_ID";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// Its output is its result.
-    Plain { model: Option<ModelVersion> },
+    Plain { model: Option<ModelUri> },
     /// Its output is an update to a round.
     Federated(Contribution),
 }
@@ -34,7 +34,7 @@ impl Purpose {
         let round: Option<RoundId> = read(env, ENV_ROUND_ID)?;
         let model: Option<ModelUri> = read(env, ENV_MODEL_URI)?;
         match (round, model) {
-            (None, model) => Ok(Self::Plain { model: model.map(|uri| uri.0) }),
+            (None, model) => Ok(Self::Plain { model }),
             (Some(round), Some(base)) => Ok(Self::Federated(Contribution { round, base })),
             (Some(round), None) => Err(Failure::new(
                 "environment",
@@ -43,10 +43,10 @@ impl Purpose {
         }
     }
 
-    pub(crate) const fn model(&self) -> Option<ModelVersion> {
+    pub(crate) const fn model(&self) -> Option<&ModelUri> {
         match self {
-            Self::Plain { model } => *model,
-            Self::Federated(contribution) => Some(contribution.base.0),
+            Self::Plain { model } => model.as_ref(),
+            Self::Federated(contribution) => Some(&contribution.base),
         }
     }
 }

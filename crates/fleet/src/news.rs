@@ -63,18 +63,18 @@ impl TryFrom<Envelope> for News {
             | Topic::RoundComplete { .. }
             | Topic::RoundFailed { .. }
             | Topic::ForwardedUpdate
-            | Topic::ModelPublish
+            | Topic::ModelPublish { .. }
             | Topic::Model { .. }
-            | Topic::ModelLatest
+            | Topic::ModelLatest { .. }
             | Topic::TaskStart
             | Topic::TaskStop
             | Topic::DirectStart { .. }
             | Topic::DirectStop { .. }
             | Topic::UpdateWants { .. }
             | Topic::UpdateChunk { .. }
-            | Topic::ModelPublishWants
+            | Topic::ModelPublishWants { .. }
             | Topic::ModelPublishChunk { .. }
-            | Topic::ModelWants
+            | Topic::ModelWants { .. }
             | Topic::ModelChunk { .. }
             | Topic::ModuleChunk { .. }
             | Topic::SessionStart

@@ -203,4 +203,6 @@ pub enum Refusal {
     },
     /// Too many are waiting to be written; it will be offered again.
     Busy,
+    /// It would begin one line more than there may be.
+    TooManyLines,
 }

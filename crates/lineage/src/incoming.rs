@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use protocol::{
-    Digest, Letter as _, Manifest, ModelVersion, Output, Timestamp,
+    Digest, Letter as _, Manifest, ModelLine, ModelVersion, Output, Timestamp,
     message::{ModelPublishWants, Wants},
 };
 use transfer::{Assembly, Bitmap, Failure, Refusal, Rules, Step, Way};
@@ -13,11 +13,15 @@ use crate::{Effect, Piece};
 const RETRY: Duration = Duration::from_secs(2);
 
 /// What is being fetched, if anything is.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Incoming(Option<Fetch>);
+#[derive(Clone, Debug)]
+pub(crate) struct Incoming {
+    line: ModelLine,
+    fetch: Option<Fetch>,
+}
 
 #[derive(Clone, Debug)]
 struct Fetch {
+    line: ModelLine,
     version: ModelVersion,
     assembly: Assembly,
     stage: Stage,
@@ -38,14 +42,19 @@ enum Stage {
 type Outputs = Vec<Output<Effect>>;
 
 impl Incoming {
+    pub(crate) const fn of(line: ModelLine) -> Self {
+        Self { line, fetch: None }
+    }
+
     pub(crate) fn start(&mut self, version: ModelVersion, manifest: Manifest) {
         let assembly = Assembly::new(manifest, Way::Pulled, Rules::default());
-        self.0 = Some(Fetch { version, assembly, stage: Stage::BeginAt(Timestamp::ZERO) });
+        let (line, stage) = (self.line.clone(), Stage::BeginAt(Timestamp::ZERO));
+        self.fetch = Some(Fetch { line, version, assembly, stage });
     }
 
     /// The version that is being fetched, and its digest.
     pub(crate) fn expected(&self) -> Option<(ModelVersion, Digest)> {
-        self.0.as_ref().map(|fetch| (fetch.version, fetch.assembly.manifest().sha256()))
+        self.fetch.as_ref().map(|fetch| (fetch.version, fetch.assembly.manifest().sha256()))
     }
 
     /// The disk has been looked at.
@@ -56,7 +65,7 @@ impl Incoming {
         now: Timestamp,
         out: &mut Outputs,
     ) -> Result<(), String> {
-        let Some(fetch) = self.of(sha256, Stage::Beginning) else { return Ok(()) };
+        let Some(fetch) = self.at(sha256, Stage::Beginning) else { return Ok(()) };
         match content {
             Ok(have) => {
                 fetch.stage = Stage::Fetching;
@@ -74,14 +83,14 @@ impl Incoming {
 
     /// The connection is there again.
     pub(crate) fn connected(&mut self, now: Timestamp, out: &mut Outputs) {
-        if let Some(fetch) = self.0.as_mut().filter(|fetch| fetch.stage == Stage::Fetching) {
+        if let Some(fetch) = self.fetch.as_mut().filter(|fetch| fetch.stage == Stage::Fetching) {
             let steps = fetch.assembly.connected(now);
             fetch.obey(steps, now, out);
         }
     }
 
     pub(crate) fn disconnected(&mut self) {
-        if let Some(fetch) = &mut self.0 {
+        if let Some(fetch) = &mut self.fetch {
             fetch.assembly.disconnected();
         }
     }
@@ -92,7 +101,7 @@ impl Incoming {
         now: Timestamp,
         out: &mut Outputs,
     ) -> Result<(), Refusal> {
-        let fetch = self.0.as_mut().filter(|fetch| fetch.version == piece.version);
+        let fetch = self.fetch.as_mut().filter(|fetch| fetch.version == piece.version);
         let fetch = fetch.ok_or(Refusal::Unasked)?;
         let steps = fetch.assembly.chunk(piece.index, piece.bytes, now)?;
         fetch.obey(steps, now, out);
@@ -107,7 +116,7 @@ impl Incoming {
         now: Timestamp,
         out: &mut Outputs,
     ) -> Result<(), String> {
-        let Some(fetch) = self.of(sha256, Stage::Fetching) else { return Ok(()) };
+        let Some(fetch) = self.at(sha256, Stage::Fetching) else { return Ok(()) };
         match result {
             Ok(index) => {
                 let steps = fetch.assembly.stored(index, now);
@@ -123,13 +132,13 @@ impl Incoming {
 
     /// The whole is in its place; what it is.
     pub(crate) fn finished(&mut self, version: ModelVersion) -> Option<Manifest> {
-        let fetch = self.0.take_if(|fetch| fetch.version == version)?;
+        let fetch = self.fetch.take_if(|fetch| fetch.version == version)?;
         Some(fetch.assembly.manifest().clone())
     }
 
     /// The disk did not take the whole; it will be asked again.
     pub(crate) fn finish_failed(&mut self, version: ModelVersion, now: Timestamp) {
-        if let Some(fetch) = self.0.as_mut().filter(|fetch| fetch.version == version) {
+        if let Some(fetch) = self.fetch.as_mut().filter(|fetch| fetch.version == version) {
             fetch.stage = Stage::FinishAt(now + RETRY);
         }
     }
@@ -140,13 +149,13 @@ impl Incoming {
         now: Timestamp,
         out: &mut Outputs,
     ) -> Option<(ModelVersion, Failure)> {
-        let fetch = self.0.as_mut()?;
+        let fetch = self.fetch.as_mut()?;
         let manifest = fetch.assembly.manifest().clone();
         let steps = fetch.assembly.tick(now);
         let version = fetch.version;
         if let Some(Step::Failed { reason }) = steps.last() {
             let reason = *reason;
-            self.0 = None;
+            self.fetch = None;
             out.push(Output::Effect(Effect::DropBlob { manifest }));
             return Some((version, reason));
         }
@@ -170,7 +179,7 @@ impl Incoming {
     }
 
     pub(crate) fn deadline(&self) -> Option<Timestamp> {
-        let fetch = self.0.as_ref()?;
+        let fetch = self.fetch.as_ref()?;
         match fetch.stage {
             Stage::BeginAt(at) | Stage::FinishAt(at) => Some(at),
             Stage::Fetching => fetch.assembly.deadline(),
@@ -178,8 +187,8 @@ impl Incoming {
         }
     }
 
-    fn of(&mut self, sha256: Digest, stage: Stage) -> Option<&mut Fetch> {
-        let fetch = self.0.as_mut()?;
+    fn at(&mut self, sha256: Digest, stage: Stage) -> Option<&mut Fetch> {
+        let fetch = self.fetch.as_mut()?;
         (fetch.assembly.manifest().sha256() == sha256 && fetch.stage == stage).then_some(fetch)
     }
 }
@@ -192,7 +201,8 @@ impl Fetch {
                 Step::Ask(indexes) => {
                     let indexes = indexes.into_iter().collect();
                     let wants = Wants { sha256: manifest.sha256(), indexes };
-                    let wants = ModelPublishWants { version: self.version, wants };
+                    let (line, version) = (self.line.clone(), self.version);
+                    let wants = ModelPublishWants { line, version, wants };
                     out.push(Output::Publish(wants.seal()));
                 }
                 Step::Store { index, bytes } => {

@@ -5,9 +5,9 @@ mod voice;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use protocol::{Entry, EntryError, Filter, Input, Machine, ModelVersion, Output, Timestamp, Topic};
-
-use voice::model;
+use protocol::{
+    Entry, EntryError, Filter, Input, Machine, ModelLine, ModelVersion, Output, Timestamp, Topic,
+};
 
 use crate::{
     Effect, Found, News, Note, Offer, Refusal, Report,
@@ -38,9 +38,10 @@ pub struct Rules {
 /// The model server's core.
 #[derive(Clone, Debug)]
 pub struct Lineage {
+    line: ModelLine,
     rules: Rules,
-    /// What version 0 is, if there is none yet.
-    initial: Offer,
+    /// What version 0 is, if there is none yet; without it, somebody else brings it.
+    initial: Option<Offer>,
     phase: Phase,
     records: BTreeMap<ModelVersion, Stored>,
     /// Recorded versions whose file is missing or not what was recorded.
@@ -76,9 +77,10 @@ enum Link {
 type Outputs = Vec<Output<Effect>>;
 
 impl Lineage {
-    /// A line that begins with `initial`, which is version 0.
-    pub fn new(rules: Rules, initial: Offer) -> Self {
-        assert_eq!(initial.version, ModelVersion(0), "the initial model is version 0");
+    /// A line that begins with `initial`, which is version 0; or with what is published as that.
+    pub fn new(line: ModelLine, rules: Rules, initial: Option<Offer>) -> Self {
+        let first = initial.as_ref().map_or(ModelVersion(0), Offer::version);
+        assert_eq!(first, ModelVersion(0), "the initial model is version 0");
         Self {
             rules,
             initial,
@@ -87,9 +89,10 @@ impl Lineage {
             damaged: BTreeSet::new(),
             writing: Writing::default(),
             replay: Replay::default(),
-            incoming: Incoming::default(),
-            showing: Showing::default(),
+            incoming: Incoming::of(line.clone()),
+            showing: Showing::of(line.clone()),
             link: Link::Awaited,
+            line,
         }
     }
 }
@@ -101,10 +104,14 @@ impl Machine for Lineage {
 
     fn filters(&self) -> Vec<Filter> {
         vec![
-            Filter::Exactly(Topic::ModelPublish),
-            Filter::Exactly(Topic::ModelLatest),
-            Filter::Exactly(Topic::ModelWants),
-            Filter::AnyModelPublishChunk,
+            Filter::Exactly(Topic::ModelPublish { line: self.line.clone() }),
+            Filter::Exactly(Topic::ModelLatest { line: self.line.clone() }),
+            Filter::Exactly(Topic::ModelWants { line: self.line.clone() }),
+            if self.line.is_default() {
+                Filter::AnyModelPublishChunk
+            } else {
+                Filter::AnyLinePublishChunk
+            },
         ]
     }
 
@@ -278,9 +285,11 @@ impl Lineage {
         };
         note(out, ready);
         let first = self.records.get(&ModelVersion(0)).map(|stored| stored.digest);
-        let heals = first == Some(self.initial.digest) && self.damaged.contains(&ModelVersion(0));
-        if self.records.is_empty() || heals {
-            self.writing.push(self.initial.clone());
+        if let Some(initial) = &self.initial {
+            let heals = first == Some(initial.digest) && self.damaged.contains(&ModelVersion(0));
+            if self.records.is_empty() || heals {
+                self.writing.push(initial.clone());
+            }
         }
         let before = std::mem::replace(&mut self.phase, Phase::Ready);
         self.drop_stale_fetch(out);
@@ -318,7 +327,7 @@ impl Lineage {
         let Some(stored) = self.records.get(&version).copied() else { return };
         match content {
             Ok((payload, digest)) if digest == stored.digest => {
-                out.push(Output::Publish(model(version, payload)));
+                out.push(Output::Publish(self.model(version, payload)));
                 let is_latest = self.latest().is_some_and(|(latest, _)| latest == version);
                 if self.replay.published(stored.len, now) || is_latest {
                     self.show_latest(out);

@@ -73,16 +73,16 @@ impl TryFrom<Envelope> for News {
     fn try_from(envelope: Envelope) -> Result<Self, OpenError> {
         let Envelope { topic, payload } = envelope;
         match topic {
-            Topic::ModelPublish if is_blob_form(&payload) => {
+            Topic::ModelPublish { .. } if is_blob_form(&payload) => {
                 Ok(Self::PublishBlob(Envelope { topic, payload }.open()?))
             }
-            Topic::ModelPublishChunk { version, index } => {
-                Ok(Self::Piece(Piece { version, index, bytes: payload }))
+            Topic::ModelPublishChunk { uri, index } => {
+                Ok(Self::Piece(Piece { version: uri.version, index, bytes: payload }))
             }
-            Topic::ModelWants => ModelWants::read(&payload)
+            Topic::ModelWants { ref line } => ModelWants::read(line.clone(), &payload)
                 .map(Self::Wants)
                 .map_err(|why| OpenError::Invalid { topic, what: why.to_string() }),
-            Topic::ModelPublish => {
+            Topic::ModelPublish { .. } => {
                 let len = payload.len();
                 if len > MODEL_LEN_MAX {
                     return Err(OpenError::TooLarge { topic, len, len_max: MODEL_LEN_MAX });
@@ -93,7 +93,7 @@ impl TryFrom<Envelope> for News {
                     OpenError::Invalid { topic, what }
                 })
             }
-            Topic::ModelLatest => Ok(Self::Latest(Envelope { topic, payload }.open()?)),
+            Topic::ModelLatest { .. } => Ok(Self::Latest(Envelope { topic, payload }.open()?)),
             Topic::RoundStart
             | Topic::RoundOpened { .. }
             | Topic::RoundUpdate { .. }
@@ -114,7 +114,7 @@ impl TryFrom<Envelope> for News {
             | Topic::DirectStop { .. }
             | Topic::UpdateWants { .. }
             | Topic::UpdateChunk { .. }
-            | Topic::ModelPublishWants
+            | Topic::ModelPublishWants { .. }
             | Topic::ModelChunk { .. }
             | Topic::ModuleChunk { .. }
             | Topic::SessionStart

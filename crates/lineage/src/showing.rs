@@ -10,7 +10,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use protocol::{Envelope, Manifest, ModelVersion, Output, Timestamp, Topic, message::ModelBlob};
+use protocol::{
+    Envelope, Manifest, ModelLine, ModelUri, ModelVersion, Output, Timestamp, Topic,
+    message::ModelBlob,
+};
 use transfer::{Offer, OfferRules};
 
 use crate::{Effect, Piece, record};
@@ -29,8 +32,9 @@ pub(crate) enum Extent {
     Pieces,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Showing {
+    line: ModelLine,
     todo: VecDeque<(ModelVersion, Extent)>,
     current: Option<Current>,
     /// Whose pieces are with the broker.
@@ -58,6 +62,17 @@ struct Shown {
 type Outputs = Vec<Output<Effect>>;
 
 impl Showing {
+    pub(crate) const fn of(line: ModelLine) -> Self {
+        Self {
+            line,
+            todo: VecDeque::new(),
+            current: None,
+            shown: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            cleared: vec![],
+        }
+    }
+
     /// Whose pieces an earlier life of the process may have left with the broker.
     pub(crate) fn restore(&mut self, version: ModelVersion, count: u32) {
         self.shown.insert(version, Shown { count, at: Timestamp::ZERO });
@@ -113,7 +128,7 @@ impl Showing {
         let Piece { version, index, bytes } = piece;
         let current = self.current.as_mut().filter(|it| it.version == version);
         let Some(offer) = current.and_then(|it| it.offer.as_mut()) else { return };
-        let topic = Topic::ModelChunk { version, index };
+        let topic = chunk(&self.line, version, index);
         out.push(Output::Publish(Envelope { topic, payload: bytes }));
         let next = offer.sent(index, now);
         read(version, &offer.manifest().clone(), next, out);
@@ -131,7 +146,7 @@ impl Showing {
         let shown = done.and_then(|current| {
             let blob = current.offer?.manifest().clone();
             let version = current.version;
-            out.push(Output::Publish(ModelBlob { version, blob }.shown()));
+            out.push(Output::Publish(ModelBlob { version, blob }.shown(&self.line)));
             Some(version)
         });
         if self.current.is_none()
@@ -170,7 +185,7 @@ impl Showing {
             self.shown.remove(&version);
             self.cleared.push(version);
             out.extend((0..count).map(|index| {
-                let topic = Topic::ModelChunk { version, index };
+                let topic = chunk(&self.line, version, index);
                 Output::Publish(Envelope { topic, payload: Bytes::new() })
             }));
         }
@@ -190,6 +205,10 @@ impl Showing {
         let current = self.current.as_ref().map(|current| current.version);
         self.todo.iter().map(|(version, _)| *version).chain(current).any(|it| it == version)
     }
+}
+
+fn chunk(line: &ModelLine, version: ModelVersion, index: u32) -> Topic {
+    Topic::ModelChunk { uri: ModelUri { line: line.clone(), version }, index }
 }
 
 fn read(version: ModelVersion, manifest: &Manifest, indexes: Vec<u32>, out: &mut Outputs) {

@@ -9,8 +9,8 @@ use lineage::{
     Effect, Found, FoundContent, Lineage, News, Note, Offer, Refusal, Report, Rules, TABLES,
 };
 use protocol::{
-    Digest, Entry, Envelope, Form, Input, Machine as _, ModelVersion, Output, Tensor, Timestamp,
-    Topic,
+    Digest, Entry, Envelope, Form, Input, Machine as _, ModelLine, ModelUri, ModelVersion, Output,
+    Tensor, Timestamp, Topic,
     message::{Model, ModelLatest},
 };
 
@@ -23,7 +23,10 @@ fn payload(version: u64, value: f64) -> Bytes {
 }
 
 fn offered(version: u64, value: f64) -> Envelope {
-    Envelope { topic: Topic::ModelPublish, payload: payload(version, value) }
+    Envelope {
+        topic: Topic::ModelPublish { line: ModelLine::default() },
+        payload: payload(version, value),
+    }
 }
 
 /// A model server with a directory, a disk and a broker.
@@ -45,7 +48,7 @@ impl Story {
     fn new() -> Self {
         let initial = Offer::read(payload(0, 0.5)).unwrap();
         Self {
-            lineage: Lineage::new(RULES, initial),
+            lineage: Lineage::new(ModelLine::default(), RULES, Some(initial)),
             records: BTreeMap::new(),
             files: BTreeMap::new(),
             aside: vec![],
@@ -68,7 +71,7 @@ impl Story {
 
     fn restarts(&mut self) {
         let initial = Offer::read(payload(0, 0.5)).unwrap();
-        self.lineage = Lineage::new(RULES, initial);
+        self.lineage = Lineage::new(ModelLine::default(), RULES, Some(initial));
         self.notes.clear();
         let entries = self.records.iter().map(|(key, value)| Entry {
             table: TABLES[0],
@@ -106,7 +109,7 @@ impl Story {
                     self.records.insert(entry.key, entry.value.unwrap());
                 }
                 Output::Publish(envelope) => {
-                    if envelope.topic == Topic::ModelLatest {
+                    if matches!(envelope.topic, Topic::ModelLatest { .. }) {
                         heard.push(Input::News(News::try_from(envelope.clone()).unwrap()));
                     }
                     self.retained.insert(envelope.topic, envelope.payload);
@@ -159,13 +162,13 @@ impl Story {
     }
 
     fn latest(&self) -> Option<ModelLatest> {
-        let payload = self.retained.get(&Topic::ModelLatest)?;
+        let payload = self.retained.get(&Topic::ModelLatest { line: ModelLine::default() })?;
         Some(serde_json::from_slice(payload).unwrap())
     }
 
     fn published(&self) -> Vec<u64> {
         let versions = self.retained.keys().filter_map(|topic| match topic {
-            Topic::Model { version } => Some(version.0),
+            Topic::Model { uri } => Some(uri.version.0),
             _ => None,
         });
         versions.collect()
@@ -182,7 +185,7 @@ impl Story {
     /// What is published is what was written, every version of it.
     fn is_sound(&self) {
         for (topic, payload) in &self.retained {
-            let Topic::Model { version } = topic else { continue };
+            let Topic::Model { uri: ModelUri { version, .. } } = topic else { continue };
             let model = Model::read(payload).unwrap();
             assert_eq!(model.version, *version);
         }
@@ -234,7 +237,10 @@ fn a_repeated_offer_is_said_again() {
 fn what_is_too_large_or_no_model_is_refused() {
     let mut story = Story::with(0);
     let large = format!("{{\"w\":[{}1],\"version\":1}}", "1,".repeat(1000));
-    story.hears(Envelope { topic: Topic::ModelPublish, payload: large.into() });
+    story.hears(Envelope {
+        topic: Topic::ModelPublish { line: ModelLine::default() },
+        payload: large.into(),
+    });
     assert!(matches!(story.refusals()[..], [Refusal::TooLarge { len_max: 1000, .. }]));
     for text in [
         "",
@@ -245,7 +251,10 @@ fn what_is_too_large_or_no_model_is_refused() {
         "{\"w\":[NaN],\"version\":1}",
         "{\"w\":1e999,\"version\":1}",
     ] {
-        let envelope = Envelope { topic: Topic::ModelPublish, payload: text.into() };
+        let envelope = Envelope {
+            topic: Topic::ModelPublish { line: ModelLine::default() },
+            payload: text.into(),
+        };
         assert!(News::try_from(envelope).is_err(), "{text}");
     }
     let envelope = Envelope { topic: Topic::RoundStart, payload: "{}".into() };
@@ -430,13 +439,17 @@ fn a_model_is_published_in_the_form_it_came_in() {
         let tensors = [("w".to_owned(), w)].into_iter().collect();
         Model { version: ModelVersion(version), tensors, form: Form::Safetensors }.write()
     };
-    let publish = |payload| Envelope { topic: Topic::ModelPublish, payload };
+    let publish =
+        |payload| Envelope { topic: Topic::ModelPublish { line: ModelLine::default() }, payload };
     let mut story = Story::with(0);
     let hear = |story: &mut Story, payload: Bytes| {
         story.tell(Input::News(News::try_from(publish(payload)).unwrap()));
     };
     hear(&mut story, binary(1, 0.5));
-    assert_eq!(story.retained[&Topic::Model { version: ModelVersion(1) }], binary(1, 0.5));
+    assert_eq!(
+        story.retained[&Topic::Model { uri: ModelUri::global(ModelVersion(1)) }],
+        binary(1, 0.5)
+    );
     assert_eq!(story.latest().unwrap().format, "safetensors");
     hear(&mut story, binary(1, 0.25));
     assert_eq!(story.refusals(), [Refusal::Conflict]);

@@ -76,6 +76,23 @@ id! {
     DomainId;
     /// The channel part of the control topics.
     ChannelId;
+    /// One gap-free line of models, by its name; `global_model` by default.
+    ModelLine;
+}
+
+/// The line that rounds are on where nobody names another.
+const LINE_DEFAULT: &str = "global_model";
+
+impl ModelLine {
+    pub fn is_default(&self) -> bool {
+        self.as_str() == LINE_DEFAULT
+    }
+}
+
+impl Default for ModelLine {
+    fn default() -> Self {
+        LINE_DEFAULT.parse().expect("the default name is an id")
+    }
 }
 
 /// The ordinal of a global model; 0 is the initial one.

@@ -20,7 +20,9 @@ pub mod topic;
 pub use digest::{Digest, DigestBuilder};
 pub use entry::{Entry, EntryError};
 pub use envelope::{Envelope, Letter, OpenError};
-pub use id::{ChannelId, DomainId, IdError, ModelVersion, PropletId, RoundId, SessionId, TaskId};
+pub use id::{
+    ChannelId, DomainId, IdError, ModelLine, ModelVersion, PropletId, RoundId, SessionId, TaskId,
+};
 pub use machine::{Input, Machine, Output};
 pub use manifest::{Manifest, ManifestBuilder};
 pub use reason::{AbsentReason, FailReason, Rejection};

@@ -4,16 +4,21 @@
 //! [`TOPICS`] is the table that `docs/topics.md` is made from.
 
 mod filter;
+mod level;
 mod namespace;
 mod table;
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
+use level::{chunk, digest, home, id, model, other_line, publish_chunk, unknown};
+
 pub use filter::Filter;
 pub use namespace::Namespace;
 pub use table::{TOPICS, TopicRow};
 
-use crate::{Digest, IdError, ModelVersion, PropletId, RoundId, SessionId, manifest::CHUNKS_MAX};
+use crate::{
+    Digest, IdError, ModelLine, ModelUri, PropletId, RoundId, SessionId, manifest::CHUNKS_MAX,
+};
 
 /// The address of a message, without prefix, domain and channel.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,11 +45,15 @@ pub enum Topic {
         round: RoundId,
     },
     ForwardedUpdate,
-    ModelPublish,
-    Model {
-        version: ModelVersion,
+    ModelPublish {
+        line: ModelLine,
     },
-    ModelLatest,
+    Model {
+        uri: ModelUri,
+    },
+    ModelLatest {
+        line: ModelLine,
+    },
     PropletCreate,
     PropletAlive,
     PropletMetrics,
@@ -69,15 +78,19 @@ pub enum Topic {
         index: u32,
     },
     /// Which pieces of a new model the model server lacks.
-    ModelPublishWants,
+    ModelPublishWants {
+        line: ModelLine,
+    },
     ModelPublishChunk {
-        version: ModelVersion,
+        uri: ModelUri,
         index: u32,
     },
     /// Somebody lacks the pieces of a model that is no longer shown.
-    ModelWants,
+    ModelWants {
+        line: ModelLine,
+    },
     ModelChunk {
-        version: ModelVersion,
+        uri: ModelUri,
         index: u32,
     },
     /// A piece of a task's module, named by the digest of the whole.
@@ -110,8 +123,8 @@ pub enum TopicError {
 }
 
 /// The address of a model whose version is written as `version`.
-pub(crate) fn model_topic(version: &str) -> String {
-    format!("fl/models/global_model_v{version}")
+pub(crate) fn model_topic(line: &str, version: &str) -> String {
+    format!("fl/models/{line}_v{version}")
 }
 
 impl Topic {
@@ -120,11 +133,27 @@ impl Topic {
         matches!(
             self,
             Self::Model { .. }
-                | Self::ModelLatest
+                | Self::ModelLatest { .. }
                 | Self::ModelChunk { .. }
                 | Self::ModuleChunk { .. }
                 | Self::SessionStatus { .. }
         )
+    }
+
+    /// Of which line of models it is.
+    pub const fn line(&self) -> Option<&ModelLine> {
+        if let Self::ModelPublish { line }
+        | Self::ModelLatest { line }
+        | Self::ModelPublishWants { line }
+        | Self::ModelWants { line }
+        | Self::Model { uri: ModelUri { line, .. } }
+        | Self::ModelPublishChunk { uri: ModelUri { line, .. }, .. }
+        | Self::ModelChunk { uri: ModelUri { line, .. }, .. } = self
+        {
+            Some(line)
+        } else {
+            None
+        }
     }
 
     /// Whether the payload is a piece of a blob.
@@ -161,14 +190,14 @@ impl Topic {
             | Self::RoundComplete { .. }
             | Self::RoundFailed { .. }
             | Self::ForwardedUpdate
-            | Self::ModelPublish
+            | Self::ModelPublish { .. }
             | Self::Model { .. }
-            | Self::ModelLatest
+            | Self::ModelLatest { .. }
             | Self::UpdateWants { .. }
             | Self::UpdateChunk { .. }
-            | Self::ModelPublishWants
+            | Self::ModelPublishWants { .. }
             | Self::ModelPublishChunk { .. }
-            | Self::ModelWants
+            | Self::ModelWants { .. }
             | Self::ModelChunk { .. }
             | Self::SessionStart
             | Self::SessionCommand { .. }
@@ -231,13 +260,25 @@ impl Topic {
                 id(session).map(|session| Self::SessionStatus { session })
             }
             ["fml", "updates"] => Ok(Self::ForwardedUpdate),
-            ["fl", "models", "publish"] => Ok(Self::ModelPublish),
-            ["fl", "models", "publish", "wants"] => Ok(Self::ModelPublishWants),
-            ["fl", "models", "latest"] => Ok(Self::ModelLatest),
-            ["fl", "models", "wants"] => Ok(Self::ModelWants),
-            ["fl", "models", name] => {
-                version("global_model_v", name).map(|version| Self::Model { version })
-            }
+            ["fl", "models", rest @ ..] => return Self::from_line(Ok(ModelLine::default()), rest),
+            ["fl", "lines", name, rest @ ..] => return Self::from_line(other_line(name), rest),
+            _ => return None,
+        };
+        Some(topic)
+    }
+
+    /// What is said of one line of models; of the default line where the models are, too.
+    fn from_line(
+        line: Result<ModelLine, TopicError>,
+        levels: &[&str],
+    ) -> Option<Result<Self, TopicError>> {
+        let is_default = line.as_ref().is_ok_and(ModelLine::is_default);
+        let topic = match levels {
+            ["publish"] => line.map(|line| Self::ModelPublish { line }),
+            ["publish", "wants"] => line.map(|line| Self::ModelPublishWants { line }),
+            ["latest"] => line.map(|line| Self::ModelLatest { line }),
+            ["wants"] => line.map(|line| Self::ModelWants { line }),
+            [name] if is_default => model(name).map(|uri| Self::Model { uri }),
             _ => return None,
         };
         Some(topic)
@@ -249,10 +290,13 @@ impl Topic {
             ["fl", "rounds", round, "updates", proplet] => id(round).and_then(|round| {
                 Ok(Self::UpdateChunk { round, proplet: id(proplet)?, index: chunk(index)? })
             }),
-            ["fl", "models", "publish", name] => version("v", name)
-                .and_then(|version| Ok(Self::ModelPublishChunk { version, index: chunk(index)? })),
-            ["fl", "models", name] => version("global_model_v", name)
-                .and_then(|version| Ok(Self::ModelChunk { version, index: chunk(index)? })),
+            ["fl", "models", "publish", name] => publish_chunk(ModelLine::default(), name, index),
+            ["fl", "lines", line, "publish", name] => {
+                other_line(line).and_then(|line| publish_chunk(line, name, index))
+            }
+            ["fl", "models", name] => {
+                model(name).and_then(|uri| Ok(Self::ModelChunk { uri, index: chunk(index)? }))
+            }
             _ => return None,
         };
         Some(topic)
@@ -276,21 +320,19 @@ impl fmt::Display for Topic {
             Self::RoundComplete { round } => write!(f, "fl/rounds/{round}/complete"),
             Self::RoundFailed { round } => write!(f, "fl/rounds/{round}/failed"),
             Self::ForwardedUpdate => write!(f, "fml/updates"),
-            Self::ModelPublish => write!(f, "fl/models/publish"),
-            Self::Model { version } => f.write_str(&model_topic(&version.to_string())),
-            Self::ModelLatest => write!(f, "fl/models/latest"),
+            Self::ModelPublish { line } => write!(f, "{}/publish", home(line)),
+            Self::Model { uri } => uri.fmt(f),
+            Self::ModelLatest { line } => write!(f, "{}/latest", home(line)),
             Self::UpdateWants { round, proplet } => write!(f, "fl/rounds/{round}/wants/{proplet}"),
             Self::UpdateChunk { round, proplet, index } => {
                 write!(f, "fl/rounds/{round}/updates/{proplet}/chunks/{index}")
             }
-            Self::ModelPublishWants => write!(f, "fl/models/publish/wants"),
-            Self::ModelPublishChunk { version, index } => {
-                write!(f, "fl/models/publish/v{version}/chunks/{index}")
+            Self::ModelPublishWants { line } => write!(f, "{}/publish/wants", home(line)),
+            Self::ModelPublishChunk { uri, index } => {
+                write!(f, "{}/publish/v{}/chunks/{index}", home(&uri.line), uri.version)
             }
-            Self::ModelWants => write!(f, "fl/models/wants"),
-            Self::ModelChunk { version, index } => {
-                write!(f, "{}/chunks/{index}", model_topic(&version.to_string()))
-            }
+            Self::ModelWants { line } => write!(f, "{}/wants", home(line)),
+            Self::ModelChunk { uri, index } => write!(f, "{uri}/chunks/{index}"),
             Self::SessionStart => write!(f, "fl/sessions/start"),
             Self::SessionCommand { session } => write!(f, "fl/sessions/{session}/command"),
             Self::SessionStatus { session } => write!(f, "fl/sessions/{session}/status"),
@@ -319,38 +361,4 @@ impl FromStr for Topic {
         };
         parsed.unwrap_or_else(|| Err(unknown(text)))
     }
-}
-
-fn unknown(text: &str) -> TopicError {
-    TopicError::Unknown(text.chars().take(200).collect())
-}
-
-fn id<T: FromStr<Err = IdError>>(level: &str) -> Result<T, TopicError> {
-    Ok(level.parse()?)
-}
-
-/// Only the canonical spelling: no sign, no leading zero, so that one version has one address.
-fn version(prefix: &str, level: &str) -> Result<ModelVersion, TopicError> {
-    level
-        .strip_prefix(prefix)
-        .and_then(|digits| digits.parse::<u64>().ok().filter(|n| n.to_string() == digits))
-        .map(ModelVersion)
-        .ok_or_else(|| TopicError::Version(level.chars().take(200).collect()))
-}
-
-/// As with versions, one spelling a digest.
-fn digest(level: &str) -> Result<Digest, TopicError> {
-    level
-        .parse::<Digest>()
-        .ok()
-        .filter(|digest| digest.to_string() == level)
-        .ok_or_else(|| TopicError::Digest(level.chars().take(200).collect()))
-}
-
-fn chunk(level: &str) -> Result<u32, TopicError> {
-    level
-        .parse::<u32>()
-        .ok()
-        .filter(|n| n.to_string() == level && *n < CHUNKS_MAX)
-        .ok_or_else(|| TopicError::Chunk(level.chars().take(200).collect()))
 }

@@ -33,7 +33,7 @@ fn update(values: &[f32]) -> Update {
     Update {
         round_id: "r".parse().unwrap(),
         proplet_id: "p".parse().unwrap(),
-        base_model_uri: ModelUri(ModelVersion(0)),
+        base_model_uri: ModelUri::global(ModelVersion(0)),
         num_samples: 100,
         metrics: [("loss".to_owned(), 0.5)].into(),
         update: tensors(values),

@@ -6,8 +6,8 @@
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::PathBuf};
 
 use protocol::{
-    AbsentReason, Digest, Envelope, FailReason, Form, Letter, Manifest, ModelUri, ModelVersion,
-    Rejection, Tensor, Tensors, Timestamp, Topic,
+    AbsentReason, Digest, Envelope, FailReason, Form, Letter, Manifest, ModelLine, ModelUri,
+    ModelVersion, Rejection, Tensor, Tensors, Timestamp, Topic,
     manifest::Format,
     message::{
         AliveStatus, Best, Command, FailureCode, HeldTask, Hyperparams, Model, ModelBlob,
@@ -82,7 +82,7 @@ fn letters() -> Vec<(&'static str, Envelope)> {
         ("model", model().seal()),
         ("model_blob", model_blob().seal()),
         ("model_publish_wants", model_publish_wants().seal()),
-        ("model_wants", ModelWants { version: ModelVersion(1) }.seal()),
+        ("model_wants", ModelWants { line: ModelLine::default(), version: ModelVersion(1) }.seal()),
         ("model_latest", latest().seal()),
         ("round_complete", complete().seal()),
         ("round_failed", failed().seal()),
@@ -103,7 +103,7 @@ fn letters() -> Vec<(&'static str, Envelope)> {
 fn start() -> RoundStart {
     RoundStart {
         round_id: "r-1768464194".parse().unwrap(),
-        model_uri: ModelUri(ModelVersion(0)),
+        model_uri: ModelUri::global(ModelVersion(0)),
         task_wasm_image: Some("oci://registry.example/fl-client:1".to_owned()),
         file: None,
         participants: ["proplet-1", "proplet-2", "proplet-3"].map(|id| id.parse().unwrap()).into(),
@@ -120,7 +120,7 @@ fn start() -> RoundStart {
 fn opened() -> RoundOpened {
     RoundOpened {
         round_id: "r-1768464194".parse().unwrap(),
-        model_uri: ModelUri(ModelVersion(0)),
+        model_uri: ModelUri::global(ModelVersion(0)),
         participants: 3,
         k_of_n: 3,
         deadline: at(30),
@@ -131,7 +131,7 @@ fn update() -> Update {
     Update {
         round_id: "r-1768464194".parse().unwrap(),
         proplet_id: "proplet-1".parse().unwrap(),
-        base_model_uri: ModelUri(ModelVersion(0)),
+        base_model_uri: ModelUri::global(ModelVersion(0)),
         num_samples: 512,
         metrics: [("loss".to_owned(), 0.73)].into(),
         update: tensors([0.12, -0.05, 1.01], 0.33),
@@ -155,7 +155,7 @@ fn model_blob() -> ModelBlob {
 }
 
 fn model_publish_wants() -> ModelPublishWants {
-    ModelPublishWants { version: ModelVersion(1), wants: wants() }
+    ModelPublishWants { line: ModelLine::default(), version: ModelVersion(1), wants: wants() }
 }
 
 fn wants() -> Wants {
@@ -203,7 +203,7 @@ fn latest() -> ModelLatest {
     let payload = model().seal().payload;
     ModelLatest {
         version: ModelVersion(1),
-        topic: ModelUri(ModelVersion(1)),
+        topic: ModelUri::global(ModelVersion(1)),
         sha256: Digest::of(&payload),
         bytes: payload.len() as u64,
         format: "json".to_owned(),
@@ -214,7 +214,7 @@ fn complete() -> RoundComplete {
     RoundComplete {
         round_id: "r-1768464194".parse().unwrap(),
         model_version: ModelVersion(1),
-        model_topic: ModelUri(ModelVersion(1)),
+        model_topic: ModelUri::global(ModelVersion(1)),
         num_updates: 3,
         total_samples: 1536,
         completed_at: at(45),
@@ -348,7 +348,7 @@ fn session_status() -> SessionStatus {
         state: SessionState::Running,
         rounds_done: 12,
         rounds: 50,
-        model_uri: Some(ModelUri(ModelVersion(12))),
+        model_uri: Some(ModelUri::global(ModelVersion(12))),
         metrics: BTreeMap::from([("accuracy".to_owned(), 0.91)]),
         best: Some(Best {
             metric: "accuracy".to_owned(),

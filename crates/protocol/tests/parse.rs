@@ -6,8 +6,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use protocol::Letter as _;
 use protocol::{
-    Digest, Filter, IdError, ModelUri, ModelVersion, Namespace, PropletId, Rejection, RoundId,
-    Tensor, Tensors, Timestamp, Topic,
+    Digest, Filter, IdError, ModelLine, ModelUri, ModelVersion, Namespace, PropletId, Rejection,
+    RoundId, Tensor, Tensors, Timestamp, Topic,
     manifest::CHUNKS_MAX,
     message::{
         Forwarded, Model, Origin, RoundStart, TaskStart, TaskState, Update, UpdateAck, forward,
@@ -33,6 +33,8 @@ fn topics() -> impl Strategy<Value = Topic> {
 fn all_topics(round: &RoundId, proplet: &PropletId, version: u64) -> Vec<Topic> {
     let (round, proplet) = (|| round.clone(), || proplet.clone());
     let index = u32::try_from(version % u64::from(CHUNKS_MAX)).unwrap();
+    let other = || "cnn_v2".parse::<ModelLine>().unwrap();
+    let uri = |line| ModelUri { line, version: ModelVersion(version) };
     vec![
         Topic::RoundStart,
         Topic::RoundOpened { round: round() },
@@ -42,9 +44,9 @@ fn all_topics(round: &RoundId, proplet: &PropletId, version: u64) -> Vec<Topic> 
         Topic::RoundComplete { round: round() },
         Topic::RoundFailed { round: round() },
         Topic::ForwardedUpdate,
-        Topic::ModelPublish,
-        Topic::Model { version: ModelVersion(version) },
-        Topic::ModelLatest,
+        Topic::ModelPublish { line: ModelLine::default() },
+        Topic::Model { uri: ModelUri::global(ModelVersion(version)) },
+        Topic::ModelLatest { line: ModelLine::default() },
         Topic::PropletCreate,
         Topic::PropletAlive,
         Topic::PropletMetrics,
@@ -56,10 +58,15 @@ fn all_topics(round: &RoundId, proplet: &PropletId, version: u64) -> Vec<Topic> 
         Topic::DirectStop { proplet: proplet() },
         Topic::UpdateWants { round: round(), proplet: proplet() },
         Topic::UpdateChunk { round: round(), proplet: proplet(), index },
-        Topic::ModelPublishWants,
-        Topic::ModelPublishChunk { version: ModelVersion(version), index },
-        Topic::ModelWants,
-        Topic::ModelChunk { version: ModelVersion(version), index },
+        Topic::ModelPublishWants { line: ModelLine::default() },
+        Topic::ModelPublishChunk { uri: ModelUri::global(ModelVersion(version)), index },
+        Topic::ModelWants { line: ModelLine::default() },
+        Topic::ModelChunk { uri: ModelUri::global(ModelVersion(version)), index },
+        Topic::ModelPublish { line: other() },
+        Topic::ModelLatest { line: other() },
+        Topic::ModelPublishWants { line: other() },
+        Topic::ModelPublishChunk { uri: uri(other()), index },
+        Topic::ModelWants { line: other() },
         Topic::ModuleChunk { sha256: Digest::of(b"module"), index },
         Topic::SessionStart,
         Topic::SessionCommand { session: "s-1".parse().unwrap() },
@@ -167,6 +174,8 @@ fn the_topic_table_has_a_row_for_every_topic_and_no_other() {
             .to_string()
             .replace("ROUND", "{round_id}")
             .replace("PROPLET", "{proplet_id}")
+            .replace("lines/cnn_v2", "lines/{line}")
+            .replace("models/global_model", "models/{line}")
             .replace("s-1", "{session_id}")
             .replace("_v7", "_v{N}")
             .replace("/v7/", "/v{N}/")
@@ -181,16 +190,22 @@ fn the_topic_table_has_a_row_for_every_topic_and_no_other() {
 
 #[test]
 fn an_address_has_one_spelling() {
-    assert_eq!("fl/models/global_model_v12".parse(), Ok(ModelUri(ModelVersion(12))));
+    assert_eq!("fl/models/global_model_v12".parse(), Ok(ModelUri::global(ModelVersion(12))));
     for bad in [
         "v1",
         "fl/models/global_model_v01",
         "fl/models/global_model_v+1",
         "fl/models/latest",
+        "fl/models/_v1",
+        "fl/models/.._v",
+        "fl/lines/cnn/latest",
         "../v1",
     ] {
         assert!(bad.parse::<ModelUri>().is_err(), "{bad}");
     }
+    let cnn = ModelUri { line: "cnn_v2".parse().unwrap(), version: ModelVersion(7) };
+    assert_eq!("fl/models/cnn_v2_v7".parse(), Ok(cnn));
+    assert!("fl/lines/global_model/latest".parse::<Topic>().is_err(), "it has a home of its own");
     assert_eq!("".parse::<RoundId>(), Err(IdError::Empty));
     assert_eq!("a/b".parse::<RoundId>(), Err(IdError::Char('/')));
     assert!("..".parse::<RoundId>().is_err());
@@ -378,7 +393,7 @@ fn update(values: Vec<f64>) -> Update {
     Update {
         round_id: "r".parse().unwrap(),
         proplet_id: "p".parse().unwrap(),
-        base_model_uri: ModelUri(ModelVersion(0)),
+        base_model_uri: ModelUri::global(ModelVersion(0)),
         num_samples: 3,
         metrics: [].into(),
         update: tensors,

@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use proptest::prelude::*;
 use protocol::{
-    Digest, Letter as _, Manifest, ManifestBuilder, ModelUri, ModelVersion, PropletId, Rejection,
-    Timestamp, Topic,
+    Digest, Letter as _, Manifest, ManifestBuilder, ModelLine, ModelUri, ModelVersion, PropletId,
+    Rejection, Timestamp, Topic,
     manifest::{
         CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CHUNKS_MAX, ChunkError, Format, MANIFEST_LEN_MAX,
         ManifestError,
@@ -28,7 +28,7 @@ fn offer() -> UpdateOffer {
     UpdateOffer {
         round_id: "r".parse().unwrap(),
         proplet_id: "p".parse().unwrap(),
-        base_model_uri: ModelUri(ModelVersion(3)),
+        base_model_uri: ModelUri::global(ModelVersion(3)),
         num_samples: 5,
         metrics: [("loss".to_owned(), 0.5)].into(),
         blob: manifest(&[7; 2000]),
@@ -75,8 +75,8 @@ proptest! {
     fn no_bytes_break_the_readers(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let _ = serde_json::from_slice::<Manifest>(&bytes);
         let _ = Wants::read(&bytes);
-        let _ = ModelPublishWants::read(&bytes);
-        let _ = ModelWants::read(&bytes);
+        let _ = ModelPublishWants::read(ModelLine::default(), &bytes);
+        let _ = ModelWants::read(ModelLine::default(), &bytes);
         prop_assert!(!is_blob_form(&bytes));
         prop_assert!(read_update_offer(&bytes, None).is_err());
     }
@@ -300,9 +300,12 @@ fn a_tensor_may_be_called_blob() {
 #[test]
 fn a_model_in_pieces_is_shown_where_a_whole_one_is() {
     let blob = ModelBlob { version: ModelVersion(4), blob: manifest(&[1]) };
-    assert_eq!(blob.seal().topic, Topic::ModelPublish);
-    assert_eq!(blob.shown().topic, Topic::Model { version: ModelVersion(4) });
-    assert_eq!(blob.shown().payload, blob.seal().payload);
+    assert_eq!(blob.seal().topic, Topic::ModelPublish { line: ModelLine::default() });
+    assert_eq!(
+        blob.shown(&ModelLine::default()).topic,
+        Topic::Model { uri: ModelUri::global(ModelVersion(4)) }
+    );
+    assert_eq!(blob.shown(&ModelLine::default()).payload, blob.seal().payload);
 }
 
 #[test]
@@ -334,9 +337,15 @@ fn wants_are_few_and_in_range() {
     let read =
         UpdateWants::read(update.round_id.clone(), update.proplet_id.clone(), &sealed.payload);
     assert_eq!(read.unwrap(), update);
-    let publish = ModelPublishWants { version: ModelVersion(2), wants };
-    assert_eq!(ModelPublishWants::read(&publish.seal().payload).unwrap(), publish);
-    assert_eq!(ModelWants::read(br#"{"version":2}"#).unwrap().version, ModelVersion(2));
+    let publish = ModelPublishWants { line: ModelLine::default(), version: ModelVersion(2), wants };
+    assert_eq!(
+        ModelPublishWants::read(ModelLine::default(), &publish.seal().payload).unwrap(),
+        publish
+    );
+    assert_eq!(
+        ModelWants::read(ModelLine::default(), br#"{"version":2}"#).unwrap().version,
+        ModelVersion(2)
+    );
 }
 
 #[test]

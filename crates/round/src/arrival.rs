@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use protocol::{
-    Digest, ModelVersion, PropletId, Rejection, RoundId,
+    Digest, ModelUri, PropletId, Rejection, RoundId,
     message::{
         FORWARD_TAIL_LEN_MAX, Forwarded, Origin, Update, UpdateError, UpdateOffer, is_blob_form,
         read_update_address, read_update_offer,
@@ -57,10 +57,10 @@ impl Content {
         }
     }
 
-    pub(crate) const fn base(&self) -> ModelVersion {
+    pub(crate) const fn base(&self) -> &ModelUri {
         match self {
-            Self::Whole(update) => update.base_model_uri.0,
-            Self::Offered(offer) => offer.base_model_uri.0,
+            Self::Whole(update) => &update.base_model_uri,
+            Self::Offered(offer) => &offer.base_model_uri,
         }
     }
 

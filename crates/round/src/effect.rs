@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use protocol::{
-    Digest, FailReason, Form, Manifest, ModelVersion, PropletId, Rejection, RoundId, Schema,
-    Tensors, Timestamp, message::StrategySpec,
+    Digest, FailReason, Form, Manifest, ModelUri, ModelVersion, PropletId, Rejection, RoundId,
+    Schema, Tensors, Timestamp, message::StrategySpec,
 };
 use transfer::Bitmap;
 
@@ -38,7 +38,7 @@ pub enum Effect {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Job {
     pub round: RoundId,
-    pub base: ModelVersion,
+    pub base: ModelUri,
     /// What the values of each member fill.
     pub schema: Schema,
     /// How the base model was published, and the new one will be if it fits one message.
@@ -106,7 +106,7 @@ pub enum Made {
 pub enum Note {
     Opened {
         round: RoundId,
-        base: ModelVersion,
+        base: ModelUri,
         /// `None` where members are taken as they come.
         participants: Option<usize>,
         k: usize,
@@ -158,32 +158,32 @@ pub enum Note {
     },
     Made {
         round: RoundId,
-        version: ModelVersion,
+        model: ModelUri,
         digest: Digest,
     },
     /// The model server has not shown this version in spite of several publications.
     Unconfirmed {
         round: RoundId,
-        version: ModelVersion,
+        model: ModelUri,
         attempts: u32,
         /// What it shows instead.
         shown: Option<ModelVersion>,
     },
     /// A base model whose tensors cannot be read.
     BadBase {
-        version: ModelVersion,
+        model: ModelUri,
         what: String,
     },
     /// Somebody else published this version; the round's model takes the next one.
     VersionTaken {
         round: RoundId,
-        version: ModelVersion,
+        model: ModelUri,
         ours: Digest,
         theirs: Digest,
     },
     Complete {
         round: RoundId,
-        version: ModelVersion,
+        model: ModelUri,
         num_updates: usize,
         total_samples: u64,
     },

@@ -4,31 +4,32 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use protocol::{Digest, Envelope, Manifest, ModelVersion, Topic, message::ModelPublishWants};
+use protocol::{Digest, Envelope, Manifest, ModelUri, Topic, message::ModelPublishWants};
 use transfer::{Offer, OfferRules};
 
 use crate::{Effect, Rounds, turn::Turn};
 
-/// The models that are being handed over, by version.
+/// The models that are being handed over.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Handing {
-    offers: BTreeMap<ModelVersion, Offer>,
+    offers: BTreeMap<ModelUri, Offer>,
 }
 
 impl Handing {
-    pub(crate) fn begin(&mut self, version: ModelVersion, blob: Manifest) {
-        self.offers.insert(version, Offer::new(blob, OfferRules::default()));
+    pub(crate) fn begin(&mut self, uri: ModelUri, blob: Manifest) {
+        self.offers.insert(uri, Offer::new(blob, OfferRules::default()));
     }
 
-    pub(crate) fn end(&mut self, version: ModelVersion) {
-        self.offers.remove(&version);
+    pub(crate) fn end(&mut self, uri: &ModelUri) {
+        self.offers.remove(uri);
     }
 }
 
 impl Rounds {
     /// The model server lacks some pieces. Wants of something else are none of ours.
     pub(crate) fn wanted_pieces(&mut self, wants: &ModelPublishWants, turn: &mut Turn) {
-        let Some(offer) = self.handing.offers.get_mut(&wants.version) else { return };
+        let uri = ModelUri { line: wants.line.clone(), version: wants.version };
+        let Some(offer) = self.handing.offers.get_mut(&uri) else { return };
         if let Ok(indexes) = offer.wanted(&wants.wants, turn.now) {
             read(&offer.manifest().clone(), indexes, turn);
         }
@@ -44,10 +45,10 @@ impl Rounds {
     ) {
         let mut offers = self.handing.offers.iter_mut();
         let found = offers.find(|(_, offer)| offer.manifest().sha256() == sha256);
-        let Some((version, offer)) = found else { return };
+        let Some((uri, offer)) = found else { return };
         let next = match result {
             Ok(payload) => {
-                let topic = Topic::ModelPublishChunk { version: *version, index };
+                let topic = Topic::ModelPublishChunk { uri: uri.clone(), index };
                 turn.publish(Envelope { topic, payload });
                 offer.sent(index, turn.now)
             }

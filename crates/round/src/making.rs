@@ -2,8 +2,7 @@
 
 use bytes::Bytes;
 use protocol::{
-    Digest, Entry, FailReason, Form, Letter as _, Manifest, ModelUri, ModelVersion, Output,
-    RoundId,
+    Digest, Entry, FailReason, Form, Letter as _, Manifest, ModelUri, Output, RoundId,
     message::{Model, ModelBlob, ModelLatest, RoundComplete, RoundFailed, is_blob_form},
     tensor::safetensors::Header,
 };
@@ -82,54 +81,52 @@ impl Rounds {
 
     /// The model server shows its newest version: one of ours may have arrived.
     pub(crate) fn shown(&mut self, latest: ModelLatest, turn: &mut Turn) {
-        let (version, digest) = (latest.version, latest.sha256);
+        let (uri, digest) = (latest.topic.clone(), latest.sha256);
         self.versions.show(latest);
-        self.compare(version, digest, turn);
+        self.compare(&uri, digest, turn);
         self.assign(turn);
     }
 
     /// A model that was listened for: a base whose shape was missing, or a version of ours.
     pub(crate) fn model(&mut self, model: BaseModel, turn: &mut Turn) {
-        let BaseModel { version, base, digest } = model;
+        let BaseModel { uri, base, digest } = model;
         for round in self.open.values_mut() {
-            if round.is_collecting() && round.spec.base == version && round.base.is_none() {
+            if round.is_collecting() && round.spec.base == uri && round.base.is_none() {
                 round.base = Some(base.clone());
                 turn.keep(record::keep_round(round));
             }
         }
-        self.versions.learn(version, base);
-        self.compare(version, digest, turn);
+        self.versions.learn(&uri, base);
+        self.compare(&uri, digest, turn);
         self.assign(turn);
     }
 
     /// A model in pieces: the first piece says what it is made of.
-    pub(crate) fn model_blob(&mut self, model: ModelBlob, turn: &mut Turn) {
-        let ModelBlob { version, blob } = model;
-        self.compare(version, blob.sha256(), turn);
+    pub(crate) fn model_blob(&mut self, uri: ModelUri, blob: Manifest, turn: &mut Turn) {
+        self.compare(&uri, blob.sha256(), turn);
         self.assign(turn);
-        let is_missing = |round: &Round| {
-            round.is_collecting() && round.spec.base == version && round.base.is_none()
-        };
-        if self.open.values().any(is_missing) && self.heads.insert(version, blob).is_none() {
-            turn.out.push(Output::Listen(of_head(version)));
+        let is_missing =
+            |round: &Round| round.is_collecting() && round.spec.base == uri && round.base.is_none();
+        if self.open.values().any(is_missing) && self.heads.insert(uri.clone(), blob).is_none() {
+            turn.out.push(Output::Listen(of_head(&uri)));
         }
     }
 
     /// The first piece of such a model.
-    pub(crate) fn model_head(&mut self, version: ModelVersion, bytes: &Bytes, turn: &mut Turn) {
-        let Some(blob) = self.heads.get(&version) else { return };
+    pub(crate) fn model_head(&mut self, uri: &ModelUri, bytes: &Bytes, turn: &mut Turn) {
+        let Some(blob) = self.heads.get(uri) else { return };
         if blob.check(0, bytes).is_err() {
             return;
         }
         let (digest, header) = (blob.sha256(), Header::read(bytes, blob.bytes()));
-        self.heads.remove(&version);
-        turn.out.push(Output::Unlisten(of_head(version)));
+        self.heads.remove(uri);
+        turn.out.push(Output::Unlisten(of_head(uri)));
         match header {
             Ok(header) => {
                 let base = Base { schema: header.schema(), form: Form::Safetensors };
-                self.model(BaseModel { version, base, digest }, turn);
+                self.model(BaseModel { uri: uri.clone(), base, digest }, turn);
             }
-            Err(why) => turn.note(Note::BadBase { version, what: why.to_string() }),
+            Err(why) => turn.note(Note::BadBase { model: uri.clone(), what: why.to_string() }),
         }
     }
 
@@ -143,29 +140,30 @@ impl Rounds {
 
     pub(crate) fn repeat_publications(&mut self, turn: &mut Turn) {
         let attempts = self.repetition.overdue();
-        let shown = self.versions.shown().map(|latest| latest.version);
         let rounds = self.open.values();
         let mut ours: Vec<_> = rounds
             .filter_map(|round| round.publication().map(|ours| (&round.spec.id, ours)))
             .collect();
-        ours.sort_by_key(|(_, publication)| publication.version);
+        ours.sort_by_key(|(_, publication)| &publication.uri);
         for (round, publication) in ours.into_iter().take(REPEATED_MAX) {
             turn.publish(publication.seal());
-            let (round, version) = (round.clone(), publication.version);
+            let (round, model) = (round.clone(), publication.uri.clone());
             if let Some(attempts) = attempts {
-                turn.note(Note::Unconfirmed { round, version, attempts, shown });
+                let shown = self.versions.shown(&model.line).map(|latest| latest.version);
+                turn.note(Note::Unconfirmed { round, model, attempts, shown });
             }
         }
     }
 
     /// Gives every averaged round its version, if it is known which ones there are.
     fn assign(&mut self, turn: &mut Turn) {
-        let ready = self.open.values().filter(|round| matches!(round.phase, Phase::Ready(_)));
+        let ready = self.open.values().filter(|round| {
+            let is_known = self.versions.shown(&round.spec.base.line).is_some();
+            matches!(round.phase, Phase::Ready(_)) && is_known
+        });
         let ready: Vec<RoundId> = ready.map(|round| round.spec.id.clone()).collect();
         for id in ready {
-            if self.versions.shown().is_some() {
-                self.make(&id, turn);
-            }
+            self.make(&id, turn);
         }
     }
 
@@ -173,8 +171,8 @@ impl Rounds {
     fn make(&mut self, id: &RoundId, turn: &mut Turn) {
         let Some(round) = self.open.get_mut(id) else { return };
         let (Phase::Ready(made), Some(base)) = (&round.phase, &round.base) else { return };
-        let Some(version) = self.versions.next() else { return };
-        let publication = Publication::of(made, base, version);
+        let Some(uri) = self.versions.next(&round.spec.base.line) else { return };
+        let publication = Publication::of(made, base, uri.clone());
         let len_max = match &publication.blob {
             None => self.rules.model_len_max as u64,
             Some(_) => self.rules.blob_len_max,
@@ -185,11 +183,11 @@ impl Rounds {
             let error = format!("the model has {len} bytes, at most {len_max} are taken");
             return self.fail(id, FailReason::Aggregation, Some(error), turn);
         }
-        self.versions.take(version);
+        self.versions.take(&uri);
         let digest = publication.digest;
-        self.versions.learn(version, base.clone());
+        self.versions.learn(&uri, base.clone());
         if let Some(blob) = &publication.blob {
-            self.handing.begin(version, blob.clone());
+            self.handing.begin(uri.clone(), blob.clone());
         }
         self.kept_len -= round.kept_len();
         for (proplet, counted) in &mut round.counted {
@@ -202,20 +200,20 @@ impl Rounds {
                 None => {}
             }
         }
-        turn.keep(Entry::put(record::MADE, record::MADE_KEY, &version));
+        turn.keep(record::keep_made(&uri));
         let payload = publication.payload.to_vec();
         turn.keep(Entry::put_bytes(record::MODEL, id, payload));
         turn.publish(publication.seal());
         round.phase = Phase::Publishing(publication);
         turn.keep(record::keep_round(round));
         self.repetition.begin(turn.now);
-        turn.note(Note::Made { round: id.clone(), version, digest });
+        turn.note(Note::Made { round: id.clone(), model: uri, digest });
     }
 
-    /// Holds what is published as `version` against what a round made of it.
-    fn compare(&mut self, version: ModelVersion, theirs: Digest, turn: &mut Turn) {
+    /// Holds what is published at `uri` against what a round made of it.
+    fn compare(&mut self, uri: &ModelUri, theirs: Digest, turn: &mut Turn) {
         let found = self.open.values_mut().find_map(|round| match &round.phase {
-            Phase::Publishing(ours) if ours.version == version => Some((ours.clone(), round)),
+            Phase::Publishing(ours) if ours.uri == *uri => Some((ours.clone(), round)),
             Phase::Collecting | Phase::Aggregating | Phase::Ready(_) | Phase::Publishing(_) => None,
         });
         let Some((ours, round)) = found else { return };
@@ -224,9 +222,9 @@ impl Rounds {
             return self.complete(&id, ours, turn);
         }
         let Some(made) = ours.made(round.base.as_ref()) else { return };
-        self.handing.end(version);
+        self.handing.end(uri);
         round.phase = Phase::Ready(made);
-        turn.note(Note::VersionTaken { round: id, version, ours: ours.digest, theirs });
+        turn.note(Note::VersionTaken { round: id, model: uri.clone(), ours: ours.digest, theirs });
     }
 
     fn complete(&mut self, id: &RoundId, ours: Publication, turn: &mut Turn) {
@@ -234,8 +232,8 @@ impl Rounds {
         let duration = round.closed_at.unwrap_or(turn.now).since(round.opened_at);
         let complete = RoundComplete {
             round_id: id.clone(),
-            model_version: ours.version,
-            model_topic: ModelUri(ours.version),
+            model_version: ours.uri.version,
+            model_topic: ours.uri.clone(),
             num_updates: round.counted.len(),
             total_samples: round.total_samples(),
             completed_at: turn.now,
@@ -247,7 +245,7 @@ impl Rounds {
         };
         turn.note(Note::Complete {
             round: id.clone(),
-            version: ours.version,
+            model: ours.uri,
             num_updates: complete.num_updates,
             total_samples: complete.total_samples,
         });
@@ -275,7 +273,7 @@ impl Rounds {
         self.kept_len -= round.kept_len();
         turn.out.extend(round.blobs().into_iter().map(|blob| Output::Effect(Effect::Drop(blob))));
         if let Some(ours) = round.publication() {
-            self.handing.end(ours.version);
+            self.handing.end(&ours.uri);
         }
         let forget = |table, key: &str| Entry::forget(table, key);
         turn.keep(forget(record::ROUND, id.as_str()));
@@ -306,29 +304,30 @@ impl Rounds {
 }
 
 impl Publication {
-    fn of(made: &Made, base: &Base, version: ModelVersion) -> Self {
+    fn of(made: &Made, base: &Base, uri: ModelUri) -> Self {
+        let version = uri.version;
         match made {
             Made::Here(tensors) => {
                 let payload = base.model(version, tensors.clone()).seal().payload;
-                Self { version, digest: Digest::of(&payload), payload, blob: None }
+                Self { uri, digest: Digest::of(&payload), payload, blob: None }
             }
             Made::Stored { blob, .. } => {
                 let payload = ModelBlob { version, blob: blob.clone() }.seal().payload;
-                Self { version, digest: blob.sha256(), payload, blob: Some(blob.clone()) }
+                Self { uri, digest: blob.sha256(), payload, blob: Some(blob.clone()) }
             }
         }
     }
 
     /// Takes back what was kept.
-    pub(crate) fn read(version: ModelVersion, payload: Bytes) -> Self {
+    pub(crate) fn read(uri: ModelUri, payload: Bytes) -> Self {
         let blob = is_blob_form(&payload).then(|| serde_json::from_slice(&payload));
         let blob = blob.and_then(Result::ok).map(|ModelBlob { blob, .. }| blob);
         let digest = blob.as_ref().map_or_else(|| Digest::of(&payload), Manifest::sha256);
-        Self { version, digest, payload, blob }
+        Self { uri, digest, payload, blob }
     }
 
     fn seal(&self) -> protocol::Envelope {
-        let topic = protocol::Topic::ModelPublish;
+        let topic = protocol::Topic::ModelPublish { line: self.uri.line.clone() };
         protocol::Envelope { topic, payload: self.payload.clone() }
     }
 

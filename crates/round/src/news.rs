@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use protocol::{
-    Digest, Envelope, ModelVersion, OpenError, PropletId, RoundId, Topic,
+    Digest, Envelope, Manifest, ModelLine, ModelUri, ModelVersion, OpenError, PropletId, RoundId,
+    Topic,
     manifest::CHUNK_BYTES_MAX,
     message::{
         Model, ModelBlob, ModelLatest, ModelPublishWants, RoundAbsent, RoundStart, is_blob_form,
@@ -33,10 +34,13 @@ pub enum News {
     Latest(ModelLatest),
     Model(BaseModel),
     /// A published model whose tensors go in pieces.
-    ModelBlob(ModelBlob),
+    ModelBlob {
+        uri: ModelUri,
+        blob: Manifest,
+    },
     /// The first piece of one.
     ModelHead {
-        version: ModelVersion,
+        uri: ModelUri,
         bytes: Bytes,
     },
     /// A piece of an update.
@@ -53,7 +57,7 @@ pub enum News {
 /// What has to be known of a published model; its numbers are not held.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseModel {
-    pub version: ModelVersion,
+    pub uri: ModelUri,
     pub base: Base,
     pub digest: Digest,
 }
@@ -79,35 +83,37 @@ impl TryFrom<Envelope> for News {
                 let what = format!("the payload names round {}", absent.round_id);
                 Err(OpenError::Invalid { topic: envelope.topic, what })
             }
-            Topic::ModelLatest => latest(&envelope),
-            Topic::Model { version } if is_blob_form(&envelope.payload) => {
-                let blob: ModelBlob = envelope.open()?;
-                same_version(&envelope, *version, blob.version)?;
-                Ok(Self::ModelBlob(blob))
+            Topic::ModelLatest { line } => latest(&envelope, line),
+            Topic::Model { uri } if is_blob_form(&envelope.payload) => {
+                let ModelBlob { version, blob } = envelope.open()?;
+                same_version(&envelope, uri.version, version)?;
+                Ok(Self::ModelBlob { uri: uri.clone(), blob })
             }
-            Topic::Model { version } => model(&envelope, *version),
-            Topic::ModelChunk { version, index: 0 } => {
+            Topic::Model { uri } => model(&envelope, uri),
+            Topic::ModelChunk { uri, index: 0 } => {
                 bounded(&envelope, CHUNK_BYTES_MAX as usize)?;
-                Ok(Self::ModelHead { version: *version, bytes: envelope.payload })
+                Ok(Self::ModelHead { uri: uri.clone(), bytes: envelope.payload })
             }
             Topic::UpdateChunk { round, proplet, index } => {
                 bounded(&envelope, CHUNK_BYTES_MAX as usize)?;
                 let (round, proplet, index) = (round.clone(), proplet.clone(), *index);
                 Ok(Self::Piece { round, proplet, index, bytes: envelope.payload })
             }
-            Topic::ModelPublishWants => match ModelPublishWants::read(&envelope.payload) {
-                Ok(wants) => Ok(Self::Wants(wants)),
-                Err(why) => {
-                    let what = why.to_string();
-                    Err(OpenError::Invalid { topic: envelope.topic, what })
+            Topic::ModelPublishWants { line } => {
+                match ModelPublishWants::read(line.clone(), &envelope.payload) {
+                    Ok(wants) => Ok(Self::Wants(wants)),
+                    Err(why) => {
+                        let what = why.to_string();
+                        Err(OpenError::Invalid { topic: envelope.topic, what })
+                    }
                 }
-            },
+            }
             Topic::RoundOpened { .. }
             | Topic::RoundUpdate { .. }
             | Topic::RoundAck { .. }
             | Topic::RoundComplete { .. }
             | Topic::RoundFailed { .. }
-            | Topic::ModelPublish
+            | Topic::ModelPublish { .. }
             | Topic::PropletCreate
             | Topic::PropletAlive
             | Topic::PropletMetrics
@@ -119,7 +125,7 @@ impl TryFrom<Envelope> for News {
             | Topic::DirectStop { .. }
             | Topic::UpdateWants { .. }
             | Topic::ModelPublishChunk { .. }
-            | Topic::ModelWants
+            | Topic::ModelWants { .. }
             | Topic::ModelChunk { .. }
             | Topic::ModuleChunk { .. }
             | Topic::SessionStart
@@ -141,26 +147,27 @@ fn start(envelope: &Envelope) -> Result<News, OpenError> {
     }
 }
 
-fn latest(envelope: &Envelope) -> Result<News, OpenError> {
+fn latest(envelope: &Envelope, line: &ModelLine) -> Result<News, OpenError> {
     bounded(envelope, NOTICE_LEN_MAX)?;
     let latest: ModelLatest = envelope.open()?;
     let version = latest.version;
-    if version.0 <= VERSION_MAX && latest.topic.0 == version {
+    let expected = ModelUri { line: line.clone(), version };
+    if version.0 <= VERSION_MAX && latest.topic == expected {
         return Ok(News::Latest(latest));
     }
     let what = format!("version {version} at {}, versions go up to {VERSION_MAX}", latest.topic);
     Err(OpenError::Invalid { topic: envelope.topic.clone(), what })
 }
 
-fn model(envelope: &Envelope, version: ModelVersion) -> Result<News, OpenError> {
+fn model(envelope: &Envelope, uri: &ModelUri) -> Result<News, OpenError> {
     bounded(envelope, PAYLOAD_LEN_MAX)?;
     let model = Model::read(&envelope.payload).map_err(|why| OpenError::Invalid {
         topic: envelope.topic.clone(),
         what: why.to_string(),
     })?;
-    same_version(envelope, version, model.version)?;
+    same_version(envelope, uri.version, model.version)?;
     let digest = Digest::of(&envelope.payload);
-    Ok(News::Model(BaseModel { version, base: Base::of(&model), digest }))
+    Ok(News::Model(BaseModel { uri: uri.clone(), base: Base::of(&model), digest }))
 }
 
 fn same_version(

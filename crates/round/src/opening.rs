@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use protocol::{
-    FailReason, Letter as _, ModelUri, ModelVersion, PropletId, RoundId,
+    FailReason, Letter as _, ModelUri, PropletId, RoundId,
     message::{RoundFailed, RoundOpened, RoundStart},
 };
 
@@ -50,7 +50,7 @@ impl Rounds {
         let updates_min = start.min_updates.unwrap_or(self.rules.updates_min).clamp(1, k);
         let spec = Spec {
             id: id.clone(),
-            base: start.model_uri.0,
+            base: start.model_uri.clone(),
             members: Members::Named(start.participants.clone()),
             k,
             updates_min,
@@ -77,7 +77,7 @@ impl Rounds {
     }
 
     /// Opens the round that an update names, for whoever comes.
-    pub(crate) fn open_lazily(&mut self, id: &RoundId, base: ModelVersion, turn: &mut Turn) {
+    pub(crate) fn open_lazily(&mut self, id: &RoundId, base: ModelUri, turn: &mut Turn) {
         let spec = Spec {
             id: id.clone(),
             base,
@@ -93,11 +93,11 @@ impl Rounds {
     fn open(&mut self, spec: Spec, timeout: Duration, turn: &mut Turn) {
         let id = spec.id.clone();
         let mut round = Round::open(spec, turn.now, turn.now + timeout);
-        round.base = self.versions.base(round.spec.base).cloned();
+        round.base = self.versions.base(&round.spec.base).cloned();
         let letter = opened(&round);
         turn.note(Note::Opened {
             round: id.clone(),
-            base: round.spec.base,
+            base: round.spec.base.clone(),
             participants: round.spec.members.count(),
             k: round.spec.k,
             deadline: round.deadline,
@@ -133,7 +133,7 @@ impl Rounds {
 fn opened(round: &Round) -> RoundOpened {
     RoundOpened {
         round_id: round.spec.id.clone(),
-        model_uri: ModelUri(round.spec.base),
+        model_uri: round.spec.base.clone(),
         participants: round.spec.members.count().unwrap_or_default(),
         k_of_n: round.spec.k,
         deadline: round.deadline,

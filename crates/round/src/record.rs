@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use protocol::{
-    Digest, Entry, EntryError, Form, ModelVersion, PropletId, Rejection, RoundId, Schema,
-    Timestamp,
+    Digest, Entry, EntryError, Form, ModelLine, ModelUri, ModelVersion, PropletId, Rejection,
+    RoundId, Schema, Timestamp,
     message::{RoundComplete, RoundFailed, StrategySpec},
 };
 use serde::{Deserialize, Serialize};
@@ -28,13 +28,13 @@ pub(crate) const ABSENT: &str = "absent";
 pub(crate) const MODEL: &str = "model";
 pub(crate) const MADE: &str = "made";
 pub(crate) const OUTCOME: &str = "outcome";
-/// The only key of [`MADE`].
-pub(crate) const MADE_KEY: &str = "version";
+/// The key of the default line in [`MADE`]; others go by their names, which cannot hold a slash.
+const MADE_KEY: &str = "version";
 
 #[derive(Serialize, Deserialize)]
 struct RoundRecord {
     id: RoundId,
-    base: ModelVersion,
+    base: ModelUri,
     /// Nothing where members are taken as they come.
     members: Option<std::collections::BTreeSet<PropletId>>,
     k: usize,
@@ -96,7 +96,7 @@ enum EndingRecord {
 pub(crate) struct Remembered {
     pub(crate) rounds: Vec<Round>,
     pub(crate) outcomes: Vec<(u64, Outcome)>,
-    pub(crate) made: Option<ModelVersion>,
+    pub(crate) made: Vec<(ModelLine, ModelVersion)>,
 }
 
 /// Neither id can hold a slash, so no two pairs share a key.
@@ -113,7 +113,7 @@ pub(crate) fn keep_round(round: &Round) -> Entry {
     let phase = match &round.phase {
         Phase::Collecting => PhaseRecord::Collecting,
         Phase::Aggregating | Phase::Ready(_) => PhaseRecord::Aggregating,
-        Phase::Publishing(publication) => PhaseRecord::Publishing(publication.version),
+        Phase::Publishing(publication) => PhaseRecord::Publishing(publication.uri.version),
     };
     let record = RoundRecord {
         id,
@@ -156,6 +156,21 @@ pub(crate) fn keep_absent(round: &RoundId, proplet: &PropletId) -> Entry {
     Entry::put(ABSENT, member_key(round, proplet), &record)
 }
 
+/// The last version that was made on its line.
+pub(crate) fn keep_made(uri: &ModelUri) -> Entry {
+    let ModelUri { line, version } = uri;
+    if line.is_default() {
+        Entry::put(MADE, MADE_KEY, version)
+    } else {
+        Entry::put(MADE, format!("{MADE_KEY}/{line}"), version)
+    }
+}
+
+fn made_line(key: &str) -> ModelLine {
+    let name = key.split_once('/').and_then(|(_, name)| name.parse().ok());
+    name.unwrap_or_default()
+}
+
 pub(crate) fn keep_outcome(ordinal: u64, outcome: &Outcome) -> Entry {
     let ending = match outcome.ending.clone() {
         Ending::Complete(complete) => EndingRecord::Complete(complete),
@@ -178,7 +193,10 @@ pub(crate) fn read(entries: Vec<Entry>) -> Result<Remembered, EntryError> {
             ROUND => rounds.extend(entry.read::<RoundRecord>()?.map(round)),
             COUNTED => counted.extend(entry.read::<CountedRecord>()?),
             ABSENT => absent.extend(entry.read::<AbsentRecord>()?),
-            MADE => remembered.made = entry.read()?,
+            MADE => {
+                let line = made_line(&entry.key);
+                remembered.made.extend(entry.read()?.map(|version| (line, version)));
+            }
             OUTCOME => remembered.outcomes.extend(entry.read()?.map(outcome)),
             table => {
                 raw.extend(entry.value.map(|value| ((table, entry.key), value)));
@@ -205,7 +223,8 @@ pub(crate) fn read(entries: Vec<Entry>) -> Result<Remembered, EntryError> {
             PhaseRecord::Publishing(version) => {
                 let payload = raw.remove(&(MODEL, id.to_string()));
                 let payload = payload.expect("a version is kept together with its model");
-                Phase::Publishing(Publication::read(version, payload.into()))
+                let uri = ModelUri { line: round.spec.base.line.clone(), version };
+                Phase::Publishing(Publication::read(uri, payload.into()))
             }
         };
         remembered.rounds.push(round);

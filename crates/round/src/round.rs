@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use protocol::{
-    Digest, FailReason, Manifest, ModelVersion, PropletId, Rejection, RoundId, Timestamp,
+    Digest, FailReason, Manifest, ModelUri, PropletId, Rejection, RoundId, Timestamp,
     message::{Contribution, StrategySpec, Update, UpdateOffer},
 };
 
@@ -36,7 +36,7 @@ pub(crate) struct Round {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Spec {
     pub(crate) id: RoundId,
-    pub(crate) base: ModelVersion,
+    pub(crate) base: ModelUri,
     pub(crate) members: Members,
     pub(crate) k: usize,
     pub(crate) updates_min: usize,
@@ -68,7 +68,7 @@ pub(crate) enum Phase {
 /// A model on its way to the model server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Publication {
-    pub(crate) version: ModelVersion,
+    pub(crate) uri: ModelUri,
     /// Of what is shown: of the payload, or of the blob that it names.
     pub(crate) digest: Digest,
     pub(crate) payload: Bytes,
@@ -166,8 +166,8 @@ impl Round {
     fn weigh(&self, content: Content, rules: &Rules, room: u64) -> Judgement {
         let reject = |reason, what| Judgement::Reject(Objection { reason, what });
         let base = content.base();
-        if base != self.spec.base {
-            let what = format!("based on version {base}, the round on {}", self.spec.base);
+        if *base != self.spec.base {
+            let what = format!("based on {base}, the round on {}", self.spec.base);
             return reject(Rejection::StaleBase, what);
         }
         let num_samples = content.num_samples();
@@ -217,7 +217,7 @@ impl Round {
         });
         Some(Job {
             round: self.spec.id.clone(),
-            base: self.spec.base,
+            base: self.spec.base.clone(),
             schema: base.schema.clone(),
             form: base.form,
             strategy: self.spec.strategy.clone(),

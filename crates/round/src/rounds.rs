@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use protocol::{
-    Entry, EntryError, Envelope, Filter, Input, Letter as _, Machine, Manifest, ModelVersion,
-    Output, PropletId, RoundId, Timestamp, Topic,
+    Entry, EntryError, Envelope, Filter, Input, Letter as _, Machine, Manifest, ModelLine,
+    ModelUri, Output, PropletId, RoundId, Timestamp, Topic,
     message::{UpdateAck, Verdict},
 };
 
@@ -35,9 +35,9 @@ pub struct Rounds {
     pub(crate) arriving: Arriving,
     pub(crate) handing: Handing,
     /// Base models in pieces, of which only the first is needed: it says what they are.
-    pub(crate) heads: BTreeMap<ModelVersion, Manifest>,
+    pub(crate) heads: BTreeMap<ModelUri, Manifest>,
     /// Models that are listened for.
-    listening: BTreeSet<ModelVersion>,
+    listening: BTreeSet<ModelUri>,
     /// Bytes of counted updates that are held.
     pub(crate) kept_len: u64,
     session: Session,
@@ -80,24 +80,26 @@ impl Machine for Rounds {
             Filter::Exactly(Topic::RoundStart),
             Filter::Exactly(Topic::ForwardedUpdate),
             Filter::AnyAbsent,
-            Filter::Exactly(Topic::ModelLatest),
+            Filter::Exactly(Topic::ModelLatest { line: ModelLine::default() }),
+            Filter::AnyModelLatest,
             Filter::AnyUpdateChunk,
-            Filter::Exactly(Topic::ModelPublishWants),
+            Filter::Exactly(Topic::ModelPublishWants { line: ModelLine::default() }),
+            Filter::AnyModelPublishWants,
         ];
-        let heads = self.heads.keys().copied().map(of_head);
-        own.into_iter().chain(self.listening.iter().copied().map(of_model)).chain(heads).collect()
+        let heads = self.heads.keys().map(of_head);
+        own.into_iter().chain(self.listening.iter().map(of_model)).chain(heads).collect()
     }
 
     fn restore(&mut self, entries: Vec<Entry>) -> Result<(), EntryError> {
         let remembered = record::read(entries)?;
         self.outcomes.restore(remembered.outcomes);
-        if let Some(made) = remembered.made {
-            self.versions.restore(made);
+        for (line, made) in remembered.made {
+            self.versions.restore(line, made);
         }
         for round in remembered.rounds {
             self.kept_len += round.kept_len();
-            if let Some(Publication { version, blob: Some(blob), .. }) = round.publication() {
-                self.handing.begin(*version, blob.clone());
+            if let Some(Publication { uri, blob: Some(blob), .. }) = round.publication() {
+                self.handing.begin(uri.clone(), blob.clone());
             }
             self.open.insert(round.spec.id.clone(), round);
         }
@@ -149,8 +151,8 @@ impl Rounds {
             News::Absent(absent) => self.absent(&absent.round_id, absent.proplet_id, turn),
             News::Latest(latest) => self.shown(latest, turn),
             News::Model(model) => self.model(model, turn),
-            News::ModelBlob(blob) => self.model_blob(blob, turn),
-            News::ModelHead { version, bytes } => self.model_head(version, &bytes, turn),
+            News::ModelBlob { uri, blob } => self.model_blob(uri, blob, turn),
+            News::ModelHead { uri, bytes } => self.model_head(&uri, &bytes, turn),
             News::Piece { round, proplet, index, bytes } => {
                 self.piece(&(round, proplet), index, bytes, turn);
             }
@@ -215,7 +217,7 @@ impl Rounds {
         if !self.open.contains_key(&round) {
             match (&content, self.rules.lazy) {
                 (Ok(content), LazyRounds::On) if self.open.len() < self.rules.rounds_open_max => {
-                    self.open_lazily(&round, content.base(), turn);
+                    self.open_lazily(&round, content.base().clone(), turn);
                 }
                 (Ok(_) | Err(_), LazyRounds::On | LazyRounds::Off) => {
                     return self.unknown.sent(&round, proplet, turn.now);
@@ -300,26 +302,29 @@ impl Rounds {
     /// Listens for the models that are missing, and no longer for those that are not.
     fn attend(&mut self, turn: &mut Turn) {
         let wanted = self.wanted();
-        let listen = wanted.difference(&self.listening).copied();
-        turn.out.extend(listen.map(|version| Output::Listen(of_model(version))));
-        let unlisten = self.listening.difference(&wanted).copied();
-        turn.out.extend(unlisten.map(|version| Output::Unlisten(of_model(version))));
-        let heads: Vec<ModelVersion> = self.heads.keys().copied().collect();
-        for version in heads.into_iter().filter(|version| !wanted.contains(version)) {
-            self.heads.remove(&version);
-            turn.out.push(Output::Unlisten(of_head(version)));
+        let listen = wanted.difference(&self.listening);
+        turn.out.extend(listen.map(|uri| Output::Listen(of_model(uri))));
+        let unlisten = self.listening.difference(&wanted);
+        turn.out.extend(unlisten.map(|uri| Output::Unlisten(of_model(uri))));
+        let heads: Vec<ModelUri> = self.heads.keys().cloned().collect();
+        for uri in heads.into_iter().filter(|uri| !wanted.contains(uri)) {
+            self.heads.remove(&uri);
+            turn.out.push(Output::Unlisten(of_head(&uri)));
         }
         self.listening = wanted;
     }
 
     /// Base models of unknown shape, and versions of ours that a newer one hides.
-    fn wanted(&self) -> BTreeSet<ModelVersion> {
-        let shown = self.versions.shown().map(|latest| latest.version);
+    fn wanted(&self) -> BTreeSet<ModelUri> {
+        let is_hidden = |uri: &&ModelUri| {
+            let shown = self.versions.shown(&uri.line);
+            shown.is_some_and(|latest| latest.version > uri.version)
+        };
         let wanted = self.open.values().filter_map(|round| {
             if round.is_collecting() && round.base.is_none() {
-                return Some(round.spec.base);
+                return Some(round.spec.base.clone());
             }
-            round.publication().map(|ours| ours.version).filter(|version| shown > Some(*version))
+            round.publication().map(|ours| &ours.uri).filter(is_hidden).cloned()
         });
         wanted.collect()
     }
@@ -330,10 +335,10 @@ fn accepted(round: &RoundId, proplet: &PropletId) -> Envelope {
     UpdateAck { round_id, proplet_id, verdict: Verdict::Accepted }.seal()
 }
 
-pub(crate) fn of_head(version: ModelVersion) -> Filter {
-    Filter::Exactly(Topic::ModelChunk { version, index: 0 })
+pub(crate) fn of_head(uri: &ModelUri) -> Filter {
+    Filter::Exactly(Topic::ModelChunk { uri: uri.clone(), index: 0 })
 }
 
-fn of_model(version: ModelVersion) -> Filter {
-    Filter::Exactly(Topic::Model { version })
+fn of_model(uri: &ModelUri) -> Filter {
+    Filter::Exactly(Topic::Model { uri: uri.clone() })
 }

@@ -3,20 +3,28 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use protocol::{ModelVersion, Timestamp, message::ModelLatest};
+use protocol::{ModelLine, ModelUri, ModelVersion, Timestamp, message::ModelLatest};
 
 use crate::Base;
 
-/// Recent models that are remembered, so that a round on them need not fetch one.
+/// Lines that are counted.
+const LINES_MAX: usize = 10_000;
+/// Recent models of a line that are remembered, so that a round on them need not fetch one.
 const BASES_MAX: usize = 16;
 const REPEAT_MIN: Duration = Duration::from_secs(1);
 const REPEAT_MAX: Duration = Duration::from_secs(30);
 /// Publications after which silence is worth a word.
 const ATTEMPTS_QUIET: u32 = 4;
 
-/// The version counter. Never hands out a version twice, whatever the model server forgets.
+/// The version counters. Never hand out a version twice, whatever the model server forgets.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Versions {
+    lines: BTreeMap<ModelLine, Line>,
+}
+
+/// What is known of one line.
+#[derive(Clone, Debug, Default)]
+struct Line {
     made: Option<ModelVersion>,
     shown: Option<ModelLatest>,
     bases: BTreeMap<ModelVersion, Base>,
@@ -30,41 +38,47 @@ pub(crate) struct Repetition {
 }
 
 impl Versions {
-    pub(crate) fn restore(&mut self, made: ModelVersion) {
-        self.made = Some(made);
+    pub(crate) fn restore(&mut self, line: ModelLine, made: ModelVersion) {
+        self.lines.entry(line).or_default().made = Some(made);
     }
 
-    /// What the model server shows as its newest; unknown until it has been heard since the start
-    /// of this process, since the state may have been lost with versions on it.
-    pub(crate) const fn shown(&self) -> Option<&ModelLatest> {
-        self.shown.as_ref()
+    /// What the model server shows as the newest of a line; unknown until it has been heard since
+    /// the start of this process, since the state may have been lost with versions on it.
+    pub(crate) fn shown(&self, line: &ModelLine) -> Option<&ModelLatest> {
+        self.lines.get(line)?.shown.as_ref()
     }
 
     /// The last word counts, not the highest: a broker that outlived another run first tells of
     /// that run's newest version, which the model server of this one does not have.
     pub(crate) fn show(&mut self, latest: ModelLatest) {
-        self.shown = Some(latest);
+        let line = latest.topic.line.clone();
+        if self.lines.len() < LINES_MAX || self.lines.contains_key(&line) {
+            self.lines.entry(line).or_default().shown = Some(latest);
+        }
     }
 
-    /// The next version, if it is known what is there already.
-    pub(crate) fn next(&self) -> Option<ModelVersion> {
-        let shown = self.shown.as_ref()?.version;
-        Some(self.made.map_or(shown, |made| made.max(shown)).next())
+    /// The next version of a line, if it is known what is there already.
+    pub(crate) fn next(&self, line: &ModelLine) -> Option<ModelUri> {
+        let known = self.lines.get(line)?;
+        let shown = known.shown.as_ref()?.version;
+        let version = known.made.map_or(shown, |made| made.max(shown)).next();
+        Some(ModelUri { line: line.clone(), version })
     }
 
     /// This version is taken, from now on.
-    pub(crate) const fn take(&mut self, version: ModelVersion) {
-        self.made = Some(version);
+    pub(crate) fn take(&mut self, uri: &ModelUri) {
+        self.lines.entry(uri.line.clone()).or_default().made = Some(uri.version);
     }
 
-    pub(crate) fn base(&self, version: ModelVersion) -> Option<&Base> {
-        self.bases.get(&version)
+    pub(crate) fn base(&self, uri: &ModelUri) -> Option<&Base> {
+        self.lines.get(&uri.line)?.bases.get(&uri.version)
     }
 
-    pub(crate) fn learn(&mut self, version: ModelVersion, base: Base) {
-        self.bases.insert(version, base);
-        while self.bases.len() > BASES_MAX {
-            self.bases.pop_first();
+    pub(crate) fn learn(&mut self, uri: &ModelUri, base: Base) {
+        let bases = &mut self.lines.entry(uri.line.clone()).or_default().bases;
+        bases.insert(uri.version, base);
+        while bases.len() > BASES_MAX {
+            bases.pop_first();
         }
     }
 }

@@ -123,7 +123,7 @@ impl World {
                 self.hears(absent(ROUNDS[round], PROPLETS[proplet]));
             }
             Happening::Base => {
-                let topic = Topic::Model { version: ModelVersion(0) };
+                let topic = Topic::Model { uri: ModelUri::global(ModelVersion(0)) };
                 self.hears(Envelope { topic, payload: self.stored[0].clone() });
             }
             Happening::Time(seconds) => {
@@ -216,7 +216,7 @@ impl World {
 
     fn notice(&mut self, envelope: &Envelope) {
         match &envelope.topic {
-            Topic::ModelPublish => self.published.push(envelope.payload.clone()),
+            Topic::ModelPublish { .. } => self.published.push(envelope.payload.clone()),
             Topic::RoundAck { .. } => {
                 let outputs = vec![Output::Publish(envelope.clone())];
                 let (round, proplet, verdict) = verdicts(&outputs).remove(0);
@@ -260,7 +260,10 @@ impl World {
             self.hears(newest);
             for payload in self.stored.clone() {
                 let version = serde_json::from_slice::<Model>(&payload).unwrap().version;
-                self.hears(Envelope { topic: Topic::Model { version }, payload });
+                self.hears(Envelope {
+                    topic: Topic::Model { uri: ModelUri::global(version) },
+                    payload,
+                });
             }
             self.happens(&Happening::Time(5));
         }
@@ -326,7 +329,7 @@ fn one_hot(round: usize, proplet: usize, num_samples: u64) -> Envelope {
     let update = ledger::one_hot(&zeros().schema(), proplet).unwrap();
     sent(&json!({
         "round_id": ROUNDS[round], "proplet_id": PROPLETS[proplet],
-        "base_model_uri": ModelUri(ModelVersion(0)).to_string(),
+        "base_model_uri": ModelUri::global(ModelVersion(0)).to_string(),
         "num_samples": num_samples, "metrics": {"loss": 0.5}, "update": update,
     }))
 }

@@ -10,8 +10,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use protocol::{
-    Digest, Envelope, Filter, Input, Letter as _, Manifest, ModelUri, ModelVersion, Output,
-    Rejection, Topic,
+    Digest, Envelope, Filter, Input, Letter as _, Manifest, ModelLine, ModelUri, ModelVersion,
+    Output, Rejection, Topic,
     manifest::Format,
     message::{ModelBlob, ModelPublishWants, UpdateOffer, UpdateWants, Wants, is_blob_form},
     tensor::safetensors,
@@ -40,7 +40,7 @@ fn offer(proplet: &str, file: &Bytes) -> Envelope {
     let offer = UpdateOffer {
         round_id: id("r"),
         proplet_id: id(proplet),
-        base_model_uri: ModelUri(ModelVersion(0)),
+        base_model_uri: ModelUri::global(ModelVersion(0)),
         num_samples: 10,
         metrics: BTreeMap::from([("loss".to_owned(), 0.5)]),
         blob: manifest(file),
@@ -61,10 +61,11 @@ fn opened(participants: &[&str], k: usize) -> Story {
     story.hears(start("r", participants, k).seal());
     let base = file(0.0);
     let version = ModelVersion(0);
-    let out = story.hears(ModelBlob { version, blob: manifest(&base) }.shown());
-    let head = Filter::Exactly(Topic::ModelChunk { version, index: 0 });
+    let out =
+        story.hears(ModelBlob { version, blob: manifest(&base) }.shown(&ModelLine::default()));
+    let head = Filter::Exactly(Topic::ModelChunk { uri: ModelUri::global(version), index: 0 });
     assert!(out.contains(&Output::Listen(head.clone())));
-    let topic = Topic::ModelChunk { version, index: 0 };
+    let topic = Topic::ModelChunk { uri: ModelUri::global(version), index: 0 };
     let spoiled = Envelope { topic: topic.clone(), payload: piece(&file(1.0), 1) };
     assert!(!story.hears(spoiled).contains(&Output::Unlisten(head.clone())));
     let out = story.hears(Envelope { topic, payload: piece(&base, 0) });
@@ -265,17 +266,18 @@ fn a_model_in_pieces_is_handed_over_and_survives_a_restart() {
     assert!(effects(&out).contains(&Effect::Hold(vec![manifest(&made).sha256()])));
     assert_eq!(models(&out).len(), 1, "said again");
     let wants = Wants { sha256: manifest(&made).sha256(), indexes: [0, 2].into() };
-    let wants = ModelPublishWants { version: ModelVersion(1), wants };
+    let wants = ModelPublishWants { line: ModelLine::default(), version: ModelVersion(1), wants };
     let out = story.hears(wants.seal());
     let blob = manifest(&made);
     assert_eq!(effects(&out), [0, 2].map(|index| Effect::ReadChunk { blob: blob.clone(), index }));
     let sha256 = blob.sha256();
     let read = Report::ChunkRead { sha256, index: 2, result: Ok(piece(&made, 2)) };
     let out = story.tell(Input::Report(read));
-    let topic = Topic::ModelPublishChunk { version: ModelVersion(1), index: 2 };
+    let topic = Topic::ModelPublishChunk { uri: ModelUri::global(ModelVersion(1)), index: 2 };
     assert_eq!(said(&out), [Envelope { topic, payload: piece(&made, 2) }]);
     let foreign = Wants { sha256: Digest::of(b"other"), indexes: [0].into() };
-    let foreign = ModelPublishWants { version: ModelVersion(1), wants: foreign };
+    let foreign =
+        ModelPublishWants { line: ModelLine::default(), version: ModelVersion(1), wants: foreign };
     assert!(effects(&story.hears(foreign.seal())).is_empty());
 
     let out = story.hears(latest(1, sha256));

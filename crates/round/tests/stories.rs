@@ -8,8 +8,8 @@ mod story;
 use std::time::Duration;
 
 use protocol::{
-    Digest, Filter, Input, Letter as _, Machine as _, ModelVersion, Output, Rejection, Tensors,
-    Topic, message::Verdict,
+    Digest, Filter, Input, Letter as _, Machine as _, ModelLine, ModelUri, ModelVersion, Output,
+    Rejection, Tensors, Topic, message::Verdict,
 };
 use round::{LazyRounds, Made, News, Note, Report, Rounds, Rules};
 use serde_json::json;
@@ -40,7 +40,7 @@ fn from_start_to_completion() {
     let mut story = Story::new(Rules::default());
     let out = story.hears(start("r", &["a", "b", "c"], 2).seal());
     assert_eq!(letter(&out, &opened())["k_of_n"], 2);
-    let base_model = Filter::Exactly(Topic::Model { version: ModelVersion(0) });
+    let base_model = Filter::Exactly(Topic::Model { uri: ModelUri::global(ModelVersion(0)) });
     assert!(out.contains(&Output::Listen(base_model.clone())));
     assert!(story.hears(base(0)).contains(&Output::Unlisten(base_model)));
 
@@ -92,7 +92,7 @@ fn every_row_of_the_poison_matrix_has_its_reason_and_the_round_goes_on() {
     poison("update", json!({"w": [1.0, [2.0], 3.0]}), Rejection::Malformed);
     poison("update", json!({"w": ["1", "2", "3"]}), Rejection::Malformed);
     poison("update", json!(null), Rejection::Malformed);
-    let other = protocol::ModelUri(ModelVersion(3)).to_string();
+    let other = ModelUri::global(ModelVersion(3)).to_string();
     poison("base_model_uri", json!(other), Rejection::StaleBase);
     poison("base_model_uri", json!("elsewhere"), Rejection::StaleBase);
     poison("proplet_id", json!("b"), Rejection::SenderMismatch);
@@ -419,7 +419,13 @@ fn a_start_that_is_too_long_is_answered_by_name() {
         serde_json::from_slice(&latest(1, Digest::of(b"")).payload).unwrap();
     long["format"] = json!("x".repeat(100_000));
     let payload = long.to_string().into_bytes().into();
-    assert!(News::try_from(protocol::Envelope { topic: Topic::ModelLatest, payload }).is_err());
+    assert!(
+        News::try_from(protocol::Envelope {
+            topic: Topic::ModelLatest { line: ModelLine::default() },
+            payload
+        })
+        .is_err()
+    );
 }
 
 #[test]
@@ -463,12 +469,12 @@ fn a_version_that_a_newer_one_hides_is_looked_up() {
     let (mut story, ours) = publishing();
     let out = story.hears(latest(5, Digest::of(b"model 5")));
     assert!(said(&out).is_empty());
-    let filter = Filter::Exactly(Topic::Model { version: ModelVersion(1) });
+    let filter = Filter::Exactly(Topic::Model { uri: ModelUri::global(ModelVersion(1)) });
     assert!(out.contains(&Output::Listen(filter)));
     let model = protocol::message::Model::new(ModelVersion(1), tensors(&[1.0, 2.0, 3.0]));
     let payload = model.seal().payload;
     assert_eq!(Digest::of(&payload), ours);
-    let topic = Topic::Model { version: ModelVersion(1) };
+    let topic = Topic::Model { uri: ModelUri::global(ModelVersion(1)) };
     let out = story.hears(protocol::Envelope { topic, payload });
     assert_eq!(letter(&out, &complete())["model_version"], 1);
 }
@@ -544,7 +550,10 @@ fn what_is_not_for_a_coordinator_is_refused() {
     let topic = Topic::PropletAlive;
     let envelope = protocol::Envelope { topic, payload: "{}".into() };
     assert!(News::try_from(envelope).is_err());
-    let wrong = protocol::Envelope { topic: Topic::Model { version: ModelVersion(1) }, ..base(0) };
+    let wrong = protocol::Envelope {
+        topic: Topic::Model { uri: ModelUri::global(ModelVersion(1)) },
+        ..base(0)
+    };
     assert!(News::try_from(wrong).is_err());
     assert!(News::try_from(latest(u64::MAX, Digest::of(b""))).is_err());
     let filters = Rounds::new(Rules::default()).filters();

@@ -30,7 +30,7 @@ fn mixed(w: &[f64], b: f64) -> Tensors {
 
 fn binary_base(tensors: Tensors) -> Envelope {
     let model = Model { version: ModelVersion(0), tensors, form: Form::Safetensors };
-    let topic = Topic::Model { version: ModelVersion(0) };
+    let topic = Topic::Model { uri: ModelUri::global(ModelVersion(0)) };
     Envelope { topic, payload: model.write() }
 }
 
@@ -46,7 +46,7 @@ fn typed_update(proplet: &str, update: Tensors) -> Update {
     Update {
         round_id: id("r"),
         proplet_id: id(proplet),
-        base_model_uri: ModelUri(ModelVersion(0)),
+        base_model_uri: ModelUri::global(ModelVersion(0)),
         num_samples: 10,
         metrics: [("loss".to_owned(), 0.5)].into(),
         update,
@@ -59,7 +59,7 @@ fn file(proplet: &str, update: Tensors) -> Envelope {
 }
 
 fn text(proplet: &str, update: &serde_json::Value) -> Envelope {
-    let base = ModelUri(ModelVersion(0)).to_string();
+    let base = ModelUri::global(ModelVersion(0)).to_string();
     sent(&json!({
         "round_id": "r", "proplet_id": proplet, "base_model_uri": base,
         "num_samples": 10, "metrics": {}, "update": update,
@@ -99,7 +99,7 @@ fn a_model_that_is_a_file_makes_one_that_is_a_file_of_the_same_types() {
     let done = story.hears(latest(1, Digest::of(&payload)));
     assert_eq!(letter(&done, &complete())["num_updates"], 2);
     let next = protocol::message::RoundStart {
-        model_uri: ModelUri(ModelVersion(1)),
+        model_uri: ModelUri::global(ModelVersion(1)),
         ..start("r-2", &["a"], 1)
     };
     let out = story.hears(next.seal());
@@ -152,7 +152,10 @@ fn a_file_that_does_not_fit_is_refused_by_its_reason_and_the_round_goes_on() {
         (text("a", &json!({"b": 0.0, "w": [1.0, 1.0]})), Rejection::Shape),
         (fields(|update| update.num_samples = 0), Rejection::NumSamples),
         (fields(|update| update.num_samples = u64::MAX), Rejection::NumSamples),
-        (fields(|update| update.base_model_uri = ModelUri(ModelVersion(9))), Rejection::StaleBase),
+        (
+            fields(|update| update.base_model_uri = ModelUri::global(ModelVersion(9))),
+            Rejection::StaleBase,
+        ),
         (fields(|update| update.proplet_id = id("b")), Rejection::SenderMismatch),
         (fields(|update| update.round_id = id("other")), Rejection::SenderMismatch),
         (file("c", mixed(&[1.0; 3], 0.0)), Rejection::Stranger),

@@ -78,8 +78,13 @@ impl TryFrom<Envelope> for News {
                 let failed: RoundFailed = envelope.open()?;
                 same(&envelope.topic, round, &failed.round_id).map(|()| Self::Failed(failed))
             }
-            Topic::ModelLatest => {
-                envelope.open::<ModelLatest>().map(|latest| Self::Latest(latest.topic))
+            Topic::ModelLatest { line } => {
+                let latest: ModelLatest = envelope.open()?;
+                if latest.topic.line == *line {
+                    return Ok(Self::Latest(latest.topic));
+                }
+                let what = format!("the payload names {}", latest.topic);
+                Err(OpenError::Invalid { topic: envelope.topic, what })
             }
             Topic::PropletCreate => envelope.open().map(|create| Self::Create(Box::new(create))),
             Topic::PropletAlive => envelope.open().map(Self::Alive),
@@ -88,7 +93,7 @@ impl TryFrom<Envelope> for News {
             | Topic::RoundAck { .. }
             | Topic::RoundAbsent { .. }
             | Topic::ForwardedUpdate
-            | Topic::ModelPublish
+            | Topic::ModelPublish { .. }
             | Topic::Model { .. }
             | Topic::PropletMetrics
             | Topic::TaskMetrics
@@ -99,9 +104,9 @@ impl TryFrom<Envelope> for News {
             | Topic::DirectStop { .. }
             | Topic::UpdateWants { .. }
             | Topic::UpdateChunk { .. }
-            | Topic::ModelPublishWants
+            | Topic::ModelPublishWants { .. }
             | Topic::ModelPublishChunk { .. }
-            | Topic::ModelWants
+            | Topic::ModelWants { .. }
             | Topic::ModelChunk { .. }
             | Topic::ModuleChunk { .. }
             | Topic::SessionStatus { .. } => Err(OpenError::NotForUs(envelope.topic)),

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use protocol::{
-    Entry, EntryError, Envelope, Filter, Input, Letter as _, Machine, ModelUri, Output, RoundId,
-    SessionId, Timestamp, Topic,
+    Entry, EntryError, Envelope, Filter, Input, Letter as _, Machine, ModelLine, ModelUri, Output,
+    RoundId, SessionId, Timestamp, Topic,
     message::{
         Command, RoundComplete, RoundFailed, RoundStart, SessionCommand, SessionStart,
         SessionState, SessionStatus,
@@ -32,7 +32,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 pub struct Sessions {
     sessions: BTreeMap<SessionId, Session>,
     candidates: Candidates,
-    latest: Option<ModelUri>,
+    latest: Latest,
     /// Rows that were read back and not shown yet.
     history: BTreeMap<SessionId, Vec<HistoryRow>>,
     /// When sessions that wait look again; nothing happens before the broker has been there.
@@ -53,10 +53,15 @@ impl Machine for Sessions {
     type Report = News;
 
     fn filters(&self) -> Vec<Filter> {
-        let exactly =
-            [Topic::SessionStart, Topic::ModelLatest, Topic::PropletCreate, Topic::PropletAlive];
-        let any =
-            [Filter::AnySessionCommand, Filter::AnyOpened, Filter::AnyComplete, Filter::AnyFailed];
+        let latest = Topic::ModelLatest { line: ModelLine::default() };
+        let exactly = [Topic::SessionStart, latest, Topic::PropletCreate, Topic::PropletAlive];
+        let any = [
+            Filter::AnyModelLatest,
+            Filter::AnySessionCommand,
+            Filter::AnyOpened,
+            Filter::AnyComplete,
+            Filter::AnyFailed,
+        ];
         exactly.into_iter().map(Filter::Exactly).chain(any).collect()
     }
 
@@ -117,7 +122,7 @@ impl Sessions {
             }
             News::Complete(complete) => self.completed(*complete, turn),
             News::Failed(failed) => self.failed(&failed, turn),
-            News::Latest(latest) => self.latest = Some(latest),
+            News::Latest(latest) => self.latest.learn(latest),
             News::Create(create) => {
                 let entry = self.candidates.introduced(*create, turn.now);
                 turn.out.extend(entry.map(Output::Keep));
@@ -228,13 +233,14 @@ impl Sessions {
         let Some(session) = self.of_round(&complete.round_id) else { return };
         let Some(current) = session.current.take() else { return };
         let before = session.standing.state;
+        let model = complete.model_topic.clone();
         let row = session.completed(complete, current.asked);
         turn.keep(record::keep_row(&session.start.session_id, &row));
         turn.note(Note::RoundDone {
             session: session.start.session_id.clone(),
             round: row.round,
             of: session.start.rounds,
-            model: ModelUri(row.model_version),
+            model,
         });
         settle(session, before, vec![row], turn);
     }
@@ -270,7 +276,7 @@ impl Sessions {
                 Some(_) => {}
                 // One that waits looks now and then, not at every message.
                 None if session.waits && turn.now < look_at => {}
-                None => begin(session, self.latest, &self.candidates, turn),
+                None => begin(session, &self.latest, &self.candidates, turn),
             }
         }
         if turn.now >= look_at {
@@ -279,16 +285,31 @@ impl Sessions {
     }
 }
 
+/// Lines whose newest models are remembered.
+const LINES_MAX: usize = 10_000;
+
+/// The newest model of each line.
+#[derive(Clone, Debug, Default)]
+struct Latest(BTreeMap<ModelLine, ModelUri>);
+
+impl Latest {
+    fn learn(&mut self, uri: ModelUri) {
+        if self.0.len() < LINES_MAX || self.0.contains_key(&uri.line) {
+            self.0.insert(uri.line.clone(), uri);
+        }
+    }
+
+    fn of(&self, line: &ModelLine) -> Option<&ModelUri> {
+        self.0.get(line)
+    }
+}
+
 /// Asks for the session's next round, if there is somebody to ask.
-fn begin(
-    session: &mut Session,
-    latest: Option<ModelUri>,
-    candidates: &Candidates,
-    turn: &mut Turn,
-) {
+fn begin(session: &mut Session, latest: &Latest, candidates: &Candidates, turn: &mut Turn) {
     let round = session.standing.rounds_done + 1;
-    let plan = match session.standing.model.or(latest) {
-        None => Err("waits for the model server to show its newest model".to_owned()),
+    let line = session.start.model_line.clone().unwrap_or_default();
+    let plan = match session.standing.model.as_ref().or(latest.of(&line)).cloned() {
+        None => Err(format!("waits for the model server to show its newest model of {line}")),
         Some(base) => plan::plan(&session.start, round, candidates, &session.shares, turn.now)
             .map(|plan| (plan, base)),
     };

@@ -74,7 +74,7 @@ impl Desk {
         let version = ModelVersion(version);
         let latest = ModelLatest {
             version,
-            topic: ModelUri(version),
+            topic: ModelUri::global(version),
             sha256: protocol::Digest::of(b"model"),
             bytes: 1,
             format: "json".to_owned(),
@@ -135,7 +135,7 @@ impl Desk {
     fn opened(&mut self, round: &RoundId) {
         let opened = RoundOpened {
             round_id: round.clone(),
-            model_uri: ModelUri(ModelVersion(0)),
+            model_uri: ModelUri::global(ModelVersion(0)),
             participants: 1,
             k_of_n: 1,
             deadline: self.now,
@@ -150,7 +150,7 @@ impl Desk {
         let complete = RoundComplete {
             round_id: round.clone(),
             model_version: ModelVersion(version),
-            model_topic: ModelUri(ModelVersion(version)),
+            model_topic: ModelUri::global(ModelVersion(version)),
             num_updates: 1,
             total_samples: 5,
             completed_at: self.now,
@@ -195,7 +195,7 @@ fn one_round_follows_the_other_on_its_model() {
     for version in 1..=3 {
         let start = desk.asked_once();
         assert_eq!(start.round_id.as_str(), format!("s-r{version}"));
-        assert_eq!(start.model_uri, ModelUri(ModelVersion(version - 1)));
+        assert_eq!(start.model_uri, ModelUri::global(ModelVersion(version - 1)));
         assert_eq!((start.k_of_n, start.participants.len()), (2, 2));
         assert_eq!(start.session, Some(id()));
         desk.opened(&start.round_id);
@@ -205,7 +205,7 @@ fn one_round_follows_the_other_on_its_model() {
     let status = desk.status();
     assert_eq!(
         (status.state, status.model_uri),
-        (SessionState::Complete, Some(ModelUri(ModelVersion(3))))
+        (SessionState::Complete, Some(ModelUri::global(ModelVersion(3))))
     );
     assert!(desk.asked().is_empty());
 }

@@ -205,11 +205,20 @@ impl Broker {
                 | Filter::AnyFailed
                 | Filter::UpdateWantsOf(_)
                 | Filter::AnyUpdateChunk
+                | Filter::AnyModelPublish
+                | Filter::AnyModelPublishWants
+                | Filter::AnyModelWants
                 | Filter::AnyModelPublishChunk
+                | Filter::AnyLinePublishChunk
                 | Filter::AnySessionCommand,
             )
             | Want::Text { group: Some(_), .. } => vec![],
-            Want::Ours(Filter::AnyModel | Filter::AnySessionStatus | Filter::Everything)
+            Want::Ours(
+                Filter::AnyModel
+                | Filter::AnyModelLatest
+                | Filter::AnySessionStatus
+                | Filter::Everything,
+            )
             | Want::Text { group: None, .. } => {
                 let all = self.retained.iter();
                 all.filter(|(at, _)| want.matches(at)).map(|(_, it)| Arc::clone(it)).collect()

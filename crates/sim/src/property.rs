@@ -89,7 +89,7 @@ mod tests {
         let complete = RoundComplete {
             round_id: "r".parse().unwrap(),
             model_version: ModelVersion(1),
-            model_topic: ModelUri(ModelVersion(1)),
+            model_topic: ModelUri::global(ModelVersion(1)),
             num_updates: 2,
             total_samples: 8,
             completed_at: Timestamp::ZERO,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fleet::Fleet;
-use lineage::Lineage;
+use lineage::{Lines, OfLine};
 use protocol::{Envelope, Filter, Input, OpenError, TaskId, Timestamp, message::TaskStart};
 use round::Rounds;
 
@@ -58,7 +58,7 @@ pub(crate) enum Act {
 pub(crate) enum Mail {
     Agent(agent::Report),
     Round(round::Report),
-    Lineage(lineage::Report),
+    Lineage(OfLine<lineage::Report>),
 }
 
 /// What a node is told.
@@ -84,7 +84,7 @@ pub(crate) enum Role {
     Broker,
     Manager { host: Box<Host<Fleet<()>>>, limits: fleet::Limits },
     Coordinator { host: Box<Host<Rounds>>, rules: round::Rules, averaging: Averaging },
-    ModelServer { host: Box<Host<Lineage>>, initial: lineage::Offer, library: Library },
+    ModelServer { host: Box<Host<Lines>>, initial: lineage::Offer, library: Library },
     Proplet { host: Box<Host<agent::Agent>>, bench: Bench },
     Operator(Box<Host<Operator>>),
     Peer,
@@ -263,8 +263,8 @@ impl Role {
     }
 }
 
-fn lineage(initial: lineage::Offer) -> Lineage {
-    Lineage::new(LINEAGE, initial)
+fn lineage(initial: lineage::Offer) -> Lines {
+    Lines::new(LINEAGE, initial)
 }
 
 fn note(notes: Notes, acts: &mut Acts, text: impl FnOnce() -> String) {

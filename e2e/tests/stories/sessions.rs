@@ -372,7 +372,7 @@ fn two_sessions_at_once_go_on_from_their_own_models() {
             let status = ends(&operator, id);
             assert_eq!((status.state, status.rounds_done), (SessionState::Complete, 6));
             lineage_is_whole(&operator, id, 6);
-            status.model_uri.unwrap().0.0
+            status.model_uri.unwrap().version.0
         })
         .collect();
     versions_are_whole(&operator, 12);

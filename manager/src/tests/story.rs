@@ -103,7 +103,7 @@ async fn a_round_goes_to_its_participants_and_their_updates_to_the_coordinator()
     let absent = Topic::RoundAbsent { round: "r1".parse().unwrap() };
     let mut coordinator = Peer::new(&world.broker, "c", &[Topic::ForwardedUpdate, absent]).await;
 
-    let uri = protocol::ModelUri(protocol::ModelVersion(0));
+    let uri = protocol::ModelUri::global(protocol::ModelVersion(0));
     let start = json!({
         "round_id": "r1", "model_uri": uri, "participants": ["p1", "p2"], "hyperparams": {"a": 1},
     });

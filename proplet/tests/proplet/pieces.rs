@@ -4,7 +4,8 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use protocol::{
-    DType, Digest, Envelope, Form, Manifest, ModelVersion, Tensor, Tensors, Topic,
+    DType, Digest, Envelope, Form, Manifest, ModelLine, ModelUri, ModelVersion, Tensor, Tensors,
+    Topic,
     manifest::Format,
     message::{
         Model, ModelBlob, TaskStart, UpdateOffer, UpdateWants, Wants, is_blob_form,
@@ -60,7 +61,7 @@ fn copies(task: &str, round: &str) -> TaskStart {
 
 impl Platform {
     async fn show_piece(&mut self, index: u32, payload: Bytes) {
-        let topic = Topic::ModelChunk { version: ModelVersion(0), index };
+        let topic = Topic::ModelChunk { uri: ModelUri::global(ModelVersion(0)), index };
         self.publish(Envelope { topic, payload }).await;
     }
 
@@ -79,7 +80,10 @@ impl Platform {
     }
 
     async fn show_manifest(&mut self) {
-        self.publish(ModelBlob { version: ModelVersion(0), blob: manifest() }.shown()).await;
+        self.publish(
+            ModelBlob { version: ModelVersion(0), blob: manifest() }.shown(&ModelLine::default()),
+        )
+        .await;
     }
 
     async fn offer(&mut self, round: &str) -> UpdateOffer {
@@ -210,7 +214,12 @@ async fn long_text_becomes_a_file_of_the_models_types() {
     let tensors: Tensors = [("w".to_owned(), w)].into_iter().collect();
     let version = ModelVersion(0);
     let model = Model { version, tensors, form: Form::Safetensors };
-    platform.publish(Envelope { topic: Topic::Model { version }, payload: model.write() }).await;
+    platform
+        .publish(Envelope {
+            topic: Topic::Model { uri: ModelUri::global(version) },
+            payload: model.write(),
+        })
+        .await;
     let mut start = federated("t-1", Some(copier()), "r-1");
     start.cli_args = vec!["print".to_owned(), COUNT.to_string()];
     platform.say(&start).await;
@@ -244,10 +253,10 @@ async fn a_long_file_that_is_no_update_fails_its_task_and_leaves_nothing() {
 
     // A model of text is copied as it is, and that is no file of tensors.
     let payload = json!({"version": 1, "w": vec![0.0; 10_000]}).to_string();
-    let topic = Topic::Model { version: ModelVersion(1) };
+    let topic = Topic::Model { uri: ModelUri::global(ModelVersion(1)) };
     platform.publish(Envelope { topic, payload: payload.into() }).await;
     let mut start = copies("t-2", "r-2");
-    start.env.insert("MODEL_URI".to_owned(), protocol::ModelUri(ModelVersion(1)).to_string());
+    start.env.insert("MODEL_URI".to_owned(), ModelUri::global(ModelVersion(1)).to_string());
     platform.say(&start).await;
     let results = platform.result_of("t-2").await;
     assert_eq!(results.code.expect("a code").0, "not_an_update", "{:?}", results.error);

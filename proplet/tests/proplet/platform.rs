@@ -12,7 +12,8 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use proplet::{Proplet, PropletError, PropletSettings};
 use protocol::{
-    Digest, Envelope, Filter, Letter, ModelUri, ModelVersion, PropletId, RoundId, TaskId, Topic,
+    Digest, Envelope, Filter, Letter, ModelLine, ModelUri, ModelVersion, PropletId, RoundId,
+    TaskId, Topic,
     message::{
         AliveStatus, PropletAlive, PropletCreate, TaskResults, TaskStart, TaskStop, UpdateAck,
         Verdict,
@@ -57,7 +58,7 @@ impl<P: Transport> Platform<P> {
             Topic::PropletMetrics,
             Topic::TaskMetrics,
             Topic::TaskResults,
-            Topic::ModelWants,
+            Topic::ModelWants { line: ModelLine::default() },
         ] {
             peer.listen(Filter::Exactly(topic));
         }
@@ -129,7 +130,7 @@ impl<P: Transport> Platform<P> {
 
     pub(crate) async fn publish_model(&mut self, version: u64) {
         let payload = json!({"w": [0.0, 0.0, 0.0], "b": 0.0, "version": version}).to_string();
-        let topic = Topic::Model { version: ModelVersion(version) };
+        let topic = Topic::Model { uri: ModelUri::global(ModelVersion(version)) };
         self.publish(Envelope { topic, payload: payload.into() }).await;
     }
 
@@ -278,7 +279,7 @@ pub(crate) fn task(id: &str, file: Option<String>) -> TaskStart {
 /// As [`task`], for a round based on model 0.
 pub(crate) fn federated(id: &str, file: Option<String>, round: &str) -> TaskStart {
     let mut start = task(id, file);
-    let base = ModelUri(ModelVersion(0)).to_string();
+    let base = ModelUri::global(ModelVersion(0)).to_string();
     for (name, value) in [
         ("ROUND_ID", round),
         ("MODEL_URI", &base),

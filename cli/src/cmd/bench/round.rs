@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fs, net::SocketAddr, process::ExitCode, time::D
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use protocol::{
-    Filter, ModelUri, ModelVersion, Namespace, PropletId, Topic,
+    Filter, ModelLine, ModelUri, ModelVersion, Namespace, PropletId,
     message::{Hyperparams, RoundStart},
 };
 use serde_json::{Map, Value, json};
@@ -198,7 +198,7 @@ impl Platform {
             proplets.iter().filter(|proplet| proplet["alive"] == true).count() == wanted
         };
         self.stage.until("all proplets are alive", alive).await?;
-        self.operator.latest().await?;
+        self.operator.latest(&ModelLine::default()).await?;
         Ok(())
     }
 
@@ -207,7 +207,7 @@ impl Platform {
         self.rounds += 1;
         let start = RoundStart {
             round_id: format!("bench-{}", self.rounds).parse()?,
-            model_uri: ModelUri(self.version),
+            model_uri: ModelUri::global(self.version),
             task_wasm_image: None,
             file: None,
             k_of_n: self.proplets.len(),
@@ -262,7 +262,7 @@ fn proplet(stage: &mut Stage, id: &PropletId, way: &str, params: usize) -> anyho
 }
 
 async fn connect(broker: &str) -> anyhow::Result<Operator> {
-    let filters = [Filter::AnyComplete, Filter::AnyFailed, Filter::Exactly(Topic::ModelLatest)];
+    let filters = [Filter::AnyComplete, Filter::AnyFailed];
     LinkArgs::to(broker.parse()?).connect(&filters).await
 }
 

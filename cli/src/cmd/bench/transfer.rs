@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use clap::Args;
-use protocol::{Envelope, Filter, ModelVersion, Topic};
+use protocol::{Envelope, Filter, ModelLine, ModelUri, ModelVersion, Topic};
 use serde_json::json;
 use service::{
     Inbound, Transport as _,
@@ -133,9 +133,10 @@ impl Transfer {
 /// One topic for a whole, as many as there are pieces otherwise.
 fn topics(version: ModelVersion, pieces: usize) -> anyhow::Result<Vec<Topic>> {
     if pieces == 1 {
-        return Ok(vec![Topic::Model { version }]);
+        return Ok(vec![Topic::Model { uri: ModelUri::global(version) }]);
     }
-    let piece = |index| Ok(Topic::ModelChunk { version, index: u32::try_from(index)? });
+    let uri = ModelUri::global(version);
+    let piece = |index| Ok(Topic::ModelChunk { uri: uri.clone(), index: u32::try_from(index)? });
     (0..pieces).map(piece).collect()
 }
 
@@ -155,7 +156,7 @@ async fn connect(address: &MqttAddress) -> anyhow::Result<Mqtt> {
 /// Waits until the broker has taken what was asked of it before: it serves those who subscribe
 /// first, first.
 async fn settled(publisher: &mut Mqtt, topics: &[Topic]) -> anyhow::Result<()> {
-    let probe = Topic::ModelLatest;
+    let probe = Topic::ModelLatest { line: ModelLine::default() };
     assert!(!topics.contains(&probe), "the probe is not what is measured");
     publisher.listen(Filter::Exactly(probe.clone()));
     publisher.publish(Envelope { topic: probe, payload: Bytes::from_static(b"{}") }, None);

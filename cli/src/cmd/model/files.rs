@@ -5,13 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::Args;
 use modelfile::FileFormat;
-use protocol::{DType, ModelVersion, Tensors};
+use protocol::{DType, Digest, Form, ModelLine, ModelVersion, Tensors, message::Model};
 
 use super::Which;
-use crate::view;
+use crate::{operator::LinkArgs, view};
 
 /// More numbers than this are not unpacked from a file, in bytes.
 const BYTES_MAX: u64 = 64 << 30;
@@ -40,6 +40,22 @@ pub(crate) struct Source {
 /// A file of another program becomes one that can be model 0.
 pub(super) fn import(file: &Path, target: &Target) -> anyhow::Result<()> {
     target.write(&read(file)?, ModelVersion(0))
+}
+
+/// A file becomes the first model of a line.
+pub(super) async fn begin(line: &ModelLine, file: &Path, link: &LinkArgs) -> anyhow::Result<()> {
+    let is_json = file.extension().is_some_and(|ending| ending == "json");
+    let form = if is_json { Form::Json } else { Form::Safetensors };
+    let model = Model { version: ModelVersion(0), tensors: read(file)?, form };
+    let mut operator = link.connect(&[]).await?;
+    let begun = operator.begin_line(line, &model).await?;
+    operator.close().await;
+    ensure!(
+        begun.version > ModelVersion(0) || begun.sha256 == Digest::of(&model.write()),
+        "{line} has begun before, with another model"
+    );
+    view::line(format!("{} is the newest model of {line}", begun.topic));
+    Ok(())
 }
 
 pub(super) async fn export(source: &Source, target: &Target) -> anyhow::Result<()> {

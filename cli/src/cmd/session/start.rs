@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use protocol::{PropletId, SessionId, message::SessionStart};
+use protocol::{ModelLine, PropletId, SessionId, message::SessionStart};
 use serde_json::{Map, Value, json};
 
 use crate::{cmd::task::encoded, operator::LinkArgs, view::Format};
@@ -29,6 +29,9 @@ pub(crate) struct Start {
     /// Proplets that take part in every round; those that are alive if left out
     #[arg(long, value_delimiter = ',')]
     participants: Vec<PropletId>,
+    /// The line of models that the session is on; it begins with the newest
+    #[arg(long, value_name = "NAME")]
+    line: Option<ModelLine>,
     /// How participants are chosen: all, random, weighted or oort
     #[arg(long, value_name = "METHOD")]
     select: Option<String>,
@@ -97,6 +100,7 @@ impl Start {
         set("timeout_s", self.timeout_s.map(Into::into));
         set("seed", self.seed.map(Into::into));
         set("task_wasm_image", self.image.clone().map(Into::into));
+        set("model_line", self.line.as_ref().map(|line| line.as_str().into()));
         set("encoding", self.encoding.clone().map(Into::into));
         set("file", self.file.as_ref().map(encoded).transpose()?.map(Into::into));
         let hyperparams = self.hyperparams.as_deref().map(serde_json::from_str).transpose();

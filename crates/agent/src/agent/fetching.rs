@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use protocol::{
-    Digest, Envelope, Letter as _, Manifest, ModelUri, ModelVersion, RoundId, TaskId, Topic,
-    message::{ModelBlob, ModelWants, UpdateWants},
+    Digest, Envelope, Letter as _, Manifest, ModelUri, RoundId, TaskId, Topic,
+    message::{ModelWants, UpdateWants},
 };
 use transfer::{Assembly, Bitmap, Rules, Step, Way};
 
@@ -19,42 +19,41 @@ const STALL_ROOM: Duration = Duration::from_secs(60);
 
 impl Agent {
     /// Hands a model to whoever waits for it.
-    pub(super) fn model_heard(&mut self, version: ModelVersion, payload: &Bytes, turn: &mut Turn) {
-        if !self.listens_to(version) {
+    pub(super) fn model_heard(&mut self, model: &ModelUri, payload: &Bytes, turn: &mut Turn) {
+        if !self.listens_to(model) {
             return;
         }
-        turn.unlisten(Topic::Model { version });
-        self.models.put(version, Known::Whole(payload.clone()));
-        for Waiting { start, purpose, .. } in self.waiting_for(version) {
+        turn.unlisten(Topic::Model { uri: model.clone() });
+        self.models.put(model.clone(), Known::Whole(payload.clone()));
+        for Waiting { start, purpose, .. } in self.waiting_for(model) {
             self.run(start, purpose, Some(BaseModel::Here(payload.clone())), turn);
         }
     }
 
     /// A model comes in pieces.
-    pub(super) fn blob_heard(&mut self, heard: ModelBlob, turn: &mut Turn) {
-        let ModelBlob { version, blob } = heard;
-        if !self.listens_to(version) {
+    pub(super) fn blob_heard(&mut self, model: &ModelUri, blob: Manifest, turn: &mut Turn) {
+        if !self.listens_to(model) {
             return;
         }
-        turn.unlisten(Topic::Model { version });
-        self.models.put(version, Known::Pieces(blob.clone()));
-        self.fetch(version, blob, turn);
+        turn.unlisten(Topic::Model { uri: model.clone() });
+        self.models.put(model.clone(), Known::Pieces(blob.clone()));
+        self.fetch(model, blob, turn);
     }
 
-    pub(super) fn fetch(&mut self, version: ModelVersion, blob: Manifest, turn: &mut Turn) {
+    pub(super) fn fetch(&mut self, model: &ModelUri, blob: Manifest, turn: &mut Turn) {
         turn.effect(Effect::Begin(blob.clone()));
-        self.fetches.insert(version, blob);
+        self.fetches.insert(model.clone(), blob);
     }
 
     /// The disk was looked at.
     pub(super) fn begun(&mut self, sha256: Digest, have: Result<Bitmap, String>, turn: &mut Turn) {
         let is_meant = |stage: &Stage| matches!(stage, Stage::Beginning);
-        let Some(version) = self.fetches.find(sha256, is_meant) else { return };
+        let Some(model) = &self.fetches.find(sha256, is_meant) else { return };
         let have = match have {
             Ok(have) => have,
-            Err(why) => return self.fetch_failed(version, &why, turn),
+            Err(why) => return self.fetch_failed(model, &why, turn),
         };
-        let Some(fetch) = self.fetches.get_mut(version) else { return };
+        let Some(fetch) = self.fetches.get_mut(model) else { return };
         let blob = fetch.blob.clone();
         let stall_max = self.config.model_wait.saturating_add(STALL_ROOM);
         let rules = Rules { stall_max, ..Rules::default() };
@@ -63,23 +62,23 @@ impl Agent {
         let steps = if self.link.up { assembly.connected(turn.now) } else { vec![] };
         fetch.stage = Stage::Coming(Box::new(assembly));
         if !have.is_full() {
-            turn.note(Note::Fetching { model: version, blob, have: have.count() });
+            turn.note(Note::Fetching { model: model.clone(), blob, have: have.count() });
         }
-        self.progressed(version, turn);
-        self.follow(version, steps, turn);
+        self.progressed(model, turn);
+        self.follow(model, steps, turn);
     }
 
     /// A piece of a model. What is refused is counted there; a flood of it gets no answer.
     pub(super) fn chunk_heard(
         &mut self,
-        version: ModelVersion,
+        model: &ModelUri,
         index: u32,
         bytes: Bytes,
         turn: &mut Turn,
     ) {
-        let Some(assembly) = self.fetches.coming(version) else { return };
+        let Some(assembly) = self.fetches.coming(model) else { return };
         if let Ok(steps) = assembly.chunk(index, bytes, turn.now) {
-            self.follow(version, steps, turn);
+            self.follow(model, steps, turn);
         }
     }
 
@@ -90,8 +89,8 @@ impl Agent {
         result: Result<(), String>,
         turn: &mut Turn,
     ) {
-        for version in self.fetches.versions() {
-            let Some(assembly) = self.fetches.coming(version) else { continue };
+        for model in &self.fetches.models() {
+            let Some(assembly) = self.fetches.coming(model) else { continue };
             if assembly.manifest().sha256() != sha256 {
                 continue;
             }
@@ -105,32 +104,32 @@ impl Agent {
                 }
             };
             if assembly.progress().have > before {
-                self.progressed(version, turn);
+                self.progressed(model, turn);
             }
-            self.follow(version, steps, turn);
+            self.follow(model, steps, turn);
         }
     }
 
     /// A model is on the disk as a whole, and pinned once; or it is not what was promised.
     pub(super) fn fetched(&mut self, sha256: Digest, result: Result<(), String>, turn: &mut Turn) {
         let is_meant = |stage: &Stage| matches!(stage, Stage::Finishing { .. });
-        let version = self.fetches.find(sha256, is_meant);
-        match (result, version) {
-            (Ok(()), Some(version)) => self.run_on(version, sha256, turn),
+        let model = self.fetches.find(sha256, is_meant);
+        match (result, model) {
+            (Ok(()), Some(model)) => self.run_on(&model, sha256, turn),
             (Ok(()), None) => turn.effect(Effect::Release(sha256)),
-            (Err(why), Some(version)) => self.fetch_failed(version, &why, turn),
+            (Err(why), Some(model)) => self.fetch_failed(&model, &why, turn),
             (Err(_), None) => {}
         }
     }
 
     /// Runs the tasks that waited for this model; each has a pin of its own.
-    fn run_on(&mut self, version: ModelVersion, sha256: Digest, turn: &mut Turn) {
-        if let Some(fetch) = self.fetches.remove(version)
+    fn run_on(&mut self, model: &ModelUri, sha256: Digest, turn: &mut Turn) {
+        if let Some(fetch) = self.fetches.remove(model)
             && let Stage::Finishing { refused } = fetch.stage
         {
-            turn.note(Note::Fetched { model: version, blob: fetch.blob, refused });
+            turn.note(Note::Fetched { model: model.clone(), blob: fetch.blob, refused });
         }
-        let waiting = self.waiting_for(version);
+        let waiting = self.waiting_for(model);
         if !waiting.is_empty() {
             turn.effect(Effect::Hold(vec![sha256; waiting.len()]));
         }
@@ -142,34 +141,34 @@ impl Agent {
 
     /// Asks again for what is overdue.
     pub(super) fn attend_fetches(&mut self, turn: &mut Turn) {
-        for version in self.fetches.versions() {
-            let Some(assembly) = self.fetches.coming(version) else { continue };
+        for model in &self.fetches.models() {
+            let Some(assembly) = self.fetches.coming(model) else { continue };
             if assembly.deadline().is_some_and(|deadline| turn.now >= deadline) {
                 let steps = assembly.tick(turn.now);
-                self.follow(version, steps, turn);
+                self.follow(model, steps, turn);
             }
         }
     }
 
     /// Pieces that were asked for before the connection was lost are asked for again.
     pub(super) fn go_on_fetching(&mut self, turn: &mut Turn) {
-        for version in self.fetches.versions() {
-            let Some(assembly) = self.fetches.coming(version) else { continue };
+        for model in &self.fetches.models() {
+            let Some(assembly) = self.fetches.coming(model) else { continue };
             let steps = assembly.connected(turn.now);
-            self.follow(version, steps, turn);
+            self.follow(model, steps, turn);
         }
     }
 
     /// Nobody waits for this model any more, if that is so.
-    pub(super) fn let_fetch_go(&mut self, version: ModelVersion, turn: &mut Turn) {
-        if self.awaits(version) {
+    pub(super) fn let_fetch_go(&mut self, model: &ModelUri, turn: &mut Turn) {
+        if self.awaits(model) {
             return;
         }
-        let Some(mut fetch) = self.fetches.remove(version) else {
-            return turn.unlisten(Topic::Model { version });
+        let Some(mut fetch) = self.fetches.remove(model) else {
+            return turn.unlisten(Topic::Model { uri: model.clone() });
         };
         if let Stage::Coming(assembly) = &mut fetch.stage {
-            unsubscribe(version, assembly.abandon(), turn);
+            unsubscribe(model, assembly.abandon(), turn);
         }
         turn.effect(Effect::Abandon(fetch.blob));
     }
@@ -216,14 +215,18 @@ impl Agent {
     }
 
     /// Does what a transfer asks for.
-    fn follow(&mut self, version: ModelVersion, steps: Vec<Step>, turn: &mut Turn) {
+    fn follow(&mut self, model: &ModelUri, steps: Vec<Step>, turn: &mut Turn) {
         for step in steps {
-            let Some(fetch) = self.fetches.get_mut(version) else { return };
+            let Some(fetch) = self.fetches.get_mut(model) else { return };
             let blob = fetch.blob.clone();
             match step {
-                Step::Subscribe(index) => turn.listen(Topic::ModelChunk { version, index }),
-                Step::Unsubscribe(index) => turn.unlisten(Topic::ModelChunk { version, index }),
-                Step::Ask(_) => turn.publish(ModelWants { version }.seal()),
+                Step::Subscribe(index) => {
+                    turn.listen(Topic::ModelChunk { uri: model.clone(), index })
+                }
+                Step::Unsubscribe(index) => {
+                    turn.unlisten(Topic::ModelChunk { uri: model.clone(), index })
+                }
+                Step::Ask(_) => turn.publish(wants(model).seal()),
                 Step::Store { index, bytes } => turn.effect(Effect::Store { blob, index, bytes }),
                 Step::Done => {
                     let refused = match &fetch.stage {
@@ -233,43 +236,43 @@ impl Agent {
                     fetch.stage = Stage::Finishing { refused };
                     turn.effect(Effect::Finish(blob));
                 }
-                Step::Failed { reason } => self.fetch_failed(version, &reason.to_string(), turn),
+                Step::Failed { reason } => self.fetch_failed(model, &reason.to_string(), turn),
             }
         }
     }
 
-    fn fetch_failed(&mut self, version: ModelVersion, why: &str, turn: &mut Turn) {
-        self.models.forget(version);
-        if let Some(mut fetch) = self.fetches.remove(version) {
+    fn fetch_failed(&mut self, model: &ModelUri, why: &str, turn: &mut Turn) {
+        self.models.forget(model);
+        if let Some(mut fetch) = self.fetches.remove(model) {
             if let Stage::Coming(assembly) = &mut fetch.stage {
-                unsubscribe(version, assembly.abandon(), turn);
+                unsubscribe(model, assembly.abandon(), turn);
             }
             turn.effect(Effect::Abandon(fetch.blob));
         }
-        for Waiting { start, .. } in self.waiting_for(version) {
-            let message = format!("base model {} cannot be had: {why}", ModelUri(version));
+        for Waiting { start, .. } in self.waiting_for(model) {
+            let message = format!("base model {model} cannot be had: {why}");
             let failure = Failure::new("no_model", message);
             self.conclude(&start.id, start.attempt, failure.into(), turn);
         }
     }
 
     /// Who waits for this model waits from now on.
-    fn progressed(&mut self, version: ModelVersion, turn: &Turn) {
+    fn progressed(&mut self, model: &ModelUri, turn: &Turn) {
         let until = turn.now + self.config.model_wait;
-        let waiting = self.waiting.values_mut().filter(|waiting| waiting.model == version);
+        let waiting = self.waiting.values_mut().filter(|waiting| waiting.model == *model);
         waiting.for_each(|waiting| waiting.until = until);
     }
 
     /// Takes those out that wait for this model.
-    fn waiting_for(&mut self, version: ModelVersion) -> Vec<Waiting> {
-        let waiting = self.waiting.iter().filter(|(_, waiting)| waiting.model == version);
+    fn waiting_for(&mut self, model: &ModelUri) -> Vec<Waiting> {
+        let waiting = self.waiting.iter().filter(|(_, waiting)| waiting.model == *model);
         let tasks: Vec<TaskId> = waiting.map(|(task, _)| task.clone()).collect();
         tasks.iter().filter_map(|task| self.waiting.remove(task)).collect()
     }
 
     /// Whether it was not heard yet what this model is.
-    fn listens_to(&self, version: ModelVersion) -> bool {
-        self.awaits(version) && !self.fetches.contains(version)
+    fn listens_to(&self, model: &ModelUri) -> bool {
+        self.awaits(model) && !self.fetches.contains(model)
     }
 }
 
@@ -279,10 +282,14 @@ fn read(round: &RoundId, moves: Moves, turn: &mut Turn) {
     }
 }
 
-fn unsubscribe(version: ModelVersion, steps: Vec<Step>, turn: &mut Turn) {
+fn wants(model: &ModelUri) -> ModelWants {
+    ModelWants { line: model.line.clone(), version: model.version }
+}
+
+fn unsubscribe(model: &ModelUri, steps: Vec<Step>, turn: &mut Turn) {
     for step in steps {
         if let Step::Unsubscribe(index) = step {
-            turn.unlisten(Topic::ModelChunk { version, index });
+            turn.unlisten(Topic::ModelChunk { uri: model.clone(), index });
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The life of a task: taken, queued, waiting for its model, running, ended.
 
 use protocol::{
-    Entry, ModelUri, ModelVersion, RoundId, TaskId, Topic,
+    Entry, ModelUri, RoundId, TaskId, Topic,
     message::{TaskResults, TaskStart, TaskStop},
 };
 use serde_json::Value;
@@ -72,20 +72,19 @@ impl Agent {
         if !self.link.up {
             return;
         }
-        let late: Vec<(TaskId, u32, ModelVersion)> = self
+        let late: Vec<(TaskId, u32, ModelUri)> = self
             .waiting
             .iter()
             .filter(|(_, waiting)| waiting.until <= turn.now)
-            .filter(|(_, waiting)| !self.fetches.is_local(waiting.model))
-            .map(|(task, waiting)| (task.clone(), waiting.start.attempt, waiting.model))
+            .filter(|(_, waiting)| !self.fetches.is_local(&waiting.model))
+            .map(|(task, it)| (task.clone(), it.start.attempt, it.model.clone()))
             .collect();
         for (task, attempt, model) in late {
             // The next attempt asks anew what the model is: it may be cut differently by now.
-            self.models.forget(model);
+            self.models.forget(&model);
             self.let_go(&task, attempt, turn);
             let message = format!(
-                "base model {} did not arrive within {} s",
-                ModelUri(model),
+                "base model {model} did not arrive within {} s",
                 self.config.model_wait.as_secs_f64()
             );
             self.conclude(&task, attempt, Failure::new("no_model", message).into(), turn);
@@ -137,15 +136,19 @@ impl Agent {
     }
 
     fn begin(&mut self, start: Box<TaskStart>, purpose: Purpose, turn: &mut Turn) {
-        let Some(model) = purpose.model() else { return self.run(start, purpose, None, turn) };
-        let known = self.models.get(model);
+        let Some(model) = purpose.model().cloned() else {
+            return self.run(start, purpose, None, turn);
+        };
+        let known = self.models.get(&model);
         if let Some(Known::Whole(payload)) = known {
             return self.run(start, purpose, Some(BaseModel::Here(payload)), turn);
         }
-        if !self.awaits(model) {
+        if !self.awaits(&model) {
             match known {
-                Some(Known::Pieces(blob)) => self.fetch(model, blob, turn),
-                Some(Known::Whole(_)) | None => turn.listen(Topic::Model { version: model }),
+                Some(Known::Pieces(blob)) => self.fetch(&model, blob, turn),
+                Some(Known::Whole(_)) | None => {
+                    turn.listen(Topic::Model { uri: model.clone() });
+                }
             }
         }
         let until = turn.now + self.config.model_wait;
@@ -222,7 +225,7 @@ impl Agent {
     fn let_go(&mut self, task: &TaskId, attempt: u32, turn: &mut Turn) {
         self.queue.retain(|queued| queued.id != *task);
         if let Some(waiting) = self.waiting.remove(task) {
-            self.let_fetch_go(waiting.model, turn);
+            self.let_fetch_go(&waiting.model, turn);
         }
         if let Some(run) = self.running.remove(task) {
             turn.keep(Entry::forget(record::RUNNING, task));
@@ -240,8 +243,8 @@ impl Agent {
         self.running.get(task).map(|run| run.attempt).or_else(waiting).or_else(queued)
     }
 
-    pub(super) fn awaits(&self, model: ModelVersion) -> bool {
-        self.waiting.values().any(|waiting| waiting.model == model)
+    pub(super) fn awaits(&self, model: &ModelUri) -> bool {
+        self.waiting.values().any(|waiting| waiting.model == *model)
     }
 }
 

@@ -147,7 +147,7 @@ impl Device {
     }
 
     pub(crate) fn hear_model(&mut self, version: u64) {
-        let topic = Topic::Model { version: ModelVersion(version) };
+        let topic = Topic::Model { uri: ModelUri::global(ModelVersion(version)) };
         self.hear_envelope(Envelope { topic, payload: model(version) });
     }
 
@@ -274,7 +274,7 @@ pub(crate) fn held(tasks: &[(&str, u32)]) -> Option<Vec<HeldTask>> {
 
 /// The address of a model.
 pub(crate) fn uri(version: u64) -> String {
-    ModelUri(ModelVersion(version)).to_string()
+    ModelUri::global(ModelVersion(version)).to_string()
 }
 
 pub(crate) fn model(version: u64) -> Bytes {

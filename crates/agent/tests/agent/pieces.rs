@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, time::Duration};
 use agent::{BaseModel, Effect, GuestOutput, Outcome, PackedUpdate, Report};
 use bytes::Bytes;
 use protocol::{
-    Digest, Envelope, Filter, Input, Machine as _, Manifest, ModelVersion, PropletId, Rejection,
-    Topic,
+    Digest, Envelope, Filter, Input, Machine as _, Manifest, ModelLine, ModelUri, ModelVersion,
+    PropletId, Rejection, Topic,
     manifest::Format,
     message::{ModelBlob, ModelWants, UpdateWants, Wants, is_blob_form, read_update_offer},
 };
@@ -36,11 +36,11 @@ fn piece(seed: u8, index: u32) -> Bytes {
 impl Device {
     fn hear_blob(&mut self, version: u64, blob: &Manifest) {
         let model = ModelBlob { version: ModelVersion(version), blob: blob.clone() };
-        self.hear_envelope(model.shown());
+        self.hear_envelope(model.shown(&ModelLine::default()));
     }
 
     fn hear_piece(&mut self, version: u64, index: u32, payload: Bytes) {
-        let topic = Topic::ModelChunk { version: ModelVersion(version), index };
+        let topic = Topic::ModelChunk { uri: ModelUri::global(ModelVersion(version)), index };
         self.hear_envelope(Envelope { topic, payload });
     }
 
@@ -139,7 +139,9 @@ fn a_model_comes_in_pieces_and_the_task_runs_on_a_file() {
     let mut device = fetching();
     let blob = blob(7);
     assert!(
-        !device.listening.contains(&Filter::Exactly(Topic::Model { version: ModelVersion(3) }))
+        !device
+            .listening
+            .contains(&Filter::Exactly(Topic::Model { uri: ModelUri::global(ModelVersion(3)) }))
     );
     device.begun(&blob, &[]);
     assert_eq!(device.wants(), (0..16).collect(), "a window, not all");
@@ -198,7 +200,7 @@ fn what_is_wrong_or_nobody_asked_for_is_not_stored_and_the_right_piece_still_is(
     assert_eq!(device.stored(), Vec::<u32>::new());
     device.wait(Duration::from_secs(1));
     assert!(device.wants().contains(&0), "a spoiled piece is asked for again");
-    let wants: Vec<ModelWants> = device.take(&Topic::ModelWants);
+    let wants: Vec<ModelWants> = device.take(&Topic::ModelWants { line: ModelLine::default() });
     assert_eq!(wants.first().map(|it| it.version), Some(ModelVersion(3)), "the holder is told");
     device.hear_piece(3, 0, piece(7, 0));
     device.hear_piece(3, 0, piece(7, 0));
@@ -224,9 +226,12 @@ fn a_task_waits_as_long_as_pieces_come_and_no_longer() {
     assert!(device.wants().is_empty(), "nothing is listened to for nobody");
     device.take_effect("Abandon");
     device.wait(Duration::from_secs(3600));
-    device.take::<ModelWants>(&Topic::ModelWants);
+    device.take::<ModelWants>(&Topic::ModelWants { line: ModelLine::default() });
     device.wait(Duration::from_secs(3600));
-    assert!(device.take::<ModelWants>(&Topic::ModelWants).is_empty(), "nor asked for");
+    assert!(
+        device.take::<ModelWants>(&Topic::ModelWants { line: ModelLine::default() }).is_empty(),
+        "nor asked for"
+    );
 }
 
 #[test]
@@ -322,7 +327,7 @@ fn a_long_update_is_offered_and_exactly_what_is_wanted_is_sent() {
     assert!(is_blob_form(&said[0]));
     let offer = read_update_offer(&said[0], Some(&me())).expect("an offer");
     assert_eq!((offer.num_samples, offer.metrics["loss"]), (7, 0.5));
-    assert_eq!((offer.base_model_uri.0, &offer.blob), (ModelVersion(0), &blob(9)));
+    assert_eq!((offer.base_model_uri.version, &offer.blob), (ModelVersion(0), &blob(9)));
     device.wait(Duration::from_secs(2));
     assert_eq!(device.take_payloads("r-1"), said, "the same again, until it is judged");
 

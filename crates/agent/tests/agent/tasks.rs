@@ -5,7 +5,7 @@ use std::time::Duration;
 use agent::{BaseModel, GuestOutput, Measurement, News, Outcome, Report};
 use bytes::Bytes;
 use protocol::{
-    Envelope, Filter, Input, Letter as _, Machine as _, ModelVersion, Topic,
+    Envelope, Filter, Input, Letter as _, Machine as _, ModelLine, ModelUri, ModelVersion, Topic,
     message::{AliveStatus, PropletMetrics, TaskMetrics},
 };
 use serde_json::{Value, json};
@@ -222,7 +222,7 @@ fn only_the_last_results_are_kept() {
 #[test]
 fn a_task_with_a_model_gets_it_or_fails_in_time() {
     let mut device = Device::connected(|_| {});
-    let topic = Filter::Exactly(Topic::Model { version: ModelVersion(4) });
+    let topic = Filter::Exactly(Topic::Model { uri: ModelUri::global(ModelVersion(4)) });
     let mut start = plain("t-1", 0);
     start.env.insert("MODEL_URI".to_owned(), uri(4));
     device.hear(&start);
@@ -264,7 +264,10 @@ fn time_without_a_broker_does_not_count_as_waiting() {
 
 #[test]
 fn an_environment_that_cannot_be_meant_is_refused_with_its_value() {
-    let (leading_zero, latest) = (uri(1).replace("v1", "v01"), Topic::ModelLatest.to_string());
+    let (leading_zero, latest) = (
+        uri(1).replace("v1", "v01"),
+        Topic::ModelLatest { line: ModelLine::default() }.to_string(),
+    );
     for (name, value, expected) in [
         ("ROUND_ID", "r/1", "'/' is not allowed in an id"),
         ("ROUND_ID", "", "must not be empty"),
@@ -317,8 +320,8 @@ fn what_is_not_for_a_proplet_or_not_readable_is_refused() {
         (Topic::DirectStop { proplet: me() }, "[]"),
         (ack.clone(), "{\"round_id\":\"r-2\",\"verdict\":\"accepted\"}"),
         (ack, "{\"round_id\":\"r-1\",\"verdict\":\"perhaps\"}"),
-        (Topic::ModelLatest, "{}"),
-        (Topic::Model { version: ModelVersion(1) }, ""),
+        (Topic::ModelLatest { line: ModelLine::default() }, "{}"),
+        (Topic::Model { uri: ModelUri::global(ModelVersion(1)) }, ""),
         (plain("t-1", 0).topic(), "\u{0}"),
     ] {
         let envelope = Envelope { topic, payload: Bytes::from_static(payload.as_bytes()) };

@@ -180,7 +180,7 @@ fn a_file_is_an_update_and_need_not_say_what_its_task_said() {
     let said = device.take_payloads("r-1");
     let update = Update::read(&said[0], None).expect("an update");
     assert_eq!((update.form, &update.proplet_id), (Form::Safetensors, &me()));
-    assert_eq!((update.round_id.as_str(), update.base_model_uri.0), ("r-1", ModelVersion(0)));
+    assert_eq!((update.round_id.as_str(), update.base_model_uri.version), ("r-1", ModelVersion(0)));
     assert_eq!(update.metrics["loss"], 0.5);
     let w = update.update.get("w").expect("w");
     assert_eq!((w.dtype(), w.to_f32()), (DType::F32, vec![0.1, f32::from_bits(1)]));

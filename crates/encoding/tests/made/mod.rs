@@ -75,7 +75,7 @@ pub(crate) fn metadata() -> Metadata {
     let fields = [
         ("round_id", "r-1768464194"),
         ("proplet_id", "proplet-1"),
-        ("base_model_uri", &ModelUri(ModelVersion(0)).to_string()),
+        ("base_model_uri", &ModelUri::global(ModelVersion(0)).to_string()),
         ("num_samples", "512"),
         ("metrics", r#"{"accuracy":0.9143,"loss":0.2817}"#),
     ];

@@ -21,7 +21,7 @@ fn each_participant_gets_one_pinned_task() {
         assert_eq!(task.state, TaskState::Scheduled);
         assert_eq!(task.spec.pinned(), Some(&proplet(name)));
         let env: Vec<_> = task.spec.env.iter().collect();
-        let uri = protocol::ModelUri(protocol::ModelVersion(0)).to_string();
+        let uri = protocol::ModelUri::global(protocol::ModelVersion(0)).to_string();
         let hyperparams = r#"{"lr":0.1,"unknown":[1,null]}"#;
         let expected = [
             ("HYPERPARAMS", hyperparams),
@@ -198,7 +198,10 @@ fn rounds_and_their_finished_tasks_are_forgotten_oldest_first() {
 
 #[test]
 fn what_is_not_for_a_manager_is_refused_by_name() {
-    let envelope = Envelope { topic: Topic::ModelLatest, payload: "{}".into() };
+    let envelope = Envelope {
+        topic: Topic::ModelLatest { line: protocol::ModelLine::default() },
+        payload: "{}".into(),
+    };
     let why = News::try_from(envelope).unwrap_err().to_string();
     assert!(why.contains("not addressed to this role"), "{why}");
 

@@ -37,7 +37,7 @@ pub(super) fn task(name: &str) -> TaskId {
 
 pub(super) fn round_start(id: &str, participants: &[&str]) -> Value {
     json!({
-        "round_id": id, "model_uri": protocol::ModelUri(protocol::ModelVersion(0)),
+        "round_id": id, "model_uri": protocol::ModelUri::global(protocol::ModelVersion(0)),
         "participants": participants, "hyperparams": {"lr": 0.10, "unknown": [1, null]},
         "k_of_n": 2, "timeout_s": 30,
     })

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use protocol::{ModelVersion, Output, Timestamp, message::ModelBlob};
 
-use super::{Lineage, Link, Outputs, Phase, note, refuse, voice::model};
+use super::{Lineage, Link, Outputs, Phase, note, refuse};
 use crate::{
     Effect, Note, Piece, Refusal, Report,
     record::{self, Stored},
@@ -86,7 +86,7 @@ impl Lineage {
         if self.is_large(version) {
             self.showing.push(version, Extent::Pieces);
         } else {
-            out.push(Output::Publish(model(version, payload)));
+            out.push(Output::Publish(self.model(version, payload)));
             self.show_latest(out);
         }
     }

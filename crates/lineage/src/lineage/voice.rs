@@ -1,5 +1,6 @@
 //! What the model server says: models, and which is the newest.
 
+use bytes::Bytes;
 use protocol::{
     Envelope, Letter as _, ModelUri, ModelVersion, Output, Topic, message::ModelLatest,
 };
@@ -22,19 +23,20 @@ impl Lineage {
             .map(|(version, stored)| (*version, *stored))
     }
 
+    pub(super) fn model(&self, version: ModelVersion, payload: Bytes) -> Envelope {
+        let uri = ModelUri { line: self.line.clone(), version };
+        Envelope { topic: Topic::Model { uri }, payload }
+    }
+
     pub(super) fn show_latest(&self, out: &mut Outputs) {
         let Some((version, stored)) = self.latest() else { return };
         let latest = ModelLatest {
             version,
-            topic: ModelUri(version),
+            topic: ModelUri { line: self.line.clone(), version },
             sha256: stored.digest,
             bytes: stored.len,
             format: stored.form.to_string(),
         };
         out.push(Output::Publish(latest.seal()));
     }
-}
-
-pub(super) fn model(version: ModelVersion, payload: bytes::Bytes) -> Envelope {
-    Envelope { topic: Topic::Model { version }, payload }
 }

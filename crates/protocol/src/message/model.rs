@@ -10,7 +10,7 @@ use serde::{
 };
 
 use crate::{
-    Digest, Envelope, Form, Letter, ModelUri, ModelVersion, Tensor, Tensors, Topic,
+    Digest, Envelope, Form, Letter, ModelLine, ModelUri, ModelVersion, Tensor, Tensors, Topic,
     envelope::brief,
     tensor::{
         self,
@@ -91,9 +91,10 @@ impl Model {
     }
 }
 
+/// As the next model of the default line.
 impl Letter for Model {
     fn topic(&self) -> Topic {
-        Topic::ModelPublish
+        Topic::ModelPublish { line: ModelLine::default() }
     }
 
     fn seal(&self) -> Envelope {
@@ -103,7 +104,7 @@ impl Letter for Model {
 
 impl Letter for ModelLatest {
     fn topic(&self) -> Topic {
-        Topic::ModelLatest
+        Topic::ModelLatest { line: self.topic.line.clone() }
     }
 }
 

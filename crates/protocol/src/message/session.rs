@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
 use crate::{
-    Digest, Letter, ModelUri, ModelVersion, PropletId, SessionId, Timestamp, Topic,
+    Digest, Letter, ModelLine, ModelUri, ModelVersion, PropletId, SessionId, Timestamp, Topic,
     message::{Hyperparams, StrategySpec, TIMEOUT_S_MAX},
 };
 
@@ -28,6 +28,9 @@ pub struct SessionStart {
     /// Where it begins; the newest model by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_uri: Option<ModelUri>,
+    /// Of which line the newest model is meant; the default line's by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_line: Option<ModelLine>,
     /// As in a round's start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task_wasm_image: Option<String>,

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
 use crate::{
-    Digest, Envelope, Letter, Manifest, ModelUri, ModelVersion, PropletId, Rejection, RoundId,
-    Topic,
+    Digest, Envelope, Letter, Manifest, ModelLine, ModelUri, ModelVersion, PropletId, Rejection,
+    RoundId, Topic,
     envelope::brief,
     manifest::{CHUNKS_MAX, MANIFEST_LEN_MAX},
 };
@@ -76,14 +76,20 @@ pub struct UpdateWants {
 /// The model server lacks these pieces of a new model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelPublishWants {
+    /// From the topic.
+    #[serde(skip)]
+    pub line: ModelLine,
     pub version: ModelVersion,
     #[serde(flatten)]
     pub wants: Wants,
 }
 
 /// Somebody lacks the pieces of a model that are no longer shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelWants {
+    /// From the topic.
+    #[serde(skip)]
+    pub line: ModelLine,
     pub version: ModelVersion,
 }
 
@@ -187,8 +193,9 @@ impl UpdateOffer {
 
 impl ModelBlob {
     /// What the model server shows to everybody.
-    pub fn shown(&self) -> Envelope {
-        Envelope { topic: Topic::Model { version: self.version }, ..self.seal() }
+    pub fn shown(&self, line: &ModelLine) -> Envelope {
+        let uri = ModelUri { line: line.clone(), version: self.version };
+        Envelope { topic: Topic::Model { uri }, ..self.seal() }
     }
 }
 
@@ -211,14 +218,16 @@ impl UpdateWants {
 }
 
 impl ModelPublishWants {
-    pub fn read(payload: &[u8]) -> Result<Self, WantsError> {
-        read(payload)
+    /// Reads the payload of wants; of which line stands in the topic.
+    pub fn read(line: ModelLine, payload: &[u8]) -> Result<Self, WantsError> {
+        Ok(Self { line, ..read(payload)? })
     }
 }
 
 impl ModelWants {
-    pub fn read(payload: &[u8]) -> Result<Self, WantsError> {
-        read(payload)
+    /// Reads the payload of wants; of which line stands in the topic.
+    pub fn read(line: ModelLine, payload: &[u8]) -> Result<Self, WantsError> {
+        Ok(Self { line, ..read(payload)? })
     }
 }
 
@@ -256,9 +265,10 @@ impl Serialize for UpdateWants {
     }
 }
 
+/// As the next model of the default line.
 impl Letter for ModelBlob {
     fn topic(&self) -> Topic {
-        Topic::ModelPublish
+        Topic::ModelPublish { line: ModelLine::default() }
     }
 }
 
@@ -276,12 +286,12 @@ impl Letter for UpdateWants {
 
 impl Letter for ModelPublishWants {
     fn topic(&self) -> Topic {
-        Topic::ModelPublishWants
+        Topic::ModelPublishWants { line: self.line.clone() }
     }
 }
 
 impl Letter for ModelWants {
     fn topic(&self) -> Topic {
-        Topic::ModelWants
+        Topic::ModelWants { line: self.line.clone() }
     }
 }

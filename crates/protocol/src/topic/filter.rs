@@ -19,13 +19,23 @@ pub enum Filter {
     AnyFailed,
     /// Verdicts on one proplet's updates, in every round.
     AcksOf(PropletId),
-    /// Every model version.
+    /// Every model version of every line.
     AnyModel,
+    /// New models of every line but the default one.
+    AnyModelPublish,
+    /// What is lacking of the new models of those lines.
+    AnyModelPublishWants,
+    /// Which model is the newest of those lines.
+    AnyModelLatest,
+    /// Who lacks the pieces of a model of those lines.
+    AnyModelWants,
+    /// The pieces of those lines' new models.
+    AnyLinePublishChunk,
     /// What the coordinator lacks of one proplet's updates, in every round.
     UpdateWantsOf(PropletId),
     /// The pieces of every round's and proplet's updates.
     AnyUpdateChunk,
-    /// The pieces of every new model on its way to the model server.
+    /// The pieces of the default line's new models.
     AnyModelPublishChunk,
     /// What is asked of any session.
     AnySessionCommand,
@@ -47,6 +57,11 @@ impl Filter {
             Self::AnyFailed => "fl/rounds/+/failed".to_owned(),
             Self::AcksOf(proplet) => format!("fl/rounds/+/acks/{proplet}"),
             Self::AnyModel => "fl/models/+".to_owned(),
+            Self::AnyModelPublish => "fl/lines/+/publish".to_owned(),
+            Self::AnyModelPublishWants => "fl/lines/+/publish/wants".to_owned(),
+            Self::AnyModelLatest => "fl/lines/+/latest".to_owned(),
+            Self::AnyModelWants => "fl/lines/+/wants".to_owned(),
+            Self::AnyLinePublishChunk => "fl/lines/+/publish/+/chunks/+".to_owned(),
             Self::UpdateWantsOf(proplet) => format!("fl/rounds/+/wants/{proplet}"),
             Self::AnyUpdateChunk => "fl/rounds/+/updates/+/chunks/+".to_owned(),
             Self::AnyModelPublishChunk => "fl/models/publish/+/chunks/+".to_owned(),
@@ -66,18 +81,44 @@ impl Filter {
             Self::AnyComplete => matches!(topic, Topic::RoundComplete { .. }),
             Self::AnyFailed => matches!(topic, Topic::RoundFailed { .. }),
             Self::AcksOf(of) => matches!(topic, Topic::RoundAck { proplet, .. } if proplet == of),
-            Self::AnyModel => matches!(
-                topic,
-                Topic::Model { .. } | Topic::ModelLatest | Topic::ModelPublish | Topic::ModelWants
-            ),
+            Self::AnyModel => {
+                let is_below_home = matches!(
+                    topic,
+                    Topic::ModelLatest { .. }
+                        | Topic::ModelPublish { .. }
+                        | Topic::ModelWants { .. }
+                );
+                matches!(topic, Topic::Model { .. }) || is_below_home && !is_of_other_line(topic)
+            }
+            Self::AnyModelPublish => {
+                matches!(topic, Topic::ModelPublish { .. }) && is_of_other_line(topic)
+            }
+            Self::AnyModelPublishWants => {
+                matches!(topic, Topic::ModelPublishWants { .. }) && is_of_other_line(topic)
+            }
+            Self::AnyModelLatest => {
+                matches!(topic, Topic::ModelLatest { .. }) && is_of_other_line(topic)
+            }
+            Self::AnyModelWants => {
+                matches!(topic, Topic::ModelWants { .. }) && is_of_other_line(topic)
+            }
+            Self::AnyLinePublishChunk => {
+                matches!(topic, Topic::ModelPublishChunk { .. }) && is_of_other_line(topic)
+            }
             Self::UpdateWantsOf(of) => {
                 matches!(topic, Topic::UpdateWants { proplet, .. } if proplet == of)
             }
             Self::AnyUpdateChunk => matches!(topic, Topic::UpdateChunk { .. }),
-            Self::AnyModelPublishChunk => matches!(topic, Topic::ModelPublishChunk { .. }),
+            Self::AnyModelPublishChunk => {
+                matches!(topic, Topic::ModelPublishChunk { .. }) && !is_of_other_line(topic)
+            }
             Self::AnySessionCommand => matches!(topic, Topic::SessionCommand { .. }),
             Self::AnySessionStatus => matches!(topic, Topic::SessionStatus { .. }),
             Self::Everything => topic.to_string().starts_with("fl/"),
         }
     }
+}
+
+fn is_of_other_line(topic: &Topic) -> bool {
+    topic.line().is_some_and(|line| !line.is_default())
 }

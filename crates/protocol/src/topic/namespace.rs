@@ -4,7 +4,7 @@ use std::str::FromStr as _;
 
 use crate::{ChannelId, DomainId, Filter, IdError, Topic, TopicError};
 
-use super::unknown;
+use super::level::unknown;
 
 /// Renders and parses topics for one platform on a broker that may be shared by several.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -36,9 +36,14 @@ pub const TOPICS: &[TopicRow] = table! {
     "fl/models/publish/wants" "model server" "coordinator" false "ModelPublishWants";
     "fl/models/publish/v{N}/chunks/{i}" "coordinator" "model server" false "bytes";
     "fl/models/wants" "anyone" "model server" false "ModelWants";
-    "fl/models/global_model_v{N}" "model server" "anyone" true "Model or ModelBlob";
-    "fl/models/global_model_v{N}/chunks/{i}" "model server" "anyone" true "bytes";
+    "fl/models/{line}_v{N}" "model server" "anyone" true "Model or ModelBlob";
+    "fl/models/{line}_v{N}/chunks/{i}" "model server" "anyone" true "bytes";
     "fl/models/latest" "model server" "anyone" true "ModelLatest";
+    "fl/lines/{line}/publish" "coordinator" "model server" false "Model or ModelBlob";
+    "fl/lines/{line}/publish/wants" "model server" "coordinator" false "ModelPublishWants";
+    "fl/lines/{line}/publish/v{N}/chunks/{i}" "coordinator" "model server" false "bytes";
+    "fl/lines/{line}/wants" "anyone" "model server" false "ModelWants";
+    "fl/lines/{line}/latest" "model server" "anyone" true "ModelLatest";
     "fl/sessions/start" "operator" "coordinator" false "SessionStart";
     "fl/sessions/{session_id}/command" "operator" "coordinator" false "SessionCommand";
     "fl/sessions/{session_id}/status" "coordinator" "anyone" true "SessionStatus";

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use protocol::{
-    AbsentReason, Digest, Entry, Envelope, Input, Letter as _, Machine as _, ModelUri,
+    AbsentReason, Digest, Entry, Envelope, Input, Letter as _, Machine as _, ModelLine, ModelUri,
     ModelVersion, Output, PropletId, Rejection, RoundId, Tensor, Tensors, Timestamp, Topic,
     message::{
         Hyperparams, Model, ModelLatest, Origin, RoundAbsent, RoundStart, UpdateAck, Verdict,
@@ -133,7 +133,7 @@ pub fn id<T: std::str::FromStr<Err = protocol::IdError>>(text: &str) -> T {
 pub fn start(round: &str, participants: &[&str], k: usize) -> RoundStart {
     RoundStart {
         round_id: id(round),
-        model_uri: ModelUri(ModelVersion(0)),
+        model_uri: ModelUri::global(ModelVersion(0)),
         task_wasm_image: None,
         file: None,
         participants: participants.iter().map(|name| id(name)).collect(),
@@ -156,19 +156,22 @@ pub fn tensors(values: &[f64]) -> Tensors {
 pub fn base(version: u64) -> Envelope {
     let version = ModelVersion(version);
     let model = Model::new(version, tensors(&[0.0; 3]));
-    Envelope { topic: Topic::Model { version }, payload: model.seal().payload }
+    Envelope {
+        topic: Topic::Model { uri: ModelUri::global(version) },
+        payload: model.seal().payload,
+    }
 }
 
 pub fn latest(version: u64, sha256: Digest) -> Envelope {
     let version = ModelVersion(version);
-    let topic = ModelUri(version);
+    let topic = ModelUri::global(version);
     ModelLatest { version, topic, sha256, bytes: 1, format: "json".into() }.seal()
 }
 
 pub fn update(round: &str, proplet: &str) -> Value {
     json!({
         "round_id": round, "proplet_id": proplet,
-        "base_model_uri": ModelUri(ModelVersion(0)).to_string(),
+        "base_model_uri": ModelUri::global(ModelVersion(0)).to_string(),
         "num_samples": 10, "metrics": {"loss": 0.5}, "update": {"w": [1.0, 2.0, 3.0]},
     })
 }
@@ -261,7 +264,7 @@ pub fn notes(outputs: &Outputs) -> Vec<Note> {
 pub fn models(outputs: &Outputs) -> Vec<Bytes> {
     said(outputs)
         .into_iter()
-        .filter(|envelope| envelope.topic == Topic::ModelPublish)
+        .filter(|envelope| envelope.topic == Topic::ModelPublish { line: ModelLine::default() })
         .map(|envelope| envelope.payload)
         .collect()
 }

@@ -64,12 +64,12 @@ fn weight(envelope: &Envelope) -> usize {
 #[cfg(test)]
 mod tests {
     use futures::FutureExt as _;
-    use protocol::{ModelVersion, Topic};
+    use protocol::{ModelUri, ModelLine, ModelVersion, Topic};
 
     use super::*;
 
     fn chunk(len: usize) -> Envelope {
-        let topic = Topic::ModelChunk { version: ModelVersion(1), index: 0 };
+        let topic = Topic::ModelChunk { uri: ModelUri::global(ModelVersion(1)), index: 0 };
         Envelope { topic, payload: vec![0; len].into() }
     }
 
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn other_messages_do_not_count() {
         let gate = Gate::default();
-        let model = Envelope { topic: Topic::ModelPublish, ..chunk(2 * BYTES_MAX) };
+        let model = Envelope { topic: Topic::ModelPublish { line: ModelLine::default() }, ..chunk(2 * BYTES_MAX) };
         gate.enter(&model);
         assert_eq!(gate.bytes(), 0);
         assert!(gate.pass().now_or_never().is_some());

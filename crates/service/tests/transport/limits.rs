@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use protocol::{Filter, ModelVersion, Topic};
+use protocol::{Filter, ModelUri, ModelLine, ModelVersion, Topic};
 use service::{
     PromiseId, Transport as _,
     settings::Limits,
@@ -18,21 +18,21 @@ use crate::{
 const LIMIT: u32 = 128 << 10;
 
 fn chunk_topic() -> Topic {
-    Topic::ModelPublishChunk { version: ModelVersion(u64::MAX), index: 4095 }
+    Topic::ModelPublishChunk { uri: ModelUri::global(ModelVersion(u64::MAX)), index: 4095 }
 }
 
 /// The longest message and the longest piece reach whoever listens, and the gate opens again.
 async fn what_fits_passes(to: std::net::SocketAddr) {
     let limits = Limits::of(LIMIT);
     let mut hearer = Mqtt::connect(config(to, "hearer"));
-    hearer.listen(Filter::Exactly(Topic::ModelPublish));
+    hearer.listen(Filter::Exactly(Topic::ModelPublish { line: ModelLine::default() }));
     hearer.listen(Filter::AnyModelPublishChunk);
     connected(&mut hearer).await;
     let mut speaker = Mqtt::connect(config(to, "speaker"));
     connected(&mut speaker).await;
     let gate = speaker.gate();
     let lens = [limits.message_bytes_max, limits.chunk_bytes as usize];
-    let topics = [Topic::ModelPublish, chunk_topic()];
+    let topics = [Topic::ModelPublish { line: ModelLine::default() }, chunk_topic()];
     for (n, (topic, len)) in topics.into_iter().zip(lens).enumerate() {
         let promise = PromiseId(i64::try_from(n).unwrap());
         speaker.publish(envelope(topic.clone(), vec![7; len]), Some(promise));
@@ -62,11 +62,11 @@ async fn mosquitto_does_not_say_how_large_a_message_it_takes() {
     what_fits_passes(server.address).await;
 
     let mut hearer = Mqtt::connect(config(server.address, "witness"));
-    hearer.listen(Filter::Exactly(Topic::ModelPublish));
+    hearer.listen(Filter::Exactly(Topic::ModelPublish { line: ModelLine::default() }));
     connected(&mut hearer).await;
     let mut speaker = Mqtt::connect(config(server.address, "shouter"));
-    speaker.publish(envelope(Topic::ModelPublish, vec![0; LIMIT as usize + 1]), Some(PromiseId(1)));
-    speaker.publish(envelope(Topic::ModelPublish, "next"), Some(PromiseId(2)));
+    speaker.publish(envelope(Topic::ModelPublish { line: ModelLine::default() }, vec![0; LIMIT as usize + 1]), Some(PromiseId(1)));
+    speaker.publish(envelope(Topic::ModelPublish { line: ModelLine::default() }, "next"), Some(PromiseId(2)));
     assert_eq!(delivered(&mut speaker).await, PromiseId(1), "so it says");
     assert_eq!(message(&mut hearer).await.0.payload, "next");
 }

@@ -59,6 +59,11 @@ impl<'a> Place<'a> {
                 | Filter::AnyComplete
                 | Filter::AnyFailed
                 | Filter::AnyModel
+                | Filter::AnyModelPublish
+                | Filter::AnyModelPublishWants
+                | Filter::AnyModelLatest
+                | Filter::AnyModelWants
+                | Filter::AnyLinePublishChunk
                 | Filter::AnyUpdateChunk
                 | Filter::AnyModelPublishChunk
                 | Filter::AnySessionCommand
@@ -125,9 +130,9 @@ impl Routes {
                 | Topic::RoundComplete { .. }
                 | Topic::RoundFailed { .. }
                 | Topic::ForwardedUpdate
-                | Topic::ModelPublish
+                | Topic::ModelPublish { .. }
                 | Topic::Model { .. }
-                | Topic::ModelLatest
+                | Topic::ModelLatest { .. }
                 | Topic::PropletCreate
                 | Topic::PropletAlive
                 | Topic::PropletMetrics
@@ -136,9 +141,9 @@ impl Routes {
                 | Topic::TaskStart
                 | Topic::TaskStop
                 | Topic::UpdateChunk { .. }
-                | Topic::ModelPublishWants
+                | Topic::ModelPublishWants { .. }
                 | Topic::ModelPublishChunk { .. }
-                | Topic::ModelWants
+                | Topic::ModelWants { .. }
                 | Topic::ModelChunk { .. }
                 | Topic::ModuleChunk { .. }
                 | Topic::SessionStart

@@ -78,10 +78,10 @@ impl Behaviour {
             Self::Noise => vec![changed(update, |_| 2_000.0 * dice.unit() - 1_000.0)],
             Self::Nan => vec![not_a_number(honest)],
             Self::Stale => {
-                let ModelVersion(base) = update.base_model_uri.0;
+                let ModelVersion(base) = update.base_model_uri.version;
                 // Version 0 has nothing before it: a base that does not exist is as stale.
                 let base = base.checked_sub(1).unwrap_or(u64::from(u32::MAX));
-                let base_model_uri = ModelUri(ModelVersion(base));
+                let base_model_uri = ModelUri::global(ModelVersion(base));
                 vec![Update { base_model_uri, ..update }.seal().payload]
             }
             Self::Duplicate => vec![honest.clone(), changed(update, |value| value + 1.0)],
@@ -121,7 +121,7 @@ mod tests {
         let honest = Update {
             round_id: "r".parse().unwrap(),
             proplet_id: "p".parse().unwrap(),
-            base_model_uri: ModelUri(ModelVersion(3)),
+            base_model_uri: ModelUri::global(ModelVersion(3)),
             num_samples: 5,
             metrics: std::collections::BTreeMap::new(),
             update: tensors.map(|(name, tensor)| (name.to_owned(), tensor)).into_iter().collect(),
@@ -135,7 +135,7 @@ mod tests {
         let noise = read_update(&lie(Behaviour::Noise)[0], None).unwrap();
         assert_ne!(noise.update.flatten(), [0.5, 1.0, 2.0]);
         let stale = read_update(&lie(Behaviour::Stale)[0], None).unwrap();
-        assert_eq!(stale.base_model_uri, ModelUri(ModelVersion(2)));
+        assert_eq!(stale.base_model_uri, ModelUri::global(ModelVersion(2)));
         let why = read_update(&lie(Behaviour::Nan)[0], None).unwrap_err();
         assert_eq!(why.reason, protocol::Rejection::NotFinite);
         let twice = lie(Behaviour::Duplicate);

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use lineage::{Effect, Found, FoundContent, Offer, Report};
-use protocol::{Digest, ModelVersion};
+use lineage::{Effect, Found, FoundContent, OfLine, Offer, Report};
+use protocol::{Digest, ModelLine, ModelUri, ModelVersion};
 
 use super::{Act, Acts, Mail, Notes, note};
 
-/// Files by version.
+/// Files by model.
 #[derive(Debug, Default)]
 pub(crate) struct Library {
-    files: BTreeMap<ModelVersion, Bytes>,
+    files: BTreeMap<ModelUri, Bytes>,
     /// What a write takes.
     write_us: u64,
 }
@@ -24,27 +24,33 @@ impl Library {
         Self { files: BTreeMap::new(), write_us }
     }
 
-    pub(crate) const fn files(&self) -> &BTreeMap<ModelVersion, Bytes> {
-        &self.files
+    /// The default line: scenarios know no other.
+    pub(crate) fn models(&self) -> BTreeMap<ModelVersion, Bytes> {
+        let files = self.files.iter().filter(|(uri, _)| uri.line.is_default());
+        files.map(|(uri, bytes)| (uri.version, bytes.clone())).collect()
     }
 
     pub(super) fn wipe(&mut self) {
         self.files.clear();
     }
 
-    pub(super) fn perform(&mut self, effect: Effect, notes: Notes, acts: &mut Acts) {
-        let (after_us, report) = match effect {
-            Effect::Scan { unknown_from } => (READ_US, Report::Scanned(self.scan(unknown_from))),
+    pub(super) fn perform(&mut self, effect: OfLine<Effect>, notes: Notes, acts: &mut Acts) {
+        let OfLine { line, it } = effect;
+        let uri = |version| ModelUri { line: line.clone(), version };
+        let (after_us, report) = match it {
+            Effect::Scan { unknown_from } => {
+                (READ_US, Report::Scanned(self.scan(&line, unknown_from)))
+            }
             Effect::Quarantine { version } => {
-                self.files.remove(&version);
+                self.files.remove(&uri(version));
                 return;
             }
             Effect::Write { version, payload } => {
-                self.files.insert(version, payload);
+                self.files.insert(uri(version), payload);
                 (self.write_us, Report::Written { version })
             }
             Effect::Load { version } => {
-                let file = self.files.get(&version);
+                let file = self.files.get(&uri(version));
                 let content = file.map(|bytes| (bytes.clone(), Digest::of(bytes)));
                 let content = content.ok_or_else(|| format!("there is no version {version}"));
                 (READ_US, Report::Loaded { version, content })
@@ -58,12 +64,14 @@ impl Library {
             | Effect::ReadChunk { .. } => return,
             Effect::Note(said) => return note(notes, acts, || format!("{said:?}")),
         };
-        acts.push(Act::Tell { after_us, mail: Mail::Lineage(report) });
+        let mail = Mail::Lineage(OfLine { line, it: report });
+        acts.push(Act::Tell { after_us, mail });
     }
 
-    fn scan(&self, unknown_from: ModelVersion) -> Vec<Found> {
-        let found = self.files.iter().map(|(version, bytes)| {
-            let claims = (*version >= unknown_from).then(|| {
+    fn scan(&self, line: &ModelLine, unknown_from: ModelVersion) -> Vec<Found> {
+        let files = self.files.iter().filter(|(uri, _)| uri.line == *line);
+        let found = files.map(|(uri, bytes)| {
+            let claims = (uri.version >= unknown_from).then(|| {
                 let offer = Offer::read(bytes.clone());
                 offer.map(|offer| offer.version()).map_err(|why| why.to_string())
             });
@@ -74,7 +82,7 @@ impl Library {
                 form: protocol::Form::of(bytes),
                 claims,
             };
-            Found { version: *version, content: Ok(content) }
+            Found { version: uri.version, content: Ok(content) }
         });
         found.collect()
     }

@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use protocol::{
-    Entry, EntryError, Envelope, FailReason, Filter, Input, Letter as _, Machine, ModelUri,
-    ModelVersion, OpenError, Output, PropletId, RoundId, Timestamp, Topic,
+    Entry, EntryError, Envelope, FailReason, Filter, Input, Letter as _, Machine, ModelLine,
+    ModelUri, ModelVersion, OpenError, Output, PropletId, RoundId, Timestamp, Topic,
     message::{Hyperparams, ModelLatest, RoundComplete, RoundFailed, RoundStart},
 };
 use serde::Deserialize;
@@ -94,13 +94,13 @@ impl TryFrom<Envelope> for News {
             Topic::RoundOpened { .. } => Ok(Self::Opened(envelope.open::<Opened>()?.round_id)),
             Topic::RoundComplete { .. } => Ok(Self::Complete(Box::new(envelope.open()?))),
             Topic::RoundFailed { .. } => Ok(Self::Failed(envelope.open()?)),
-            Topic::ModelLatest => Ok(Self::Latest(envelope.open::<ModelLatest>()?.version)),
+            Topic::ModelLatest { .. } => Ok(Self::Latest(envelope.open::<ModelLatest>()?.version)),
             Topic::RoundStart
             | Topic::RoundUpdate { .. }
             | Topic::RoundAck { .. }
             | Topic::RoundAbsent { .. }
             | Topic::ForwardedUpdate
-            | Topic::ModelPublish
+            | Topic::ModelPublish { .. }
             | Topic::Model { .. }
             | Topic::PropletCreate
             | Topic::PropletAlive
@@ -113,9 +113,9 @@ impl TryFrom<Envelope> for News {
             | Topic::DirectStop { .. }
             | Topic::UpdateWants { .. }
             | Topic::UpdateChunk { .. }
-            | Topic::ModelPublishWants
+            | Topic::ModelPublishWants { .. }
             | Topic::ModelPublishChunk { .. }
-            | Topic::ModelWants
+            | Topic::ModelWants { .. }
             | Topic::ModelChunk { .. }
             | Topic::ModuleChunk { .. }
             | Topic::SessionStart
@@ -191,7 +191,7 @@ impl Operator {
         let count = participants.len();
         let start = RoundStart {
             round_id: round.id.clone(),
-            model_uri: ModelUri(base),
+            model_uri: ModelUri::global(base),
             task_wasm_image: round.image.clone(),
             file: None,
             participants,
@@ -258,7 +258,7 @@ impl Machine for Operator {
             Filter::AnyOpened,
             Filter::AnyComplete,
             Filter::AnyFailed,
-            Filter::Exactly(Topic::ModelLatest),
+            Filter::Exactly(Topic::ModelLatest { line: ModelLine::default() }),
         ]
     }
 

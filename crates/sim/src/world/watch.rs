@@ -67,14 +67,14 @@ impl Watcher {
                     round.failures.push(failed);
                 }
             }
-            Topic::Model { version } => self.model(*version, message, now_us),
+            Topic::Model { uri } => self.model(uri.version, message, now_us),
             Topic::RoundStart
             | Topic::RoundOpened { .. }
             | Topic::RoundUpdate { .. }
             | Topic::RoundAbsent { .. }
             | Topic::ForwardedUpdate
-            | Topic::ModelPublish
-            | Topic::ModelLatest
+            | Topic::ModelPublish { .. }
+            | Topic::ModelLatest { .. }
             | Topic::PropletCreate
             | Topic::PropletAlive
             | Topic::PropletMetrics
@@ -86,9 +86,9 @@ impl Watcher {
             | Topic::DirectStop { .. }
             | Topic::UpdateWants { .. }
             | Topic::UpdateChunk { .. }
-            | Topic::ModelPublishWants
+            | Topic::ModelPublishWants { .. }
             | Topic::ModelPublishChunk { .. }
-            | Topic::ModelWants
+            | Topic::ModelWants { .. }
             | Topic::ModelChunk { .. }
             | Topic::ModuleChunk { .. }
             | Topic::SessionStart
@@ -149,7 +149,7 @@ impl Watcher {
         let Role::ModelServer { library, .. } = &world.nodes[MODEL_SERVER as usize].role else {
             return summary;
         };
-        summary.models = library.files().clone();
+        summary.models = library.models();
         summary.versions =
             summary.models.iter().map(|(version, bytes)| (*version, Digest::of(bytes))).collect();
         let since = |at: protocol::Timestamp| at.as_micros().saturating_sub(world.epoch_us);
@@ -177,7 +177,7 @@ impl Watcher {
     pub(super) fn evidence(&self, world: &World) -> Evidence {
         let mut evidence = self.evidence.clone();
         if let Role::ModelServer { library, .. } = &world.nodes[MODEL_SERVER as usize].role {
-            evidence.models = library.files().clone();
+            evidence.models = library.models();
         }
         for logged in world.operator().into_iter().flat_map(|it| &it.log) {
             let round: &mut RoundEvidence =

@@ -253,7 +253,7 @@ mod tests {
 
         let mut outbox = Outbox::default();
         let huge =
-            Envelope { topic: Topic::ModelPublish, payload: vec![0; FLYING_BYTES_MAX + 1].into() };
+            Envelope { topic: Topic::ModelPublish { line: ModelLine::default() }, payload: vec![0; FLYING_BYTES_MAX + 1].into() };
         outbox.push(huge, None);
         outbox.push(letter("behind"), None);
         assert_eq!(drain(&mut outbox).len(), 1, "alone");
@@ -267,10 +267,10 @@ mod tests {
         for promise in [None, Some(PromiseId(1))] {
             let mut outbox = Outbox::default();
             let poison =
-                Envelope { topic: Topic::ModelPublish, payload: vec![0; SUSPECT_BYTES].into() };
+                Envelope { topic: Topic::ModelPublish { line: ModelLine::default() }, payload: vec![0; SUSPECT_BYTES].into() };
             outbox.push(poison.clone(), promise);
             outbox.push(letter("innocent"), None);
-            let suspect = Suspect { topic: Topic::ModelPublish, len: SUSPECT_BYTES };
+            let suspect = Suspect { topic: Topic::ModelPublish { line: ModelLine::default() }, len: SUSPECT_BYTES };
             let mut suspects = vec![];
             for _ in 0..STRIKES_MAX {
                 assert_eq!(drain(&mut outbox).len(), 2);
