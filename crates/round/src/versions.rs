@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use protocol::{ModelVersion, Timestamp, message::ModelLatest};
 
-use crate::Base;
+use crate::{Base, values::forget_values};
 
 /// Recent models that are remembered, so that a round on them need not fetch one.
 const BASES_MAX: usize = 16;
@@ -63,6 +63,7 @@ impl Versions {
 
     pub(crate) fn learn(&mut self, version: ModelVersion, base: Base) {
         self.bases.insert(version, base);
+        forget_values(&mut self.bases);
         while self.bases.len() > BASES_MAX {
             self.bases.pop_first();
         }
