@@ -1,4 +1,4 @@
-//! What a round knows of the model that it starts from; not its numbers.
+//! What a round knows of the model that it starts from; its numbers only where they are needed.
 
 use protocol::{
     Form, Manifest, ModelVersion, Rejection, Schema, Tensors,
@@ -6,7 +6,7 @@ use protocol::{
     tensor::safetensors::HEADER_LEN_MAX,
 };
 
-use crate::arrival::Objection;
+use crate::{Kept, Made, arrival::Objection};
 
 /// What an update has to fit, and what a new model takes after.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,12 +14,15 @@ pub struct Base {
     pub schema: Schema,
     /// A round's model is published as its base model was.
     pub form: Form,
+    /// Its numbers, in its own types.
+    pub values: Option<Kept>,
 }
 
 impl Base {
     /// What is known from the model itself.
     pub fn of(model: &Model) -> Self {
-        Self { schema: model.tensors.schema(), form: model.form }
+        let values = Some(Kept::of(&model.tensors));
+        Self { schema: model.tensors.schema(), form: model.form, values }
     }
 
     /// Whether a blob can be an update, by its length alone: the numbers, and a header that may
@@ -42,6 +45,15 @@ impl Base {
     /// The model that follows.
     pub(crate) fn model(&self, version: ModelVersion, tensors: Tensors) -> Model {
         Model { version, tensors, form: self.form }
+    }
+
+    /// What is known of the model that was made from it.
+    pub(crate) fn followed_by(&self, made: &Made) -> Self {
+        let values = match made {
+            Made::Here(tensors) => Some(Kept::of(tensors)),
+            Made::Stored { .. } => None,
+        };
+        Self { values, ..self.without_values() }
     }
 
     /// The tensors of an update, in the types of the base model. The numbers of JSON have no type:

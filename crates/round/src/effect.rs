@@ -43,6 +43,8 @@ pub struct Job {
     pub schema: Schema,
     /// How the base model was published, and the new one will be if it fits one message.
     pub form: Form,
+    /// The numbers of the base model, where the round needs them.
+    pub base_values: Option<Kept>,
     /// How they become a model; the default of whoever averages, where the round does not say.
     pub strategy: Option<StrategySpec>,
     /// In the order of their ids, so that the result does not depend on the order of arrival.

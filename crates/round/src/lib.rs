@@ -36,6 +36,7 @@ mod rounds;
 mod rules;
 mod turn;
 mod unknown;
+mod values;
 mod versions;
 
 pub use arrival::Objection;

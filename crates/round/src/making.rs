@@ -92,8 +92,9 @@ impl Rounds {
         let BaseModel { uri, base, digest } = model;
         for round in self.open.values_mut() {
             if round.is_collecting() && round.spec.base == uri && round.base.is_none() {
-                round.base = Some(base.clone());
+                round.base = round.spec.base_from(&base);
                 turn.keep(record::keep_round(round));
+                turn.out.extend(record::keep_base(round).map(Output::Keep));
             }
         }
         self.versions.learn(&uri, base);
@@ -123,7 +124,8 @@ impl Rounds {
         turn.out.push(Output::Unlisten(of_head(uri)));
         match header {
             Ok(header) => {
-                let base = Base { schema: header.schema(), form: Form::Safetensors };
+                let (schema, form) = (header.schema(), Form::Safetensors);
+                let base = Base { schema, form, values: None };
                 self.model(BaseModel { uri: uri.clone(), base, digest }, turn);
             }
             Err(why) => turn.note(Note::BadBase { model: uri.clone(), what: why.to_string() }),
@@ -185,7 +187,7 @@ impl Rounds {
         }
         self.versions.take(&uri);
         let digest = publication.digest;
-        self.versions.learn(&uri, base.clone());
+        self.versions.learn(&uri, base.followed_by(made));
         if let Some(blob) = &publication.blob {
             self.handing.begin(uri.clone(), blob.clone());
         }
@@ -277,6 +279,9 @@ impl Rounds {
         }
         let forget = |table, key: &str| Entry::forget(table, key);
         turn.keep(forget(record::ROUND, id.as_str()));
+        if let Some(base) = record::keep_base(&round) {
+            turn.keep(forget(base.table, &base.key));
+        }
         if round.publication().is_some() {
             turn.keep(forget(record::MODEL, id.as_str()));
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use protocol::{
-    FailReason, Letter as _, ModelUri, PropletId, RoundId,
+    FailReason, Letter as _, ModelUri, Output, PropletId, RoundId,
     message::{RoundFailed, RoundOpened, RoundStart},
 };
 
@@ -93,7 +93,8 @@ impl Rounds {
     fn open(&mut self, spec: Spec, timeout: Duration, turn: &mut Turn) {
         let id = spec.id.clone();
         let mut round = Round::open(spec, turn.now, turn.now + timeout);
-        round.base = self.versions.base(&round.spec.base).cloned();
+        let base = self.versions.base(&round.spec.base);
+        round.base = base.and_then(|base| round.spec.base_from(base));
         let letter = opened(&round);
         turn.note(Note::Opened {
             round: id.clone(),
@@ -103,6 +104,7 @@ impl Rounds {
             deadline: round.deadline,
         });
         turn.keep(record::keep_round(&round));
+        turn.out.extend(record::keep_base(&round).map(Output::Keep));
         turn.promise(letter.seal());
         self.open.insert(id.clone(), round);
         for proplet in self.unknown.take(&id).map(|waiting| waiting.absent).unwrap_or_default() {

@@ -16,9 +16,11 @@ use crate::{
 };
 
 /// The tables of the coordinator's entries.
-pub const TABLES: &[&str] = &[ROUND, COUNTED, UPDATE, ABSENT, MODEL, MADE, OUTCOME];
+pub const TABLES: &[&str] = &[ROUND, BASE, COUNTED, UPDATE, ABSENT, MODEL, MADE, OUTCOME];
 
 pub(crate) const ROUND: &str = "round";
+/// The numbers of the model that a round starts from, where it needs them.
+pub(crate) const BASE: &str = "base";
 /// Facts about a counted update, by round and proplet.
 pub(crate) const COUNTED: &str = "counted";
 /// The numbers of a counted update, by round and proplet.
@@ -45,6 +47,9 @@ struct RoundRecord {
     schema: Option<Schema>,
     #[serde(default)]
     form: Form,
+    /// Where the numbers of the base model are a file of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    base_blob: Option<StoredBlob>,
     opened_at: Timestamp,
     deadline: Timestamp,
     closed_at: Option<Timestamp>,
@@ -125,6 +130,7 @@ pub(crate) fn keep_round(round: &Round) -> Entry {
         strategy,
         schema: round.base.as_ref().map(|base| base.schema.clone()),
         form: round.base.as_ref().map_or(Form::Json, |base| base.form),
+        base_blob: values(round).and_then(Kept::stored),
         opened_at: round.opened_at,
         deadline: round.deadline,
         closed_at: round.closed_at,
@@ -132,6 +138,18 @@ pub(crate) fn keep_round(round: &Round) -> Entry {
         phase,
     };
     Entry::put(ROUND, &round.spec.id, &record)
+}
+
+/// The numbers of the base model, if they are here, beside the round.
+pub(crate) fn keep_base(round: &Round) -> Option<Entry> {
+    match values(round)? {
+        Kept::Here(bytes) => Some(Entry::put_bytes(BASE, &round.spec.id, bytes.to_vec())),
+        Kept::Stored(_) => None,
+    }
+}
+
+fn values(round: &Round) -> Option<&Kept> {
+    round.base.as_ref()?.values.as_ref()
 }
 
 pub(crate) fn keep_counted(round: &RoundId, proplet: &PropletId, counted: &Counted) -> Vec<Entry> {
@@ -217,6 +235,9 @@ pub(crate) fn read(entries: Vec<Entry>) -> Result<Remembered, EntryError> {
         }
     }
     for (id, (mut round, phase)) in rounds {
+        if let (Some(base), Some(bytes)) = (&mut round.base, raw.remove(&(BASE, id.to_string()))) {
+            base.values = Some(Kept::Here(bytes.into()));
+        }
         round.phase = match phase {
             PhaseRecord::Collecting => Phase::Collecting,
             PhaseRecord::Aggregating => Phase::Aggregating,
@@ -248,7 +269,8 @@ fn round(record: RoundRecord) -> (RoundId, (Round, PhaseRecord)) {
     let spec = Spec { id: id.clone(), base, members, k, updates_min, start, strategy };
     let mut round = Round::open(spec, record.opened_at, record.deadline);
     let form = record.form;
-    round.base = record.schema.map(|schema| Base { schema, form });
+    let values = record.base_blob.map(Kept::Stored);
+    round.base = record.schema.map(|schema| Base { schema, form, values });
     round.closed_at = record.closed_at;
     round.rejected = record.rejected;
     (id, (round, record.phase))

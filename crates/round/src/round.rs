@@ -220,6 +220,7 @@ impl Round {
             base: self.spec.base.clone(),
             schema: base.schema.clone(),
             form: base.form,
+            base_values: base.values.clone(),
             strategy: self.spec.strategy.clone(),
             members: members.collect(),
         })
@@ -228,7 +229,8 @@ impl Round {
     /// Blobs that are needed until the round has ended, or has its model.
     pub(crate) fn blobs(&self) -> Vec<Digest> {
         let updates = self.counted.values().filter_map(|counted| counted.values.as_ref()?.stored());
-        let updates = updates.map(|blob| blob.sha256);
+        let base = self.base.as_ref().and_then(|base| base.values.as_ref()?.stored());
+        let updates = updates.chain(base).map(|blob| blob.sha256);
         let model = self.publication().and_then(|ours| ours.blob.as_ref()).map(Manifest::sha256);
         updates.chain(model).collect()
     }

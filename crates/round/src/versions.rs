@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use protocol::{ModelLine, ModelUri, ModelVersion, Timestamp, message::ModelLatest};
 
-use crate::Base;
+use crate::{Base, values::forget_values};
 
 /// Lines that are counted.
 const LINES_MAX: usize = 10_000;
@@ -77,6 +77,7 @@ impl Versions {
     pub(crate) fn learn(&mut self, uri: &ModelUri, base: Base) {
         let bases = &mut self.lines.entry(uri.line.clone()).or_default().bases;
         bases.insert(uri.version, base);
+        forget_values(bases);
         while bases.len() > BASES_MAX {
             bases.pop_first();
         }

@@ -1,6 +1,11 @@
 //! Rounds on several lines of models at once: each line has its own versions.
 
-#![allow(clippy::unwrap_used, reason = "these are tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    unreachable_pub,
+    reason = "these are tests"
+)]
 
 mod story;
 
