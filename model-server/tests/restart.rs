@@ -56,9 +56,12 @@ impl Running {
 struct Peer(Memory);
 
 impl Peer {
-    fn connect(broker: &Broker, client_id: &str) -> Self {
+    /// Listening when it is there: what is published from now on is heard in its order.
+    async fn connect(broker: &Broker, client_id: &str) -> Self {
         let mut transport = broker.connect(client_id, None);
         transport.listen(Filter::AnyModel);
+        let connected = transport.next().await.unwrap();
+        assert!(matches!(connected, Inbound::Connected { .. }), "{connected:?}");
         Self(transport)
     }
 
@@ -101,7 +104,7 @@ fn model(version: u64) -> Bytes {
 async fn what_is_confirmed_survives_both_deaths() {
     let dir = tempfile::tempdir().unwrap();
     let broker = Broker::default();
-    let mut peer = Peer::connect(&broker, "peer");
+    let mut peer = Peer::connect(&broker, "peer").await;
     let running = Running::start(dir.path(), &broker);
     peer.hears_latest(0).await;
     peer.offers(&model(1));
@@ -110,7 +113,7 @@ async fn what_is_confirmed_survives_both_deaths() {
     running.dies().await;
 
     broker.crash();
-    let mut late = Peer::connect(&broker, "late");
+    let mut late = Peer::connect(&broker, "late").await;
     let running = Running::start(dir.path(), &broker);
     let models = late.hears_latest(1).await;
     assert_eq!(models[0], (ModelVersion(1), model(1)), "the newest first");
@@ -120,7 +123,7 @@ async fn what_is_confirmed_survives_both_deaths() {
 
     fs::write(dir.path().join("global_model_v1.json"), &model(1)[..5]).unwrap();
     broker.crash();
-    let mut later = Peer::connect(&broker, "later");
+    let mut later = Peer::connect(&broker, "later").await;
     let running = Running::start(dir.path(), &broker);
     let models = later.hears_latest(0).await;
     assert!(models.iter().all(|(version, _)| *version == ModelVersion(0)), "{models:?}");
@@ -134,7 +137,7 @@ async fn what_is_confirmed_survives_both_deaths() {
 async fn two_processes_do_not_share_a_directory() {
     let dir = tempfile::tempdir().unwrap();
     let broker = Broker::default();
-    let mut peer = Peer::connect(&broker, "peer");
+    let mut peer = Peer::connect(&broker, "peer").await;
     let running = Running::start(dir.path(), &broker);
     peer.hears_latest(0).await;
     let (settings, transport) = (settings(dir.path()), broker.connect("second", None));

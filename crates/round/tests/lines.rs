@@ -1,12 +1,12 @@
 //! Rounds on several lines of models at once: each line has its own versions.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::wildcard_enum_match_arm,
-    unreachable_pub,
-    reason = "these are tests"
-)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "these are tests")]
 
+#[allow(
+    unreachable_pub,
+    clippy::wildcard_enum_match_arm,
+    reason = "a module of tests, shared with others"
+)]
 mod story;
 
 use protocol::{
