@@ -7,6 +7,7 @@ mod goodbye;
 mod hostile;
 mod kills;
 mod ledger;
+mod lines;
 mod pieces;
 mod poison;
 mod sessions;

@@ -145,7 +145,7 @@ fn same_bytes(broker: BrokerKind) {
     assert_eq!(quiet, killed, "version {rounds} after {} kills", kills());
 }
 
-fn kill(stack: &mut Stack, victim: Victim) {
+pub(crate) fn kill(stack: &mut Stack, victim: Victim) {
     say(&format!("kill {victim:?}"));
     stack.kill(victim);
     stack.start_again(victim);
@@ -383,7 +383,7 @@ fn two_sessions_at_once_go_on_from_their_own_models() {
 }
 
 /// A session of the one-hot guest with every member of a fleet in every round.
-fn spec(fleet: &OneHotFleet, id: &str, rounds: u64, work_ms: u64) -> Value {
+pub(crate) fn spec(fleet: &OneHotFleet, id: &str, rounds: u64, work_ms: u64) -> Value {
     let participants: Vec<String> = fleet.members.iter().map(ToString::to_string).collect();
     json!({
         "session_id": id, "rounds": rounds, "file": one_hot_base64(), "timeout_s": 50,
@@ -413,14 +413,14 @@ fn status(operator: &Operator, id: &str) -> Option<SessionStatus> {
 
 /// Waits until the session has done so many rounds.
 #[track_caller]
-fn reaches(operator: &Operator, id: &str, rounds: u64) {
+pub(crate) fn reaches(operator: &Operator, id: &str, rounds: u64) {
     let reached = |status: &SessionStatus| status.rounds_done >= rounds;
     hears(operator, id, &format!("round {rounds} of {id}"), reached);
 }
 
 /// Waits until the session is over, as long as its rounds go on.
 #[track_caller]
-fn ends(operator: &Operator, id: &str) -> SessionStatus {
+pub(crate) fn ends(operator: &Operator, id: &str) -> SessionStatus {
     loop {
         let done = status(operator, id).map(|status| status.rounds_done);
         let news = |status: &SessionStatus| {
@@ -453,7 +453,7 @@ fn hears(
 }
 
 /// The rounds that a session has asked for, each once, in order.
-fn rounds_of(operator: &Operator, id: &str) -> Vec<RoundStart> {
+pub(crate) fn rounds_of(operator: &Operator, id: &str) -> Vec<RoundStart> {
     let mut asked: Vec<RoundStart> = vec![];
     for heard in operator.peer().all("fl/rounds/start") {
         let Ok(start) = serde_json::from_slice::<RoundStart>(&heard.payload) else { continue };
