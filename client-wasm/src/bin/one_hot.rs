@@ -1,8 +1,9 @@
 //! The guest of the one-hot ledger: its update is 1 at the proplet's own place and 0 elsewhere, so
-//! that a published model tells who was counted. It learns nothing; it is for tests.
+//! that a published model tells who was counted. It is for tests. It learns nothing, unless it is
+//! told to keep a share of its base model: then a model shows the whole history that led to it.
 
 use std::{
-    env,
+    env, fs,
     io::{self, Write},
     process::ExitCode,
     thread,
@@ -23,7 +24,7 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// `HYPERPARAMS` is `{"members":{"proplet-1":[place,num_samples],...},"dims":n,"work_ms":n}`.
+/// `HYPERPARAMS` is `{"members":{"proplet-1":[place,num_samples],...},"dims":n,"work_ms":n,"keep":x}`.
 fn update() -> Result<Value, String> {
     let proplet = variable("PROPLET_ID")?;
     let text = variable("HYPERPARAMS")?;
@@ -31,9 +32,13 @@ fn update() -> Result<Value, String> {
     let own = &hyperparams["members"][&proplet];
     let place = number(&own[0], "place")?;
     let num_samples = number(&own[1], "number of samples")?;
-    let mut w = vec![0.0; number(&hyperparams["dims"], "dims")?];
+    let dims = number(&hyperparams["dims"], "dims")?;
+    let (mut w, b) = match hyperparams["keep"].as_f64() {
+        Some(keep) => kept(keep, dims)?,
+        None => (vec![0.0; dims], 0.0),
+    };
     let seat = w.get_mut(place).ok_or_else(|| format!("place {place} is not below dims"))?;
-    *seat = 1.0;
+    *seat += 1.0;
     // Long enough for somebody to pull the plug meanwhile.
     let work_ms = hyperparams["work_ms"].as_u64().unwrap_or(0);
     thread::sleep(Duration::from_millis(work_ms));
@@ -43,8 +48,20 @@ fn update() -> Result<Value, String> {
         "base_model_uri": variable("MODEL_URI")?,
         "num_samples": num_samples,
         "metrics": {"loss": 0.5},
-        "update": {"w": w, "b": 0.0},
+        "update": {"w": w, "b": b},
     }))
+}
+
+/// That share of the base model.
+fn kept(keep: f64, dims: usize) -> Result<(Vec<f64>, f64), String> {
+    let path = variable("MODEL_PATH")?;
+    let text = fs::read_to_string(&path).map_err(|why| format!("{path}: {why}"))?;
+    let model: Value = serde_json::from_str(&text).map_err(|why| format!("{path}: {why}"))?;
+    let share = |value: &Value| {
+        value.as_f64().map(|value| keep * value).ok_or_else(|| format!("{path}: {value} in it"))
+    };
+    let w = (0..dims).map(|place| share(&model["w"][place])).collect::<Result<_, _>>()?;
+    Ok((w, share(&model["b"])?))
 }
 
 fn variable(name: &str) -> Result<String, String> {

@@ -152,8 +152,8 @@ pub(crate) fn kill(stack: &mut Stack, victim: Victim) {
 }
 
 /// The bytes of the last model of a session in which everybody takes part in every round; `at` is
-/// called after each round. The guest learns nothing from its base, so the rounds before do not
-/// show in the bytes: their order and their base models are held against the rounds' starts.
+/// called after each round. The guest keeps a share of its base model, so every round of the
+/// history shows in the bytes.
 fn last_model(broker: BrokerKind, rounds: u64, mut at: impl FnMut(&mut Stack, u64)) -> String {
     let plan = StackPlan::new(broker, 3).with("PROPLET_ALIVE_INTERVAL_S", 1);
     let mut stack = plan.start();
@@ -163,6 +163,7 @@ fn last_model(broker: BrokerKind, rounds: u64, mut at: impl FnMut(&mut Stack, u6
     spec["min_updates"] = json!(3);
     spec["retries"] = json!(1000);
     spec["timeout_s"] = json!(20);
+    spec["hyperparams"]["keep"] = json!(0.7);
     publish(&stack, "fl/sessions/start", &spec.to_string());
     at(&mut stack, 0);
     for round in 1..=rounds {
