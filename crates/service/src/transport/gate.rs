@@ -64,7 +64,7 @@ fn weight(envelope: &Envelope) -> usize {
 #[cfg(test)]
 mod tests {
     use futures::FutureExt as _;
-    use protocol::{ModelUri, ModelLine, ModelVersion, Topic};
+    use protocol::{ModelLine, ModelUri, ModelVersion, Topic};
 
     use super::*;
 
@@ -94,7 +94,10 @@ mod tests {
     #[test]
     fn other_messages_do_not_count() {
         let gate = Gate::default();
-        let model = Envelope { topic: Topic::ModelPublish { line: ModelLine::default() }, ..chunk(2 * BYTES_MAX) };
+        let model = Envelope {
+            topic: Topic::ModelPublish { line: ModelLine::default() },
+            ..chunk(2 * BYTES_MAX)
+        };
         gate.enter(&model);
         assert_eq!(gate.bytes(), 0);
         assert!(gate.pass().now_or_never().is_some());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use protocol::{Filter, ModelUri, ModelLine, ModelVersion, Topic};
+use protocol::{Filter, ModelLine, ModelUri, ModelVersion, Topic};
 use service::{
     PromiseId, Transport as _,
     settings::Limits,
@@ -65,8 +65,14 @@ async fn mosquitto_does_not_say_how_large_a_message_it_takes() {
     hearer.listen(Filter::Exactly(Topic::ModelPublish { line: ModelLine::default() }));
     connected(&mut hearer).await;
     let mut speaker = Mqtt::connect(config(server.address, "shouter"));
-    speaker.publish(envelope(Topic::ModelPublish { line: ModelLine::default() }, vec![0; LIMIT as usize + 1]), Some(PromiseId(1)));
-    speaker.publish(envelope(Topic::ModelPublish { line: ModelLine::default() }, "next"), Some(PromiseId(2)));
+    speaker.publish(
+        envelope(Topic::ModelPublish { line: ModelLine::default() }, vec![0; LIMIT as usize + 1]),
+        Some(PromiseId(1)),
+    );
+    speaker.publish(
+        envelope(Topic::ModelPublish { line: ModelLine::default() }, "next"),
+        Some(PromiseId(2)),
+    );
     assert_eq!(delivered(&mut speaker).await, PromiseId(1), "so it says");
     assert_eq!(message(&mut hearer).await.0.payload, "next");
 }

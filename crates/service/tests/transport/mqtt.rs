@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use protocol::{Filter, Topic};
+use protocol::{Filter, ModelLine, Topic};
 use service::{
     Inbound, PromiseId, Transport as _,
     transport::mqtt::{Config, Credentials, Mqtt, SessionKind},
@@ -48,9 +48,14 @@ async fn foreign_topics_and_large_payloads_stop_here_except_for_updates() {
     hearer.listen(Filter::AnyUpdate);
     connected(&mut hearer).await;
     let mut speaker = Mqtt::connect(config(running.address(), "speaker"));
-    speaker.publish(envelope(Topic::ModelPublish { line: ModelLine::default() }, vec![b'x'; 1001]), Some(PromiseId(1)));
+    speaker.publish(
+        envelope(Topic::ModelPublish { line: ModelLine::default() }, vec![b'x'; 1001]),
+        Some(PromiseId(1)),
+    );
     delivered(&mut speaker).await;
-    let latest = config(running.address(), "x").namespace.render(&Topic::ModelLatest { line: ModelLine::default() });
+    let latest = config(running.address(), "x")
+        .namespace
+        .render(&Topic::ModelLatest { line: ModelLine::default() });
     for foreign in ["no-version", "global_model_v007"] {
         shout(running.address(), &latest.replace("latest", foreign)).await;
     }
@@ -69,7 +74,10 @@ async fn foreign_topics_and_large_payloads_stop_here_except_for_updates() {
     assert!(connected(&mut hearer).await);
     speaker.publish(envelope(Topic::ModelPublish { line: ModelLine::default() }, "small"), None);
     let (heard, _) = message(&mut hearer).await;
-    assert_eq!((heard.topic, heard.payload.len()), (Topic::ModelPublish { line: ModelLine::default() }, 5));
+    assert_eq!(
+        (heard.topic, heard.payload.len()),
+        (Topic::ModelPublish { line: ModelLine::default() }, 5)
+    );
     assert_eq!(hearer.counts().received, 1);
     running.stop().await;
 }
@@ -79,17 +87,32 @@ async fn a_message_over_the_brokers_limit_does_not_hold_up_the_others() {
     let running = embedded(100_000).await;
     let mut speaker = Mqtt::connect(config(running.address(), "speaker"));
     connected(&mut speaker).await;
-    speaker.publish(envelope(Topic::ModelPublish { line: ModelLine::default() }, vec![0; 200_000]), Some(PromiseId(1)));
-    speaker.publish(envelope(Topic::ModelPublish { line: ModelLine::default() }, vec![1; 200_000]), None);
-    speaker.publish(envelope(Topic::ModelPublish { line: ModelLine::default() }, "small"), Some(PromiseId(2)));
+    speaker.publish(
+        envelope(Topic::ModelPublish { line: ModelLine::default() }, vec![0; 200_000]),
+        Some(PromiseId(1)),
+    );
+    speaker.publish(
+        envelope(Topic::ModelPublish { line: ModelLine::default() }, vec![1; 200_000]),
+        None,
+    );
+    speaker.publish(
+        envelope(Topic::ModelPublish { line: ModelLine::default() }, "small"),
+        Some(PromiseId(2)),
+    );
 
     assert_eq!(delivered(&mut speaker).await, PromiseId(2));
     assert_eq!(speaker.counts().unsendable, 2);
     assert_eq!(speaker.backlog(), 2, "they are tried again later");
 
     let losses = speaker.counts().losses;
-    speaker.publish(envelope(Topic::ModelPublish { line: ModelLine::default() }, vec![1; 200_000]), None);
-    speaker.publish(envelope(Topic::ModelPublish { line: ModelLine::default() }, "next"), Some(PromiseId(3)));
+    speaker.publish(
+        envelope(Topic::ModelPublish { line: ModelLine::default() }, vec![1; 200_000]),
+        None,
+    );
+    speaker.publish(
+        envelope(Topic::ModelPublish { line: ModelLine::default() }, "next"),
+        Some(PromiseId(3)),
+    );
     assert_eq!(delivered(&mut speaker).await, PromiseId(3));
     assert_eq!(speaker.counts().losses, losses, "its machine says it in vain");
     running.stop().await;
@@ -101,7 +124,10 @@ async fn a_message_that_mqtt_cannot_carry_is_dropped_at_once() {
     let mut speaker = Mqtt::connect(config(running.address(), "speaker"));
     connected(&mut speaker).await;
     let monster = vec![0; 268_435_455];
-    speaker.publish(envelope(Topic::ModelPublish { line: ModelLine::default() }, monster), Some(PromiseId(1)));
+    speaker.publish(
+        envelope(Topic::ModelPublish { line: ModelLine::default() }, monster),
+        Some(PromiseId(1)),
+    );
     assert_eq!(delivered(&mut speaker).await, PromiseId(1));
     assert_eq!((speaker.counts().unsendable, speaker.counts().losses), (1, 0));
     running.stop().await;

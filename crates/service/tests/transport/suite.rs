@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use protocol::{Filter, Topic};
+use protocol::{Filter, ModelLine, Topic};
 use service::{Inbound, PromiseId, Transport as _};
 
 use crate::ground::{
@@ -49,10 +49,14 @@ async fn what_is_said_is_heard_and_reported<G: Ground>(ground: G) {
 
 async fn a_retained_message_comes_with_every_listen<G: Ground>(ground: G) {
     let mut speaker = ground.connect("speaker");
-    speaker.publish(envelope(Topic::ModelLatest { line: ModelLine::default() }, "v1"), Some(PromiseId(1)));
+    speaker.publish(
+        envelope(Topic::ModelLatest { line: ModelLine::default() }, "v1"),
+        Some(PromiseId(1)),
+    );
     delivered(&mut speaker).await;
 
-    let mut hearer = listener(&ground, "hearer", Topic::ModelLatest { line: ModelLine::default() }).await;
+    let mut hearer =
+        listener(&ground, "hearer", Topic::ModelLatest { line: ModelLine::default() }).await;
     for _ in 0..3 {
         let (heard, receipt) = message(&mut hearer).await;
         assert_eq!(heard, envelope(Topic::ModelLatest { line: ModelLine::default() }, "v1"));
@@ -197,10 +201,14 @@ async fn close_hands_over_what_is_queued<G: Ground>(ground: G) {
 }
 
 async fn a_large_message_passes<G: Ground>(ground: G) {
-    let mut hearer = listener(&ground, "hearer", Topic::ModelPublish { line: ModelLine::default() }).await;
+    let mut hearer =
+        listener(&ground, "hearer", Topic::ModelPublish { line: ModelLine::default() }).await;
     let mut speaker = ground.connect("speaker");
     let model: Vec<u8> = (0..20_000_000_u32).map(|n| (n % 251) as u8).collect();
-    speaker.publish(envelope(Topic::ModelPublish { line: ModelLine::default() }, model.clone()), Some(PromiseId(1)));
+    speaker.publish(
+        envelope(Topic::ModelPublish { line: ModelLine::default() }, model.clone()),
+        Some(PromiseId(1)),
+    );
     delivered(&mut speaker).await;
     let (heard, receipt) = message(&mut hearer).await;
     assert!(heard.payload == model, "{} bytes, other ones", heard.payload.len());

@@ -174,6 +174,8 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
+    use protocol::ModelLine;
+
     use super::*;
 
     const NOW: Timestamp = Timestamp::from_micros(1);
@@ -252,8 +254,10 @@ mod tests {
         assert_eq!(drain(&mut outbox).len(), FLYING_MAX);
 
         let mut outbox = Outbox::default();
-        let huge =
-            Envelope { topic: Topic::ModelPublish { line: ModelLine::default() }, payload: vec![0; FLYING_BYTES_MAX + 1].into() };
+        let huge = Envelope {
+            topic: Topic::ModelPublish { line: ModelLine::default() },
+            payload: vec![0; FLYING_BYTES_MAX + 1].into(),
+        };
         outbox.push(huge, None);
         outbox.push(letter("behind"), None);
         assert_eq!(drain(&mut outbox).len(), 1, "alone");
@@ -266,11 +270,16 @@ mod tests {
     fn a_message_that_ends_every_connection_is_parked_however_often_it_is_said() {
         for promise in [None, Some(PromiseId(1))] {
             let mut outbox = Outbox::default();
-            let poison =
-                Envelope { topic: Topic::ModelPublish { line: ModelLine::default() }, payload: vec![0; SUSPECT_BYTES].into() };
+            let poison = Envelope {
+                topic: Topic::ModelPublish { line: ModelLine::default() },
+                payload: vec![0; SUSPECT_BYTES].into(),
+            };
             outbox.push(poison.clone(), promise);
             outbox.push(letter("innocent"), None);
-            let suspect = Suspect { topic: Topic::ModelPublish { line: ModelLine::default() }, len: SUSPECT_BYTES };
+            let suspect = Suspect {
+                topic: Topic::ModelPublish { line: ModelLine::default() },
+                len: SUSPECT_BYTES,
+            };
             let mut suspects = vec![];
             for _ in 0..STRIKES_MAX {
                 assert_eq!(drain(&mut outbox).len(), 2);
