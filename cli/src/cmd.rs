@@ -80,6 +80,8 @@ enum Verb {
     ModelServer,
     /// [service] Embedded MQTT broker, for first runs and tests
     Broker,
+    /// Ask a service on this machine whether it is well; takes its name and settings
+    Health,
 }
 
 /// Runs the words of a command line.
@@ -116,6 +118,9 @@ fn perform(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Manager | Verb::Coordinator | Verb::ModelServer | Verb::Broker => {
             anyhow::bail!("a service's name comes first on the command line")
         }
+        Verb::Health => {
+            anyhow::bail!("health takes manager, coordinator, model-server or proplet")
+        }
     }
 }
 
@@ -134,7 +139,8 @@ impl Verb {
             | Self::Manager
             | Self::Coordinator
             | Self::ModelServer
-            | Self::Broker => Format::Text,
+            | Self::Broker
+            | Self::Health => Format::Text,
         }
     }
 }

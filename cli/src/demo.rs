@@ -37,3 +37,9 @@ pub(crate) struct Cast {
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) model_format: ModelFormat,
 }
+
+/// Sets the stage without a play on it; rows of each proplet.
+pub(crate) fn prepare(cast: &Cast) -> anyhow::Result<Vec<usize>> {
+    let hyperparams = client_wasm::Hyperparams::from_json(&cast.hyperparams)?;
+    Ok(stage::set(cast, &hyperparams)?.shares)
+}

@@ -13,6 +13,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("mosquitto_sub", "mosquitto-clients"),
     ("curl", "curl"),
     ("setpriv", "util-linux"),
+    ("docker-compose", "docker-compose"),
 ];
 
 /// Below the range from which the system takes ports for outgoing connections, so that a service

@@ -9,9 +9,14 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use crate::demo::{Cast, End, ModelFormat, play};
+use crate::{
+    demo::{Cast, End, ModelFormat, play, prepare},
+    view,
+};
 
 const KEEP_DEFAULT: &str = ".aileron/demo";
+/// The last file that is written when the stage is set.
+const MARKER: &str = "model_0.json";
 
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
@@ -45,12 +50,20 @@ pub(crate) struct Demo {
     /// first
     #[arg(long, value_name = "DIR", default_value = KEEP_DEFAULT)]
     keep: PathBuf,
+    /// Only write model 0 and each proplet's part of the data, for a platform that runs elsewhere; what a demo has
+    /// left there stays
+    #[arg(long)]
+    prepare: bool,
 }
 
 impl Demo {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let only_prepare = self.prepare;
         let cast = self.cast()?;
         service::telemetry::init_quiet();
+        if only_prepare {
+            return prepare_only(&cast);
+        }
         let end = super::on_runtime(async |stop| play(&cast, &stop).await)?;
         Ok(match end {
             End::Done => ExitCode::SUCCESS,
@@ -67,12 +80,12 @@ impl Demo {
             "k takes 1 to {} (the proplets), not {k}",
             self.proplets
         );
-        let marker = self.keep.join("model_0.json");
+        let marker = self.keep.join(MARKER);
         let ours = self.keep == Path::new(KEEP_DEFAULT) || marker.exists();
         let foreign = self.keep.exists() && !ours;
         let empty = || std::fs::read_dir(&self.keep).is_ok_and(|mut dir| dir.next().is_none());
         ensure!(
-            !foreign || empty(),
+            self.prepare || !foreign || empty(),
             "{} holds something else than a demo; it would be cleared",
             self.keep.display()
         );
@@ -88,6 +101,18 @@ impl Demo {
             model_format: self.model_format,
         })
     }
+}
+
+/// Leaves alone what is there: proplets may be learning from it.
+fn prepare_only(cast: &Cast) -> anyhow::Result<ExitCode> {
+    let dir = cast.dir.display();
+    if cast.dir.join(MARKER).exists() {
+        view::line(format!("{dir} has been prepared already"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let shares = prepare(cast)?;
+    view::line(format!("{dir}: {MARKER}, and rows for {} proplets: {shares:?}", shares.len()));
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The demo's own, under the user's. Nothing is held out on the proplets, since the demo holds out

@@ -3,7 +3,8 @@
 use std::{ffi::OsString, process::ExitCode};
 
 use service::{
-    settings::{Environment, Resolved, Settings, SettingsError, resolve},
+    health,
+    settings::{Environment, Resolved, Settings, SettingsError, StateArgs, resolve},
     telemetry::{self, LogFormat},
 };
 
@@ -14,6 +15,7 @@ use crate::view;
 pub(super) fn try_run(words: &[OsString]) -> Option<ExitCode> {
     let (name, words) = match words {
         [help, name] if help == "help" => (name, &["--help".into()][..]),
+        [verb, name, words @ ..] if verb == "health" => return try_ask(name.to_str()?, words),
         [name, words @ ..] => (name, words),
         [] => return None,
     };
@@ -54,6 +56,34 @@ fn start<S: Settings>(words: &[OsString], run: impl FnOnce(S) -> ExitCode) -> Ex
         Err(why) => {
             view::aside(format!("error: {why}"));
             ExitCode::from(SettingsError::EXIT_CODE)
+        }
+    }
+}
+
+/// Asks a service whether it is well. The words after its name are its settings, which tell where its state is.
+fn try_ask(name: &str, words: &[OsString]) -> Option<ExitCode> {
+    match name {
+        "manager" => Some(start::<manager::ManagerSettings>(words, |it| ask(&it.state))),
+        "coordinator" => {
+            Some(start::<coordinator::CoordinatorSettings>(words, |it| ask(&it.state)))
+        }
+        "model-server" => {
+            Some(start::<model_server::ModelServerSettings>(words, |it| ask(&it.state)))
+        }
+        "proplet" => Some(start::<proplet::PropletSettings>(words, |it| ask(&it.state))),
+        _ => None,
+    }
+}
+
+fn ask(state: &StateArgs) -> ExitCode {
+    match health::ask(&state.state_dir) {
+        Ok(()) => {
+            view::line("pass");
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            view::aside(format!("fail: {}", service::run::chain(&why)));
+            ExitCode::FAILURE
         }
     }
 }

@@ -11,7 +11,9 @@ use protocol::{Entry, EntryError, Envelope, Input, Machine, Output, Timestamp};
 use tokio::{sync::mpsc, time};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Clock, Inbound, PromiseId, Receipt, Store, StoreError, Transport, TransportError};
+use crate::{
+    Clock, Inbound, PromiseId, Receipt, Store, StoreError, Transport, TransportError, health::Pulse,
+};
 
 /// Most inputs in one transaction.
 const BATCH_MAX: usize = 64;
@@ -134,24 +136,27 @@ where
     for (id, envelope) in driver.store.promises()? {
         driver.transport.publish(envelope, Some(id));
     }
+    let mut pulse = Pulse::start(driver.store.health_socket());
     loop {
         let mut batch = Batch::new();
         let heard = driver.wait(&stop).await?;
         if let Heard::Stop = heard {
             return Ok(driver);
         }
-        driver.hear(heard, &mut batch);
+        driver.hear(heard, &mut batch, &mut pulse);
         while batch.has_room() {
             match driver.ready().await? {
-                Some(heard) => driver.hear(heard, &mut batch),
+                Some(heard) => driver.hear(heard, &mut batch, &mut pulse),
                 None => break,
             }
         }
         // However much there is to hear, time does not stand still.
         if driver.is_due() {
-            driver.hear(Heard::Tick, &mut batch);
+            driver.hear(Heard::Tick, &mut batch, &mut pulse);
         }
-        let Some(promised) = driver.commit(&batch, &stop).await else { return Ok(driver) };
+        let Some(promised) = driver.commit(&batch, &stop, &mut pulse).await else {
+            return Ok(driver);
+        };
         driver.act(batch, promised);
     }
 }
@@ -198,7 +203,7 @@ where
         self.machine.deadline().is_some_and(|deadline| deadline <= self.clock.now())
     }
 
-    fn hear(&mut self, heard: Heard<M::Report>, batch: &mut Batch<M::Effect>) {
+    fn hear(&mut self, heard: Heard<M::Report>, batch: &mut Batch<M::Effect>, pulse: &mut Pulse) {
         batch.inputs += 1;
         let input = match heard {
             Heard::Stop => return,
@@ -206,11 +211,13 @@ where
             Heard::Report(report) => Input::Report(report),
             Heard::Inbound(Inbound::Connected { resumed }) => {
                 self.effects.connection(true);
+                pulse.connection(true);
                 Input::Connected { resumed }
             }
             Heard::Inbound(Inbound::Lost { why }) => {
                 tracing::warn!(%why, "lost the broker");
                 self.effects.connection(false);
+                pulse.connection(false);
                 self.machine.disconnected();
                 return;
             }
@@ -239,6 +246,7 @@ where
         &mut self,
         batch: &Batch<M::Effect>,
         stop: &CancellationToken,
+        pulse: &mut Pulse,
     ) -> Option<Vec<PromiseId>> {
         if batch.entries.is_empty() && batch.promises.is_empty() && batch.kept.is_empty() {
             return Some(vec![]);
@@ -250,6 +258,7 @@ where
                     if refused {
                         tracing::info!("the state file takes writes again");
                         self.effects.storage(None);
+                        pulse.storage(None);
                     }
                     return Some(promised);
                 }
@@ -260,6 +269,7 @@ where
                     }
                     refused = true;
                     self.effects.storage(Some(&why));
+                    pulse.storage(Some(&why));
                 }
             }
             tokio::select! {

@@ -3,6 +3,7 @@
 pub mod blobs;
 mod clock;
 mod drive;
+pub mod health;
 pub mod run;
 pub mod settings;
 pub mod store;

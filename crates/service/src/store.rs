@@ -105,6 +105,11 @@ impl Store {
         self.quota.clone()
     }
 
+    /// Where the service answers that is the one writer of this file.
+    pub(crate) fn health_socket(&self) -> PathBuf {
+        self.path.with_extension(crate::health::EXTENSION)
+    }
+
     /// Every entry, by table and key.
     pub fn entries(&self) -> Result<Vec<Entry>, StoreError> {
         let rows = self.query("SELECT tab, key, value FROM entries ORDER BY tab, key")?;

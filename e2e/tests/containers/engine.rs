@@ -92,7 +92,7 @@ impl Engine {
     }
 
     /// An image of files of this machine, each at its own path, with the libraries that they need.
-    fn import(&self, name: &str, files: &[PathBuf], path: &str) {
+    pub(crate) fn import(&self, name: &str, files: &[PathBuf], path: &str) {
         let mut packed: Vec<PathBuf> = files.to_vec();
         for file in files {
             packed.extend(libraries(file));
