@@ -72,6 +72,7 @@ impl CoordinatorSettings {
             rounds_open_max: whole(self.rounds_open_max),
             unknown_grace: Duration::from_secs(self.unknown_round_grace_s),
             lazy: if self.lazy_rounds { LazyRounds::On } else { LazyRounds::Off },
+            ..Rules::default()
         }
     }
 

@@ -5,11 +5,15 @@ mod fetching;
 mod tasks;
 mod voice;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use protocol::{
-    Entry, EntryError, Filter, Input, Machine, ModelUri, Output, TaskId, Timestamp, Topic,
+    Entry, EntryError, Filter, Input, Machine, ModelUri, Output, PropletId, TaskId, Timestamp,
+    Topic,
     message::{TaskStart, Update, UpdateAck, Verdict},
 };
 
@@ -26,7 +30,8 @@ use crate::{
 /// is pinned as long as a task runs on it, or an update of it waits for its verdict.
 #[derive(Debug)]
 pub struct Agent {
-    config: Config,
+    proplet: PropletId,
+    config: Arc<Config>,
     link: Link,
     /// The process is to end: nothing is taken and nothing is said any more.
     closing: bool,
@@ -75,10 +80,16 @@ struct Run {
 impl Agent {
     /// An agent without a memory.
     pub fn new(config: Config) -> Self {
+        Self::alike(config.proplet.clone(), config.seed, Arc::new(config))
+    }
+
+    /// One of many with the same settings; `proplet` and `seed` stand in for those in `config`.
+    pub fn alike(proplet: PropletId, seed: u64, config: Arc<Config>) -> Self {
         let results = Results::new(config.results_kept_max, config.results_bytes_max);
-        let updates = Updates::new(config.proplet.clone(), config.updates_bytes_max, config.seed);
+        let updates = Updates::new(proplet.clone(), config.updates_bytes_max, seed);
         let models = Models::new(config.models_bytes_max);
         Self {
+            proplet,
             config,
             link: Link { up: false, count: 0 },
             closing: false,
@@ -136,12 +147,12 @@ impl Agent {
     }
 
     fn judged(&mut self, ack: &UpdateAck, turn: &mut Turn) {
-        if ack.proplet_id != self.config.proplet {
+        if ack.proplet_id != self.proplet {
             return;
         }
-        let Some((entry, blob)) = self.updates.forget(&ack.round_id) else { return };
-        turn.keep(entry);
-        if let Some(blob) = blob {
+        let Some(forgotten) = self.updates.forget(&ack.round_id) else { return };
+        turn.keep(|| Entry::forget(record::UPDATES, &ack.round_id));
+        if let Some(blob) = forgotten {
             turn.effect(Effect::Drop(blob));
         }
         let round = ack.round_id.clone();
@@ -158,7 +169,7 @@ impl Machine for Agent {
     type Report = Report;
 
     fn filters(&self) -> Vec<Filter> {
-        let proplet = &self.config.proplet;
+        let proplet = &self.proplet;
         vec![
             Filter::Exactly(Topic::TaskStart),
             Filter::Exactly(Topic::TaskStop),
@@ -179,14 +190,14 @@ impl Machine for Agent {
                 self.interrupted.extend(record::read_running(&entry)?);
             } else if let Some(round) = record::read_update_round(&entry)? {
                 let payload = entry.value.map(Bytes::from).unwrap_or_default();
-                self.updates.restore(round, payload);
+                self.updates.put(round, payload);
             }
         }
         Ok(())
     }
 
     fn step(&mut self, input: Input<News, Report>, now: Timestamp) -> Vec<Output<Effect>> {
-        let mut turn = Turn::new(now);
+        let mut turn = Turn::new(now, self.config.records);
         match input {
             Input::News(news) => self.hear(news, &mut turn),
             Input::Report(report) => self.note_report(report, &mut turn),

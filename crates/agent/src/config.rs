@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use protocol::PropletId;
+use protocol::{PropletId, Records};
 use serde_json::Value;
 
 /// Who the agent is, how often it speaks, and how much it holds at once.
@@ -36,6 +36,7 @@ pub struct Config {
     pub models_bytes_max: usize,
     /// Spreads the repetitions of many proplets.
     pub seed: u64,
+    pub records: Records,
 }
 
 impl Config {
@@ -58,6 +59,7 @@ impl Config {
             updates_bytes_max: 64 << 20,
             models_bytes_max: 64 << 20,
             seed: 0,
+            records: Records::Kept,
         }
     }
 }

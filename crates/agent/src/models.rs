@@ -8,9 +8,12 @@ use protocol::{Manifest, ModelUri};
 pub(crate) enum Known {
     /// All of it.
     Whole(Bytes),
-    /// What its pieces are; they may be on the disk.
-    Pieces(Manifest),
+    /// What its pieces are; they may be on the disk. Boxed, since the other kind is small.
+    Pieces(Box<Manifest>),
 }
+
+/// Rounds that go on at the same time seldom begin from more models than this.
+const KEPT_MAX: usize = 4;
 
 /// The most recently used models; a version never changes, so one that was heard stays true.
 #[derive(Debug)]
@@ -50,10 +53,16 @@ impl Models {
         if known.weight() > self.bytes_max {
             return;
         }
+        // A hundred thousand agents may be simulated at once: no more memory than is needed.
+        self.kept.reserve_exact(1);
         self.kept.push((model, known));
-        while self.kept.iter().map(|(_, known)| known.weight()).sum::<usize>() > self.bytes_max {
+        while self.kept.len() > KEPT_MAX || self.weight() > self.bytes_max {
             self.kept.remove(0);
         }
+    }
+
+    fn weight(&self) -> usize {
+        self.kept.iter().map(|(_, known)| known.weight()).sum()
     }
 
     /// What is known of it does not help.

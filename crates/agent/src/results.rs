@@ -5,7 +5,10 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use protocol::{Entry, Envelope, Letter as _, RoundId, TaskId, Topic, message::TaskResults};
 
-use crate::record::{RESULTS, ResultRecord};
+use crate::{
+    record::{RESULTS, ResultRecord},
+    turn::Turn,
+};
 
 /// The kept results, within a number and a number of bytes.
 #[derive(Debug)]
@@ -44,27 +47,25 @@ impl Results {
         self.kept.iter().find(|kept| kept.task == *task)
     }
 
-    /// Keeps a result; what it pushes out is forgotten. Returns what has to be written, and the
-    /// result as it travels.
+    /// Keeps a result, with its payload as it travels; what it pushes out is forgotten.
     pub(crate) fn keep(
         &mut self,
-        results: TaskResults,
+        (results, payload): (TaskResults, Bytes),
         round: Option<RoundId>,
-    ) -> (Vec<Entry>, Envelope) {
-        let envelope = results.seal();
+        turn: &mut Turn,
+    ) {
         let record = ResultRecord { sequence: self.next, round, results };
-        let mut entries = vec![Entry::put(RESULTS, &record.results.task_id, &record)];
+        turn.keep(|| Entry::put(RESULTS, &record.results.task_id, &record));
         self.remove(&record.results.task_id);
-        let len = envelope.payload.len();
+        let len = payload.len();
         while self.kept.len() >= self.kept_max.max(1)
             || self.bytes.saturating_add(len) > self.bytes_max
         {
             let Some(oldest) = self.kept.pop_front() else { break };
-            entries.push(Entry::forget(RESULTS, &oldest.task));
+            turn.keep(|| Entry::forget(RESULTS, &oldest.task));
             self.bytes -= oldest.payload.len();
         }
-        self.insert(record, envelope.payload.clone());
-        (entries, envelope)
+        self.insert(record, payload);
     }
 
     /// Takes back what was kept before a restart.

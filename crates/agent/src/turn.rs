@@ -1,6 +1,6 @@
 //! One step under way: the time, and what has been decided so far.
 
-use protocol::{Entry, Envelope, Filter, Output, Timestamp, Topic};
+use protocol::{Entry, Envelope, Filter, Output, Records, Timestamp, Topic};
 
 use crate::{Effect, Note};
 
@@ -10,16 +10,17 @@ pub(crate) struct Turn {
     pub(crate) now: Timestamp,
     /// The list of tasks changed in a way that the manager should read of at once.
     pub(crate) alive: bool,
+    records: Records,
     outputs: Vec<Output<Effect>>,
 }
 
 impl Turn {
-    pub(crate) const fn new(now: Timestamp) -> Self {
-        Self { now, alive: false, outputs: vec![] }
+    pub(crate) const fn new(now: Timestamp, records: Records) -> Self {
+        Self { now, alive: false, records, outputs: vec![] }
     }
 
-    pub(crate) fn keep(&mut self, entry: Entry) {
-        self.outputs.push(Output::Keep(entry));
+    pub(crate) fn keep(&mut self, entry: impl FnOnce() -> Entry) {
+        self.records.keep(&mut self.outputs, entry);
     }
 
     pub(crate) fn promise(&mut self, envelope: Envelope) {

@@ -1,16 +1,14 @@
 //! The updates whose verdict has not been heard: kept, and said again until it is. One that goes in
 //! pieces is offered instead, and its pieces are sent to whoever wants them.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use protocol::{
-    Digest, Entry, Envelope, Manifest, PropletId, RoundId, Timestamp, Topic,
+    Digest, Envelope, Manifest, PropletId, RoundId, Timestamp, Topic,
     message::{Wants, is_blob_form, read_update_offer},
 };
 use transfer::{Offer, OfferRules};
 
-use crate::{backoff, record::UPDATES};
+use crate::backoff;
 
 /// Updates by round, within a number of bytes.
 #[derive(Debug)]
@@ -18,15 +16,15 @@ pub(crate) struct Updates {
     sender: PropletId,
     bytes_max: usize,
     seed: u64,
-    /// Boxed: there is one, mostly, and a leaf of a map has room for eleven.
-    waiting: BTreeMap<RoundId, Box<Waiting>>,
+    /// In the order of their rounds. There is one, mostly, and a leaf of a map has room for eleven.
+    waiting: Vec<(RoundId, Waiting)>,
 }
 
 #[derive(Debug)]
 struct Waiting {
     payload: Bytes,
     /// Of one that goes in pieces.
-    pieces: Option<Pieces>,
+    pieces: Option<Box<Pieces>>,
     said: u32,
     due: Timestamp,
 }
@@ -58,49 +56,51 @@ impl Moves {
 impl Updates {
     pub(crate) fn new(sender: PropletId, bytes_max: usize, seed: u64) -> Self {
         let seed = backoff::hash(seed, sender.as_str());
-        Self { sender, bytes_max, seed, waiting: BTreeMap::new() }
+        Self { sender, bytes_max, seed, waiting: vec![] }
     }
 
     pub(crate) fn contains(&self, round: &RoundId) -> bool {
-        self.waiting.contains_key(round)
+        self.place(round).is_ok()
     }
 
     /// How many there are, and their bytes, if `len` bytes more are too many.
     pub(crate) fn full(&self, len: usize) -> Option<(usize, usize)> {
-        let bytes: usize = self.waiting.values().map(|waiting| waiting.payload.len()).sum();
+        let bytes: usize = self.all().map(|waiting| waiting.payload.len()).sum();
         let count = self.waiting.len();
         (count > 0 && bytes.saturating_add(len) > self.bytes_max).then_some((count, bytes))
     }
 
-    /// Keeps an update; it is due at once.
-    pub(crate) fn keep(&mut self, round: RoundId, payload: Bytes) -> Entry {
-        let entry = Entry::put_bytes(UPDATES, &round, payload.to_vec());
-        self.restore(round, payload);
-        entry
-    }
-
-    /// Takes back what was kept before a restart; it is due at once.
-    pub(crate) fn restore(&mut self, round: RoundId, payload: Bytes) {
+    /// Takes an update in, a new one or one from before a restart; it is due at once.
+    pub(crate) fn put(&mut self, round: RoundId, payload: Bytes) {
         let offered = is_blob_form(&payload).then(|| read_update_offer(&payload, None).ok());
-        let pieces = offered.flatten().map(|offered| Pieces {
-            offer: Offer::new(offered.blob, OfferRules::default()),
-            wanted: false,
-            unreadable: false,
+        let pieces = offered.flatten().map(|offered| {
+            let offer = Offer::new(offered.blob, OfferRules::default());
+            Box::new(Pieces { offer, wanted: false, unreadable: false })
         });
         let waiting = Waiting { payload, pieces, said: 0, due: Timestamp::ZERO };
-        self.waiting.insert(round, Box::new(waiting));
+        match self.place(&round) {
+            Ok(place) => self.waiting[place].1 = waiting,
+            Err(place) => {
+                if self.waiting.is_empty() {
+                    self.waiting.reserve_exact(1);
+                }
+                self.waiting.insert(place, (round, waiting));
+            }
+        }
     }
 
-    /// The verdict was heard: what is to be forgotten, and which blob nobody needs any more.
-    pub(crate) fn forget(&mut self, round: &RoundId) -> Option<(Entry, Option<Digest>)> {
-        let waiting = self.waiting.remove(round)?;
-        let blob = waiting.pieces.map(|pieces| pieces.offer.manifest().sha256());
-        Some((Entry::forget(UPDATES, round), blob))
+    /// The verdict was heard: which blob nobody needs any more; `None` if there is no such update.
+    pub(crate) fn forget(&mut self, round: &RoundId) -> Option<Option<Digest>> {
+        let (_, waiting) = self.waiting.remove(self.place(round).ok()?);
+        if self.waiting.is_empty() {
+            self.waiting = vec![];
+        }
+        Some(waiting.pieces.map(|pieces| pieces.offer.manifest().sha256()))
     }
 
     /// The blobs that are offered, each as often as it is.
     pub(crate) fn blobs(&self) -> Vec<Digest> {
-        let pieces = self.waiting.values().filter_map(|waiting| waiting.pieces.as_ref());
+        let pieces = self.all().filter_map(|waiting| waiting.pieces.as_ref());
         pieces.map(|pieces| pieces.offer.manifest().sha256()).collect()
     }
 
@@ -140,7 +140,7 @@ impl Updates {
 
     /// Everything is due at once, and from the beginning: the broker may have lost it.
     pub(crate) fn start_over(&mut self) {
-        for waiting in self.waiting.values_mut() {
+        for waiting in self.waiting.iter_mut().map(|(_, waiting)| waiting) {
             waiting.said = 0;
             waiting.due = Timestamp::ZERO;
         }
@@ -148,7 +148,7 @@ impl Updates {
 
     /// This one is due at once: somebody asked for it.
     pub(crate) fn hurry(&mut self, round: &RoundId) {
-        if let Some(waiting) = self.waiting.get_mut(round) {
+        if let Some(waiting) = self.get_mut(round) {
             waiting.due = Timestamp::ZERO;
         }
     }
@@ -171,10 +171,23 @@ impl Updates {
 
     /// When the next one is due.
     pub(crate) fn deadline(&self) -> Option<Timestamp> {
-        self.waiting.values().map(|waiting| waiting.due).min()
+        self.all().map(|waiting| waiting.due).min()
     }
 
     fn pieces(&mut self, round: &RoundId) -> Option<&mut Pieces> {
-        self.waiting.get_mut(round)?.pieces.as_mut()
+        self.get_mut(round)?.pieces.as_deref_mut()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Waiting> {
+        self.waiting.iter().map(|(_, waiting)| waiting)
+    }
+
+    fn get_mut(&mut self, round: &RoundId) -> Option<&mut Waiting> {
+        let place = self.place(round).ok()?;
+        Some(&mut self.waiting[place].1)
+    }
+
+    fn place(&self, round: &RoundId) -> Result<usize, usize> {
+        self.waiting.binary_search_by(|(known, _)| known.cmp(round))
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use protocol::Records;
+
 /// Bounds on what the manager remembers; beyond them it refuses or drops the oldest, and says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -17,6 +19,7 @@ pub struct Limits {
     pub files_len_max: usize,
     /// Started rounds that are remembered, so that a repeated start is told from a new one.
     pub rounds_max: usize,
+    pub records: Records,
 }
 
 impl Default for Limits {
@@ -29,6 +32,7 @@ impl Default for Limits {
             results_len_max: 1 << 20,
             files_len_max: 512 << 20,
             rounds_max: 10_000,
+            records: Records::Kept,
         }
     }
 }

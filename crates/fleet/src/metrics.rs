@@ -82,6 +82,8 @@ impl State {
             self.ignore("task metrics", format!("task {id} was not sent to {on}"), out);
             return;
         };
+        // The same id, held once.
+        metrics.task_id = task.id.clone();
         let arrived = task.is_latest(metrics.attempt)
             && task.run(&on).is_some_and(|run| run.stage == Stage::Sent);
         if arrived {

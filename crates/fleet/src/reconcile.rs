@@ -111,7 +111,7 @@ impl State {
         if !was_alive || !fresh {
             let known = self.proplets.know(id);
             known.kept_at = Some(now);
-            out.push(Output::Keep(record::proplet(known)));
+            self.limits.records.keep(out, || record::proplet(known));
         }
     }
 

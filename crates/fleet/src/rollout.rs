@@ -90,8 +90,9 @@ impl State {
     pub(crate) fn roll_out(&mut self, start: Box<RoundStart>, now: Timestamp, out: &mut Acts) {
         let is_long = start.participants.len() > BATCH;
         if is_long {
-            let text = start.seal().payload.to_vec();
-            out.push(Output::Keep(Entry::put_bytes(STARTS, &start.round_id, text)));
+            self.limits.records.keep(out, || {
+                Entry::put_bytes(STARTS, &start.round_id, start.seal().payload.to_vec())
+            });
         }
         let rollout = Rollout::new(start, now, None);
         self.begin_next(rollout, now, out);

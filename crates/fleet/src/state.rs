@@ -152,14 +152,14 @@ impl State {
         out: &mut Acts,
         act: impl FnOnce(&mut Task) -> Result<(), Illegal>,
     ) -> Result<(), Illegal> {
-        let proplets = &mut self.proplets;
+        let (proplets, records) = (&mut self.proplets, self.limits.records);
         let changed = self.tasks.change(id, |task| {
             let (before, on, attempt) = (task.state(), task.running_on(), task.attempt());
             let had_ended = task.ended().is_some();
             act(task)?;
             task.updated_at = now;
             proplets.move_task(id, &on, &task.running_on());
-            out.push(Output::Keep(record::task(task)));
+            records.keep(out, || record::task(task));
             if before != task.state() || attempt != task.attempt() {
                 out.push(Output::Effect(told(task, before)));
             }
@@ -174,7 +174,7 @@ impl State {
 
     /// Takes in a new task.
     pub(crate) fn add(&mut self, task: Task, out: &mut Acts) {
-        out.push(Output::Keep(record::task(&task)));
+        self.limits.records.keep(out, || record::task(&task));
         self.tasks.put(task);
     }
 
@@ -182,7 +182,7 @@ impl State {
     pub(crate) fn drop_task(&mut self, id: &TaskId, out: &mut Acts) -> Option<Task> {
         let task = self.tasks.remove(id)?;
         self.metrics.forget(id);
-        out.push(Output::Keep(Entry::forget(record::TASKS, id)));
+        self.limits.records.keep(out, || Entry::forget(record::TASKS, id));
         if let Some(file) = task.spec.file {
             self.files.release(file, out);
         }

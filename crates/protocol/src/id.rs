@@ -122,7 +122,9 @@ fn check(text: &str) -> Result<(), IdError> {
     if text.len() > LEN_MAX {
         return Err(IdError::TooLong(text.len()));
     }
-    if let Some(bad) = text.chars().find(|c| !is_allowed(*c)) {
+    if !text.bytes().all(|byte| is_allowed(char::from(byte)))
+        && let Some(bad) = text.chars().find(|c| !is_allowed(*c))
+    {
         return Err(IdError::Char(bad));
     }
     if text == "." || text == ".." {

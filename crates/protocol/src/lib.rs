@@ -23,7 +23,7 @@ pub use envelope::{Envelope, Letter, OpenError};
 pub use id::{
     ChannelId, DomainId, IdError, ModelLine, ModelVersion, PropletId, RoundId, SessionId, TaskId,
 };
-pub use machine::{Input, Machine, Output};
+pub use machine::{Input, Machine, Output, Records};
 pub use manifest::{Manifest, ManifestBuilder};
 pub use reason::{AbsentReason, FailReason, Rejection};
 pub use tensor::{DType, Form, Schema, Slot, Tensor, Tensors};

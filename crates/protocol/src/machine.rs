@@ -47,6 +47,25 @@ pub trait Machine: Sized {
     fn deadline(&self) -> Option<Timestamp>;
 }
 
+/// Whether what a machine keeps will ever be read back. Where it will not, as in a simulation
+/// without crashes, the machine need not put it into words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Records {
+    #[default]
+    Kept,
+    NeverRead,
+}
+
+impl Records {
+    /// Keeps what `entry` says, if anybody will read it.
+    pub fn keep<Effect>(self, out: &mut Vec<Output<Effect>>, entry: impl FnOnce() -> Entry) {
+        match self {
+            Self::Kept => out.push(Output::Keep(entry())),
+            Self::NeverRead => {}
+        }
+    }
+}
+
 /// What a machine is told.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input<News, Report> {

@@ -195,8 +195,9 @@ impl Rounds {
         for (proplet, counted) in &mut round.counted {
             match counted.values.take() {
                 Some(Kept::Here(_)) => {
-                    let key = record::member_key(id, proplet);
-                    turn.keep(Entry::forget(record::UPDATE, key));
+                    turn.keep_with(|| {
+                        Entry::forget(record::UPDATE, record::member_key(id, proplet))
+                    });
                 }
                 Some(Kept::Stored(blob)) => turn.effect(Effect::Drop(blob.sha256)),
                 None => {}
@@ -286,10 +287,10 @@ impl Rounds {
             turn.keep(forget(record::MODEL, id.as_str()));
         }
         for (proplet, counted) in &round.counted {
-            let key = record::member_key(id, proplet);
-            turn.keep(forget(record::COUNTED, &key));
+            let key = || record::member_key(id, proplet);
+            turn.keep_with(|| forget(record::COUNTED, &key()));
             if matches!(counted.values, Some(Kept::Here(_))) {
-                turn.keep(forget(record::UPDATE, &key));
+                turn.keep_with(|| forget(record::UPDATE, &key()));
             }
         }
         for proplet in &round.absent {
@@ -297,7 +298,7 @@ impl Rounds {
         }
         let counted = round.counted.into_iter().map(|(proplet, c)| (proplet, c.fingerprint));
         let outcome = Outcome { start: round.spec.start, ending, counted: counted.collect() };
-        turn.keep(record::keep_outcome(self.outcomes.ordinal(), &outcome));
+        turn.keep_with(|| record::keep_outcome(self.outcomes.ordinal(), &outcome));
         turn.promise(outcome.seal());
         for old in self.outcomes.push(outcome) {
             turn.keep(forget(record::OUTCOME, old.as_str()));

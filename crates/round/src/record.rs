@@ -152,7 +152,7 @@ fn values(round: &Round) -> Option<&Kept> {
     round.base.as_ref()?.values.as_ref()
 }
 
-pub(crate) fn keep_counted(round: &RoundId, proplet: &PropletId, counted: &Counted) -> Vec<Entry> {
+pub(crate) fn keep_counted(round: &RoundId, proplet: &PropletId, counted: &Counted) -> Entry {
     let record = CountedRecord {
         round: round.clone(),
         proplet: proplet.clone(),
@@ -161,12 +161,12 @@ pub(crate) fn keep_counted(round: &RoundId, proplet: &PropletId, counted: &Count
         metrics: counted.metrics.clone(),
         blob: counted.values.as_ref().and_then(Kept::stored),
     };
-    let key = member_key(round, proplet);
-    let facts = Entry::put(COUNTED, &key, &record);
-    match &counted.values {
-        Some(Kept::Here(bytes)) => vec![facts, Entry::put_bytes(UPDATE, key, bytes.to_vec())],
-        Some(Kept::Stored(_)) | None => vec![facts],
-    }
+    Entry::put(COUNTED, member_key(round, proplet), &record)
+}
+
+/// The numbers of a counted update that are held in memory.
+pub(crate) fn keep_update(round: &RoundId, proplet: &PropletId, numbers: &[u8]) -> Entry {
+    Entry::put_bytes(UPDATE, member_key(round, proplet), numbers.to_vec())
 }
 
 pub(crate) fn keep_absent(round: &RoundId, proplet: &PropletId) -> Entry {

@@ -158,12 +158,20 @@ impl Round {
             Some(_) | None => {}
         }
         match content {
-            Ok(content) => self.weigh(content, rules, room),
+            Ok(content) => {
+                let fingerprint = fingerprint.expect("what was opened has a fingerprint");
+                self.weigh((content, fingerprint), rules, room)
+            }
             Err(objection) => Judgement::Reject(objection),
         }
     }
 
-    fn weigh(&self, content: Content, rules: &Rules, room: u64) -> Judgement {
+    fn weigh(
+        &self,
+        (content, fingerprint): (Content, Digest),
+        rules: &Rules,
+        room: u64,
+    ) -> Judgement {
         let reject = |reason, what| Judgement::Reject(Objection { reason, what });
         let base = content.base();
         if *base != self.spec.base {
@@ -176,7 +184,6 @@ impl Round {
             return reject(Rejection::NumSamples, what);
         }
         let Some(base) = &self.base else { return Judgement::TooEarly };
-        let fingerprint = content.fingerprint();
         match content {
             Content::Whole(update) => match base.fit(&update) {
                 Ok(tensors) => count(update, fingerprint, Kept::of(&tensors), room),

@@ -10,7 +10,7 @@ use protocol::{
 };
 
 use crate::{
-    Effect, LazyRounds, News, Note, Report, Rules,
+    Effect, Kept, LazyRounds, News, Note, Report, Rules,
     arrival::{self, Arrival, Content, Objection, Refusal},
     arriving::Arriving,
     handing::Handing,
@@ -108,7 +108,7 @@ impl Machine for Rounds {
     }
 
     fn step(&mut self, input: Input<News, Report>, now: Timestamp) -> Vec<Output<Effect>> {
-        let mut turn = Turn::at(now);
+        let mut turn = Turn::at(now, self.rules.records);
         match input {
             Input::Connected { .. } => self.connected(&mut turn),
             Input::Tick | Input::News(_) | Input::Report(_) => {}
@@ -267,7 +267,10 @@ impl Rounds {
         turn: &mut Turn,
     ) {
         let Some(round) = self.open.get_mut(id) else { return };
-        turn.out.extend(record::keep_counted(id, &proplet, &counted).into_iter().map(Output::Keep));
+        turn.keep_with(|| record::keep_counted(id, &proplet, &counted));
+        if let Some(Kept::Here(bytes)) = &counted.values {
+            turn.keep_with(|| record::keep_update(id, &proplet, bytes));
+        }
         if round.absent.remove(&proplet) {
             let key = record::member_key(id, &proplet);
             turn.keep(Entry::forget(record::ABSENT, key));
@@ -275,7 +278,7 @@ impl Rounds {
         turn.promise(accepted(id, &proplet));
         let num_samples = counted.num_samples;
         turn.note(Note::Accepted { round: id.clone(), proplet: proplet.clone(), num_samples });
-        self.kept_len += counted.values.as_ref().map_or(0, crate::Kept::len);
+        self.kept_len += counted.values.as_ref().map_or(0, Kept::len);
         round.counted.insert(proplet, counted);
     }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use protocol::Records;
+
 /// Longest payload that is looked at whatever the settings say, in bytes.
 pub const PAYLOAD_LEN_MAX: usize = 256 << 20;
 
@@ -30,6 +32,7 @@ pub struct Rules {
     /// How long an update of a round that nobody has started waits for that start.
     pub unknown_grace: Duration,
     pub lazy: LazyRounds,
+    pub records: Records,
 }
 
 /// Whether an update may open the round that it names.
@@ -64,6 +67,7 @@ impl Default for Rules {
             rounds_open_max: 1000,
             unknown_grace: Duration::from_secs(10),
             lazy: LazyRounds::Off,
+            records: Records::Kept,
         }
     }
 }

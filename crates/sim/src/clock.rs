@@ -66,7 +66,8 @@ impl Clock {
     fn raw(&self, time_us: u64) -> i128 {
         let jump = self.steps.iter().rev().find(|(at, _)| *at <= time_us);
         let time = i128::from(time_us);
-        self.start + time + time * self.drift_ppb / BILLION + jump.map_or(0, |(_, sum)| *sum)
+        let drift = if self.drift_ppb == 0 { 0 } else { time * self.drift_ppb / BILLION };
+        self.start + time + drift + jump.map_or(0, |(_, sum)| *sum)
     }
 
     /// The first time at which the clock without its steps shows `wanted`.
@@ -74,6 +75,9 @@ impl Clock {
         let ahead = wanted - self.start;
         if ahead <= 0 {
             return 0;
+        }
+        if self.drift_ppb == 0 {
+            return u64::try_from(ahead).unwrap_or(u64::MAX);
         }
         let rate = BILLION + self.drift_ppb;
         let mut time = (ahead * BILLION) / rate;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use protocol::{Entry, Filter, Input, Machine, Output, Timestamp};
+use protocol::{Entry, Filter, Input, Machine, Output, Records, Timestamp};
 
 use crate::role::{Act, Acts};
 
@@ -19,20 +19,12 @@ pub(crate) struct Host<M> {
 #[derive(Debug, Default)]
 pub(crate) struct Disk {
     entries: BTreeMap<(&'static str, String), Vec<u8>>,
-    wear: Wear,
-}
-
-/// Whether anybody will ever read the disk: what nobody will, need not be held.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Wear {
-    #[default]
-    Held,
-    NeverRead,
+    records: Records,
 }
 
 impl<M: Machine> Host<M> {
-    pub(crate) fn new(machine: M, wear: Wear) -> Self {
-        Self { machine: Some(machine), disk: Disk { entries: BTreeMap::new(), wear } }
+    pub(crate) fn new(machine: M, records: Records) -> Self {
+        Self { machine: Some(machine), disk: Disk { entries: BTreeMap::new(), records } }
     }
 
     pub(crate) const fn machine(&self) -> Option<&M> {
@@ -98,7 +90,7 @@ impl<M: Machine> Host<M> {
 
 impl Disk {
     fn write(&mut self, entry: Entry) {
-        if self.wear == Wear::NeverRead {
+        if self.records == Records::NeverRead {
             return;
         }
         let Entry { table, key, value } = entry;

@@ -27,15 +27,21 @@ pub(crate) struct Key {
     pub(crate) seq: u64,
 }
 
-/// Events by key. Only those of the next stretch of time stand in order; what comes later waits
-/// in the stretch that it belongs to, so that a hundred thousand alarms far ahead cost nothing.
+/// Events by key. Only those of the present moment stand in order; what comes soon waits in the
+/// moment that it belongs to, what comes later in its stretch of moments: so a hundred thousand
+/// alarms far ahead cost nothing, and what is put in is compared with few others.
 #[derive(Debug)]
 pub(crate) struct Queue<E> {
-    /// Empty only if everything is.
-    next: BinaryHeap<Reverse<Placed<E>>>,
-    /// The stretch that `next` holds, with everything before it.
-    stretch: u64,
-    later: BTreeMap<u64, Vec<Reverse<Placed<E>>>>,
+    /// The present moment, the last event first; with `fresh` empty only if everything is.
+    now: Vec<Placed<E>>,
+    /// What was put into the present moment, or before it, since it began.
+    fresh: BinaryHeap<Reverse<Placed<E>>>,
+    moment: u64,
+    /// The moments of the present stretch.
+    soon: Vec<Vec<Placed<E>>>,
+    /// A bit for each moment that has events, from the lowest.
+    taken: [u64; MOMENTS / 64],
+    later: BTreeMap<u64, Vec<Placed<E>>>,
     seqs: Vec<u64>,
 }
 
@@ -45,14 +51,27 @@ struct Placed<E> {
     event: E,
 }
 
-/// A stretch has two to the power of this many microseconds.
+/// A moment has two to the power of this many microseconds: less than a service is away from the
+/// broker.
+const MOMENT_BITS: u32 = 6;
+/// Moments in a stretch.
+const MOMENTS: usize = 1 << STRETCH_BITS;
 const STRETCH_BITS: u32 = 10;
+/// Memory for this many events is used again, moment after moment.
+const REUSED_MAX: usize = 64;
 
 impl<E> Queue<E> {
     /// An empty queue for this many sources.
     pub(crate) fn new(sources: usize) -> Self {
-        let (next, later) = (BinaryHeap::new(), BTreeMap::new());
-        Self { next, stretch: 0, later, seqs: vec![0; sources] }
+        Self {
+            now: vec![],
+            fresh: BinaryHeap::new(),
+            moment: 0,
+            soon: (0..MOMENTS).map(|_| vec![]).collect(),
+            taken: [0; MOMENTS / 64],
+            later: BTreeMap::new(),
+            seqs: vec![0; sources],
+        }
     }
 
     pub(crate) fn push(&mut self, time_us: u64, class: Class, source: u32, event: E) {
@@ -62,13 +81,16 @@ impl<E> Queue<E> {
 
     /// Puts in an event whose number was taken when it was caused.
     pub(crate) fn push_as(&mut self, key: Key, event: E) {
-        let stretch = key.time_us >> STRETCH_BITS;
-        let placed = Reverse(Placed { key, event });
-        if self.next.is_empty() {
-            self.stretch = stretch;
+        let moment = key.time_us >> MOMENT_BITS;
+        let stretch = moment >> STRETCH_BITS;
+        let placed = Placed { key, event };
+        if self.now.is_empty() && self.fresh.is_empty() {
+            self.moment = moment;
         }
-        if stretch <= self.stretch {
-            self.next.push(placed);
+        if moment <= self.moment {
+            self.fresh.push(Reverse(placed));
+        } else if stretch == self.moment >> STRETCH_BITS {
+            self.put(moment, placed);
         } else {
             self.later.entry(stretch).or_default().push(placed);
         }
@@ -82,19 +104,48 @@ impl<E> Queue<E> {
     }
 
     pub(crate) fn pop(&mut self) -> Option<(Key, E)> {
-        let Reverse(Placed { key, event }) = self.next.pop()?;
-        if self.next.is_empty()
-            && let Some((stretch, events)) = self.later.pop_first()
-        {
-            self.stretch = stretch;
-            self.next = events.into();
+        let Placed { key, event } = match (self.now.last(), self.fresh.peek()) {
+            (Some(next), Some(Reverse(fresh))) if fresh < next => self.fresh.pop()?.0,
+            (Some(_), _) => self.now.pop()?,
+            (None, _) => self.fresh.pop()?.0,
+        };
+        if self.now.is_empty() && self.fresh.is_empty() {
+            self.advance();
         }
         Some((key, event))
     }
 
     /// When the next event happens.
     pub(crate) fn next_us(&self) -> Option<u64> {
-        self.next.peek().map(|Reverse(placed)| placed.key.time_us)
+        let fresh = self.fresh.peek().map(|Reverse(fresh)| fresh.key);
+        let next = self.now.last().map(|next| next.key).into_iter().chain(fresh).min();
+        next.map(|key| key.time_us)
+    }
+
+    /// Makes the next moment that has events the present one.
+    fn advance(&mut self) {
+        if self.taken.iter().all(|bits| *bits == 0) {
+            let Some((_, events)) = self.later.pop_first() else { return };
+            for placed in events {
+                self.put(placed.key.time_us >> MOMENT_BITS, placed);
+            }
+        }
+        let Some(word) = self.taken.iter().position(|bits| *bits != 0) else { return };
+        let place = word * 64 + self.taken[word].trailing_zeros() as usize;
+        self.taken[word] &= self.taken[word] - 1;
+        if self.now.capacity() > REUSED_MAX {
+            self.now = vec![];
+        }
+        std::mem::swap(&mut self.now, &mut self.soon[place]);
+        self.now.sort_unstable_by(|one, another| another.cmp(one));
+        self.moment = self.now.last().map_or(0, |next| next.key.time_us >> MOMENT_BITS);
+    }
+
+    /// Puts an event into its moment of the present stretch.
+    fn put(&mut self, moment: u64, placed: Placed<E>) {
+        let place = (moment % MOMENTS as u64) as usize;
+        self.taken[place / 64] |= 1 << (place % 64);
+        self.soon[place].push(placed);
     }
 }
 

@@ -11,13 +11,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fleet::Fleet;
 use lineage::{Lines, OfLine};
-use protocol::{Envelope, Filter, Input, OpenError, TaskId, Timestamp, message::TaskStart};
+use protocol::{
+    Envelope, Filter, Input, OpenError, Records, TaskId, Timestamp, message::TaskStart,
+};
 use round::Rounds;
 
-use crate::{
-    broker::Message,
-    host::{Host, Wear},
-};
+use crate::{broker::Message, host::Host};
 
 pub(crate) use self::{
     coordinator::Averaging,
@@ -95,22 +94,26 @@ const LINEAGE: lineage::Rules =
     lineage::Rules { model_len_max: 256 << 20, message_len_max: 256 << 20, shown_max: 1 };
 
 impl Role {
-    pub(crate) fn manager(limits: fleet::Limits, wear: Wear) -> Self {
-        Self::Manager { host: Box::new(Host::new(Fleet::new(limits), wear)), limits }
+    pub(crate) fn manager(limits: fleet::Limits) -> Self {
+        Self::Manager { host: Box::new(Host::new(Fleet::new(limits), limits.records)), limits }
     }
 
-    pub(crate) fn coordinator(rules: round::Rules, averaging: Averaging, wear: Wear) -> Self {
-        let host = Box::new(Host::new(Rounds::new(rules), wear));
+    pub(crate) fn coordinator(rules: round::Rules, averaging: Averaging) -> Self {
+        let host = Box::new(Host::new(Rounds::new(rules), rules.records));
         Self::Coordinator { host, rules, averaging }
     }
 
-    pub(crate) fn model_server(initial: lineage::Offer, library: Library, wear: Wear) -> Self {
-        let host = Box::new(Host::new(lineage(initial.clone()), wear));
+    pub(crate) fn model_server(
+        initial: lineage::Offer,
+        library: Library,
+        records: Records,
+    ) -> Self {
+        let host = Box::new(Host::new(lineage(initial.clone()), records));
         Self::ModelServer { host, initial, library }
     }
 
-    pub(crate) fn proplet(bench: Bench, wear: Wear) -> Self {
-        Self::Proplet { host: Box::new(Host::new(bench.agent(), wear)), bench }
+    pub(crate) fn proplet(bench: Bench) -> Self {
+        Self::Proplet { host: Box::new(Host::new(bench.agent(), bench.records())), bench }
     }
 
     pub(crate) fn filters(&self) -> Vec<Filter> {

@@ -272,6 +272,7 @@ impl World {
         self.wants = sink.wants();
         let ended = self.live(sink, progress);
         self.peers.shutdown();
+        self.chain.settle();
         ended.map(|()| self.summary())
     }
 }

@@ -38,7 +38,7 @@ impl Agent {
                 .result(self.config.result_bytes_max)
                 .map(|result| Made::End(End::Result(result))),
             (Outcome::Ok(output), Purpose::Federated(asked)) => {
-                let update = output.update(asked, &self.config.proplet);
+                let update = output.update(asked, &self.proplet);
                 update.and_then(|update| self.contribute(update, asked, turn))
             }
             (Outcome::Packed(packed), Purpose::Plain { .. }) => {
@@ -47,7 +47,7 @@ impl Agent {
                 Err(Failure::new("host", message))
             }
             (Outcome::Packed(packed), Purpose::Federated(asked)) => {
-                let update = packed.update(asked, &self.config.proplet);
+                let update = packed.update(asked, &self.proplet);
                 let update =
                     update.inspect_err(|_| turn.effect(Effect::Drop(packed.blob.sha256())));
                 update.and_then(|update| self.offer(update, packed.blob, turn)).map(Made::End)
@@ -117,7 +117,7 @@ impl Agent {
     /// A run leaves its slot.
     fn leave(&mut self, task: &TaskId, run: Run, end: End, turn: &mut Turn) {
         release(run.model, turn);
-        turn.keep(Entry::forget(record::RUNNING, task));
+        turn.keep(|| Entry::forget(record::RUNNING, task));
         self.conclude(task, run.attempt, end, turn);
     }
 
@@ -145,7 +145,8 @@ impl Agent {
             "num_samples": update.num_samples,
             "bytes": payload.len(),
         });
-        turn.keep(self.updates.keep(round.clone(), payload));
+        turn.keep(|| Entry::put_bytes(record::UPDATES, &round, payload.to_vec()));
+        self.updates.put(round.clone(), payload);
         Ok(Made::End(End::Update { round, result }))
     }
 
@@ -175,7 +176,8 @@ impl Agent {
             "bytes": manifest.bytes(),
             "chunks": manifest.count(),
         });
-        turn.keep(self.updates.keep(round.clone(), payload));
+        turn.keep(|| Entry::put_bytes(record::UPDATES, &round, payload.to_vec()));
+        self.updates.put(round.clone(), payload);
         turn.note(Note::Offered { round: round.clone(), blob: manifest });
         Ok(End::Update { round, result })
     }
@@ -198,7 +200,7 @@ impl Agent {
             metrics;
         TaskMetrics {
             task_id: task.clone(),
-            proplet_id: self.config.proplet.clone(),
+            proplet_id: self.proplet.clone(),
             attempt,
             wall_ms,
             cpu_ms,

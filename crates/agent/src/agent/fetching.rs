@@ -36,7 +36,7 @@ impl Agent {
             return;
         }
         turn.unlisten(Topic::Model { uri: model.clone() });
-        self.models.put(model.clone(), Known::Pieces(blob.clone()));
+        self.models.put(model.clone(), Known::Pieces(Box::new(blob.clone())));
         self.fetch(model, blob, turn);
     }
 
@@ -175,7 +175,7 @@ impl Agent {
 
     /// Somebody lacks pieces of an update.
     pub(super) fn wanted(&mut self, wanted: &UpdateWants, turn: &mut Turn) {
-        if wanted.proplet_id != self.config.proplet || self.closing {
+        if wanted.proplet_id != self.proplet || self.closing {
             return;
         }
         let round = &wanted.round_id;
@@ -199,7 +199,7 @@ impl Agent {
                 let moves = self.updates.sent((&round, sha256), index, turn.now);
                 // It may have got its verdict meanwhile.
                 let Some(moves) = moves else { return };
-                let proplet = self.config.proplet.clone();
+                let proplet = self.proplet.clone();
                 let topic = Topic::UpdateChunk { round: round.clone(), proplet, index };
                 turn.publish(Envelope { topic, payload });
                 read(&round, moves, turn);

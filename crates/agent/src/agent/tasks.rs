@@ -1,7 +1,7 @@
 //! The life of a task: taken, queued, waiting for its model, running, ended.
 
 use protocol::{
-    Entry, ModelUri, RoundId, TaskId, Topic,
+    Entry, Letter as _, ModelUri, RoundId, TaskId, Topic,
     message::{TaskResults, TaskStart, TaskStop},
 };
 use serde_json::Value;
@@ -33,7 +33,7 @@ impl Agent {
     /// Takes a task on, unless it is known already: a repeated start is answered, an older
     /// attempt is history, a newer one takes the place of the old.
     pub(super) fn take(&mut self, start: Box<TaskStart>, turn: &mut Turn) {
-        let meant = start.proplet_id.as_ref().is_none_or(|meant| *meant == self.config.proplet);
+        let meant = start.proplet_id.as_ref().is_none_or(|meant| *meant == self.proplet);
         if self.closing || !meant {
             return;
         }
@@ -56,7 +56,7 @@ impl Agent {
     /// Ends a task that has not ended; one that has is answered with its result.
     pub(super) fn stop(&mut self, stop: &TaskStop, turn: &mut Turn) {
         let everybody = stop.broadcast == Some(true) || stop.proplet_id.is_none();
-        let meant = everybody || stop.proplet_id.as_ref() == Some(&self.config.proplet);
+        let meant = everybody || stop.proplet_id.as_ref() == Some(&self.proplet);
         if self.closing || !meant {
             return;
         }
@@ -117,7 +117,7 @@ impl Agent {
     /// Reports what the last process left running when it died.
     pub(super) fn report_interrupted(&mut self, turn: &mut Turn) {
         for (task, attempt) in std::mem::take(&mut self.interrupted) {
-            turn.keep(Entry::forget(record::RUNNING, &task));
+            turn.keep(|| Entry::forget(record::RUNNING, &task));
             self.conclude(&task, attempt, Failure::interrupted().into(), turn);
         }
     }
@@ -145,7 +145,7 @@ impl Agent {
         }
         if !self.awaits(&model) {
             match known {
-                Some(Known::Pieces(blob)) => self.fetch(&model, blob, turn),
+                Some(Known::Pieces(blob)) => self.fetch(&model, *blob, turn),
                 Some(Known::Whole(_)) | None => {
                     turn.listen(Topic::Model { uri: model.clone() });
                 }
@@ -163,9 +163,9 @@ impl Agent {
         turn: &mut Turn,
     ) {
         let (task, attempt) = (start.id.clone(), start.attempt);
-        let name = || self.config.proplet.to_string();
+        let name = || self.proplet.to_string();
         start.env.entry(ENV_PROPLET_ID.to_owned()).or_insert_with(name);
-        turn.keep(record::running(&task, attempt));
+        turn.keep(|| record::running(&task, attempt));
         turn.note(Note::Started { task: task.clone(), attempt });
         turn.effect(Effect::Run { start, model: model.clone() });
         turn.alive = true;
@@ -176,7 +176,7 @@ impl Agent {
     pub(super) fn conclude(&mut self, task: &TaskId, attempt: u32, end: End, turn: &mut Turn) {
         let mut results = TaskResults {
             task_id: task.clone(),
-            proplet_id: self.config.proplet.clone(),
+            proplet_id: self.proplet.clone(),
             results: Value::Null,
             error: None,
             attempt: Some(attempt),
@@ -199,10 +199,8 @@ impl Agent {
             }
         };
         turn.note(note);
-        let (entries, envelope) = self.results.keep(results, round);
-        for entry in entries {
-            turn.keep(entry);
-        }
+        let envelope = results.seal();
+        self.results.keep((results, envelope.payload.clone()), round, turn);
         turn.promise(envelope);
     }
 
@@ -228,7 +226,7 @@ impl Agent {
             self.let_fetch_go(&waiting.model, turn);
         }
         if let Some(run) = self.running.remove(task) {
-            turn.keep(Entry::forget(record::RUNNING, task));
+            turn.keep(|| Entry::forget(record::RUNNING, task));
             // What it made is being packed: that comes to its end by itself.
             if run.packing.is_none() {
                 turn.effect(Effect::Cancel { task: task.clone(), attempt });

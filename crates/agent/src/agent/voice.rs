@@ -32,7 +32,7 @@ impl Agent {
         let mut metadata = self.config.metadata.clone();
         metadata.insert("directed".to_owned(), true.into());
         let create = PropletCreate {
-            proplet_id: self.config.proplet.clone(),
+            proplet_id: self.proplet.clone(),
             namespace: self.config.namespace.clone(),
             metadata,
             tasks: Some(self.held()),
@@ -64,7 +64,7 @@ impl Agent {
         }
         let Measurement { cpu_percent, memory_bytes, uptime_s } = measurement;
         let metrics = PropletMetrics {
-            proplet_id: self.config.proplet.clone(),
+            proplet_id: self.proplet.clone(),
             namespace: self.config.namespace.clone(),
             cpu_percent,
             memory_bytes,
@@ -91,7 +91,7 @@ impl Agent {
     /// A sign of life, or its opposite.
     fn alive(&self, status: AliveStatus) -> PropletAlive {
         PropletAlive {
-            proplet_id: self.config.proplet.clone(),
+            proplet_id: self.proplet.clone(),
             status,
             namespace: self.config.namespace.clone(),
             tasks: Some(self.held()),

@@ -1,10 +1,10 @@
 //! What a proplet's shell does beside speaking: it runs tasks, and measures itself.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use agent::{Agent, BaseModel, Effect, Measurement, Report};
+use agent::{Agent, BaseModel, Config, Effect, Measurement, Report};
 use protocol::{
-    Envelope, Letter as _, PropletId,
+    Envelope, Letter as _, PropletId, Records,
     message::{AliveStatus, PropletAlive},
 };
 
@@ -15,34 +15,39 @@ use crate::PlatformSpec;
 #[derive(Debug)]
 pub(crate) struct Bench {
     proplet: PropletId,
-    habits: std::sync::Arc<PlatformSpec>,
+    /// What proplets have in common.
+    config: Arc<Config>,
     seed: u64,
     /// As the agent counts them.
     connections: u64,
 }
 
 impl Bench {
-    pub(crate) const fn new(
-        proplet: PropletId,
-        habits: std::sync::Arc<PlatformSpec>,
-        seed: u64,
-    ) -> Self {
-        Self { proplet, habits, seed, connections: 0 }
+    pub(crate) const fn new(proplet: PropletId, config: Arc<Config>, seed: u64) -> Self {
+        Self { proplet, config, seed, connections: 0 }
     }
 
-    /// A new process.
-    pub(crate) fn agent(&self) -> Agent {
-        let habits = &self.habits;
-        Agent::new(agent::Config {
-            metadata: BTreeMap::new(),
+    /// What proplets of this platform have in common.
+    pub(crate) fn config(habits: &PlatformSpec, records: Records) -> Config {
+        let anybody = "proplet".parse().expect("a word is an id");
+        Config {
             alive_every: habits.alive_every.duration(),
             metrics_every: habits.metrics_every.map(crate::Span::duration),
             model_wait: habits.model_wait.duration(),
             concurrency: habits.concurrency,
             results_kept_max: habits.results_kept,
-            seed: self.seed,
-            ..agent::Config::new(self.proplet.clone())
-        })
+            records,
+            ..Config::new(anybody)
+        }
+    }
+
+    /// A new process.
+    pub(crate) fn agent(&self) -> Agent {
+        Agent::alike(self.proplet.clone(), self.seed, Arc::clone(&self.config))
+    }
+
+    pub(crate) fn records(&self) -> Records {
+        self.config.records
     }
 
     pub(super) fn last_will(&self) -> Envelope {

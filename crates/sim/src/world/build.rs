@@ -6,7 +6,7 @@ use std::{
 };
 
 use lineage::Offer;
-use protocol::{ModelVersion, PropletId, Timestamp, message::Hyperparams};
+use protocol::{ModelVersion, PropletId, Records, Timestamp, message::Hyperparams};
 
 use super::{
     Event, Node, Setup, SetupError, World,
@@ -20,7 +20,7 @@ use crate::{
     client::{Client, Wish},
     clock::Clock,
     fault::Blow,
-    host::{Host, Wear},
+    host::Host,
     network::Network,
     queue::{Class, Queue},
     role::{Averaging, Bench, Library, Operator, Role, Script, ScriptRound},
@@ -198,7 +198,9 @@ fn exponential(dice: &mut Dice, mean_us: u64) -> u64 {
 struct Plan<'a> {
     scenario: &'a Scenario,
     devices: BTreeMap<String, Arc<Device>>,
-    habits: Arc<crate::PlatformSpec>,
+    /// What proplets have in common: those that can be restarted, and the others.
+    kept: Arc<agent::Config>,
+    unread: Arc<agent::Config>,
     /// Nodes outside, by place, with the longest window that they are given.
     outside: Vec<(u32, OnFailure, Option<u64>)>,
 }
@@ -213,7 +215,8 @@ impl<'a> Plan<'a> {
         Self {
             scenario,
             devices: devices.collect(),
-            habits: Arc::new(scenario.platform.clone()),
+            kept: Arc::new(Bench::config(&scenario.platform, Records::Kept)),
+            unread: Arc::new(Bench::config(&scenario.platform, Records::NeverRead)),
             outside: vec![],
         }
     }
@@ -225,10 +228,15 @@ impl<'a> Plan<'a> {
             liveness: platform.liveness.duration(),
             proplets_max: fleet::Limits::default().proplets_max.max(proplets.len() + 1),
             federated_kept_max: platform.tasks_kept,
+            records: self.records("manager", None),
             tasks_max: 2 * proplets.len() + platform.tasks_kept + TASKS_SPARE,
             ..fleet::Limits::default()
         };
-        let rules = round::Rules { updates_min: platform.updates_min, ..round::Rules::default() };
+        let rules = round::Rules {
+            updates_min: platform.updates_min,
+            records: self.records("coordinator", None),
+            ..round::Rules::default()
+        };
         let averaging = Averaging {
             strategy: aggregate::find(&platform.strategy).expect("the scenario was checked"),
             ns_per_weight: platform.aggregate_ns_per_weight,
@@ -239,10 +247,10 @@ impl<'a> Plan<'a> {
         let mut nodes: Vec<Node> = Vec::with_capacity(FIRST + count);
         for (name, role) in SERVICES.into_iter().zip([
             Role::Broker,
-            Role::manager(limits, self.wear("manager", None)),
-            Role::coordinator(rules, averaging, self.wear("coordinator", None)),
-            Role::model_server(initial, library, self.wear("model-server", None)),
-            Role::Operator(Box::new(Host::new(Operator::new(script), Wear::NeverRead))),
+            Role::manager(limits),
+            Role::coordinator(rules, averaging),
+            Role::model_server(initial, library, self.records("model-server", None)),
+            Role::Operator(Box::new(Host::new(Operator::new(script), Records::NeverRead))),
         ]) {
             let device = self.device(None);
             nodes.push(self.node(name.to_owned(), role, device, &ClockSpec::default()));
@@ -262,8 +270,11 @@ impl<'a> Plan<'a> {
             NodeKind::Proplet => {
                 let id: PropletId = name.parse().expect("the scenario was checked");
                 let seed = Dice::of(self.scenario.simulation.seed, &name, "agent").roll();
-                let bench = Bench::new(id, Arc::clone(&self.habits), seed);
-                Role::proplet(bench, self.wear(&name, Some(spec)))
+                let config = match self.records(&name, Some(spec)) {
+                    Records::Kept => &self.kept,
+                    Records::NeverRead => &self.unread,
+                };
+                Role::proplet(Bench::new(id, Arc::clone(config), seed))
             }
             NodeKind::Process | NodeKind::Docker | NodeKind::Tcp => {
                 let place = u32::try_from(place).expect("the number of nodes was checked");
@@ -307,7 +318,7 @@ impl<'a> Plan<'a> {
     }
 
     /// Whether a node's disk may ever be read.
-    fn wear(&self, name: &str, spec: Option<&NodeSpec>) -> Wear {
+    fn records(&self, name: &str, spec: Option<&NodeSpec>) -> Records {
         let comes_back = |fault: &Fault| match fault {
             Fault::Crash(kill) => kill.down.is_some() && fits(&kill.node, name),
             Fault::BrokerRestart(_)
@@ -317,9 +328,9 @@ impl<'a> Plan<'a> {
         };
         let absent = spec.is_some_and(|spec| spec.availability.is_some());
         if absent || self.scenario.faults.iter().any(comes_back) {
-            Wear::Held
+            Records::Kept
         } else {
-            Wear::NeverRead
+            Records::NeverRead
         }
     }
 

@@ -66,3 +66,16 @@ fn events_are_handed_out_in_the_order_of_time() {
     let hashed = tape.0.iter().filter(|event| event.kind != "note").count();
     assert_eq!(hashed as u64, summary.events);
 }
+
+#[test]
+fn a_run_is_the_same_whether_or_not_anybody_will_read_what_is_kept() {
+    let unread = scenario(8, 4);
+    let mut kept = unread.clone();
+    // Who comes back from a crash reads what it kept; this crash comes after the last round.
+    let (node, at, down) = ("*".into(), Span::secs(590), Some(Span::secs(1)));
+    kept.simulation.until = Span::secs(600);
+    kept.faults = vec![Fault::Crash(Kill { node, at, down, state: Memory::Kept, power: false })];
+    let [(unread, _), (kept, _)] = [run(&unread), run(&kept)];
+    assert_eq!(unread.rounds_complete(), 4);
+    assert_eq!((unread.events, &unread.models), (kept.events, &kept.models));
+}
