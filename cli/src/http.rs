@@ -1,4 +1,4 @@
-//! The manager's HTTP API, from the outside.
+//! The HTTP APIs of the manager and the coordinator, from the outside.
 
 use std::time::Duration;
 
@@ -51,6 +51,19 @@ impl Api {
         self.call(Method::POST, path, body)
     }
 
+    /// What is no JSON.
+    pub(crate) fn text(&self, path: &str) -> anyhow::Result<String> {
+        let url = format!("{}{path}", self.base);
+        let request = Request::builder().uri(&url).body(String::new());
+        let request = request.with_context(|| format!("call {url}"))?;
+        let mut response = self.agent.run(request).with_context(|| format!("reach {url}"))?;
+        if !response.status().is_success() {
+            return answer(response).map(|value| value.to_string());
+        }
+        let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX);
+        body.read_to_string().with_context(|| format!("read {url}"))
+    }
+
     /// Every item of a paged listing.
     pub(crate) fn all(&self, path: &str, items: &str) -> anyhow::Result<Vec<Value>> {
         let glue = if path.contains('?') { '&' } else { '?' };
@@ -75,8 +88,7 @@ impl Api {
             request = request.header("content-type", "application/json");
         }
         let request = request.body(text).with_context(|| format!("call {url}"))?;
-        let response =
-            self.agent.run(request).with_context(|| format!("reach the manager at {url}"))?;
+        let response = self.agent.run(request).with_context(|| format!("reach {url}"))?;
         answer(response).with_context(|| format!("{method} {path}"))
     }
 }
@@ -99,6 +111,6 @@ fn answer(mut response: Response<Body>) -> anyhow::Result<Value> {
     }
     match value["error"].as_str() {
         Some(why) => bail!("{why} ({status})"),
-        None => bail!("the manager answered {status}"),
+        None => bail!("the answer was {status}"),
     }
 }

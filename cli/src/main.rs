@@ -2,6 +2,7 @@
 
 mod cmd;
 mod demo;
+mod export;
 mod http;
 mod operator;
 mod platform;

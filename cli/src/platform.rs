@@ -29,6 +29,7 @@ pub(crate) struct Plan {
     /// Where the embedded broker listens.
     pub(crate) broker_listen: SocketAddr,
     pub(crate) http_port: u16,
+    pub(crate) coordinator_http_port: u16,
     /// Model 0; the model server's default if absent.
     pub(crate) model_file: Option<PathBuf>,
     pub(crate) proplets: Vec<PropletPlan>,
@@ -51,6 +52,8 @@ pub(crate) struct Platform {
     pub(crate) mqtt_address: String,
     /// Where the manager's HTTP API is.
     pub(crate) http: SocketAddr,
+    /// Where the coordinator's is.
+    pub(crate) coordinator_http: SocketAddr,
 }
 
 impl Plan {
@@ -70,10 +73,12 @@ impl Plan {
             stop: CancellationToken::new(),
             mqtt_address,
             http: SocketAddr::from(([127, 0, 0, 1], 0)),
+            coordinator_http: SocketAddr::from(([127, 0, 0, 1], 0)),
         };
         match self.services(&mut platform).await {
-            Ok(http) => {
+            Ok((http, coordinator_http)) => {
                 platform.http = http;
+                platform.coordinator_http = coordinator_http;
                 Ok(platform)
             }
             Err(why) => {
@@ -89,14 +94,17 @@ impl Plan {
         broker::start(config).await.context("start the embedded broker")
     }
 
-    async fn services(&self, platform: &mut Platform) -> anyhow::Result<SocketAddr> {
+    async fn services(&self, platform: &mut Platform) -> anyhow::Result<(SocketAddr, SocketAddr)> {
         let manager = self.settings::<manager::ManagerSettings>(
             platform,
             "manager",
             &[("--http-port", &self.http_port.to_string())],
         )?;
-        let coordinator =
-            self.settings::<coordinator::CoordinatorSettings>(platform, "coordinator", &[])?;
+        let coordinator = self.settings::<coordinator::CoordinatorSettings>(
+            platform,
+            "coordinator",
+            &[("--http-port", &self.coordinator_http_port.to_string())],
+        )?;
         let model_file = self.model_file.as_ref().map(|path| path.display().to_string());
         let model_flags: Vec<_> =
             model_file.iter().map(|path| ("--model-file", path.as_str())).collect();
@@ -106,8 +114,10 @@ impl Plan {
             &model_flags,
         )?;
         let (ready, http) = oneshot::channel();
+        let (rounds_ready, rounds_http) = oneshot::channel();
         platform.spawn("manager", |stop| manager::run_with(manager, stop, ready));
-        platform.spawn("coordinator", |stop| coordinator::run(coordinator, stop));
+        platform
+            .spawn("coordinator", |stop| coordinator::run_with(coordinator, stop, rounds_ready));
         platform.spawn("model-server", |stop| model_server::run(model_server, stop));
         for plan in &self.proplets {
             let data_dir = plan.data_dir.as_ref().map(|path| path.display().to_string());
@@ -116,8 +126,9 @@ impl Plan {
             let settings = self.settings::<proplet::PropletSettings>(platform, &plan.id, &flags)?;
             platform.spawn(&plan.id, |stop| proplet::run(settings, stop));
         }
+        let addresses = async { tokio::try_join!(http, rounds_http) };
         tokio::select! {
-            Ok(address) = http => Ok(address),
+            Ok(addresses) = addresses => Ok(addresses),
             why = platform.ended() => Err(why),
         }
     }

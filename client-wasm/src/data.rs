@@ -8,6 +8,9 @@ use std::{
 
 use crate::TrainError;
 
+/// Rows of a device that are never trained on.
+pub const HELD_OUT_FILE: &str = "holdout.csv";
+
 /// Rows of equal width; each knows the file and line it came from, so that a complaint about it
 /// can say so however late it is found out.
 #[derive(Clone, Debug, Default)]
@@ -26,11 +29,14 @@ struct SourceFile {
 }
 
 impl Dataset {
-    /// Reads all `*.csv` files of a directory in the order of their names; other files are left
-    /// alone. No row at all is an error.
+    /// Reads all `*.csv` files of a directory in the order of their names, [`HELD_OUT_FILE`] aside;
+    /// other files are left alone. No row at all is an error.
     pub fn from_dir(dir: &Path) -> Result<Self, TrainError> {
         let mut dataset = Self::default();
         for path in csv_files(dir)? {
+            if path.file_name().is_some_and(|name| name == HELD_OUT_FILE) {
+                continue;
+            }
             let file = File::open(&path).map_err(|source| unreadable(&path, source))?;
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             dataset.append(&name, BufReader::new(file))?;
@@ -39,6 +45,21 @@ impl Dataset {
             return Err(TrainError::NoData { dir: dir.display().to_string() });
         }
         Ok(dataset)
+    }
+
+    /// The rows that the device evaluates models on: those of [`HELD_OUT_FILE`], if it is there.
+    pub fn held_out(dir: &Path) -> Result<Option<Self>, TrainError> {
+        let path = dir.join(HELD_OUT_FILE);
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let mut dataset = Self::default();
+        let file = File::open(&path).map_err(|source| unreadable(&path, source))?;
+        dataset.append(HELD_OUT_FILE, BufReader::new(file))?;
+        if dataset.is_empty() {
+            return Err(TrainError::NoData { dir: path.display().to_string() });
+        }
+        Ok(Some(dataset))
     }
 
     /// Adds the rows of one CSV text; `name` is what errors call it. Blank lines are skipped.

@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, io};
 
-use crate::Kind;
+use crate::{Kind, data::HELD_OUT_FILE};
 
 /// Everything that can end a training step; the text goes to the task's log and its result.
 #[derive(Debug)]
@@ -12,6 +12,8 @@ pub enum TrainError {
     Hyperparam { key: &'static str, value: String, takes: &'static str },
     Read { path: String, source: io::Error },
     NoData { dir: String },
+    NothingHeldOut { rows: usize, holdout: f64 },
+    Purpose { value: String },
     Row { file: String, line: usize, why: String },
     BaseModel { why: String },
     BaseMisfit { kind: Kind, features: usize, found: String },
@@ -30,6 +32,14 @@ impl fmt::Display for TrainError {
             }
             Self::Read { path, source } => write!(f, "cannot read {path}: {source}"),
             Self::NoData { dir } => write!(f, "no rows to train on in the *.csv files of {dir}"),
+            Self::NothingHeldOut { rows, holdout } => write!(
+                f,
+                "nothing to evaluate on: a share of {holdout} of {rows} rows is none, and there is \
+                 no file {HELD_OUT_FILE}"
+            ),
+            Self::Purpose { value } => {
+                write!(f, "PURPOSE takes \"train\" or \"evaluate\", not {value:?}")
+            }
             Self::Row { file, line, why } => write!(f, "{file}, line {line}: {why}"),
             Self::BaseModel { why } => write!(f, "the base model is not usable: {why}"),
             Self::BaseMisfit { kind, features, found } => write!(
@@ -60,6 +70,8 @@ impl Error for TrainError {
             | Self::Hyperparams { .. }
             | Self::Hyperparam { .. }
             | Self::NoData { .. }
+            | Self::NothingHeldOut { .. }
+            | Self::Purpose { .. }
             | Self::Row { .. }
             | Self::BaseModel { .. }
             | Self::BaseMisfit { .. }

@@ -9,7 +9,7 @@ use std::{
 use serde::Serialize;
 
 use crate::{
-    Dataset, Hyperparams, Model, Report, Tensor, TrainError,
+    Dataset, Hyperparams, Model, Report, Tensor, TrainError, evaluate, evaluate_held_out,
     random::stream_of,
     safetensors::{self, Typed, Width},
     train,
@@ -26,6 +26,15 @@ pub struct Assignment {
     pub data_dir: PathBuf,
     /// Where the update to a model that is a file goes.
     pub update_path: Option<PathBuf>,
+    pub purpose: Purpose,
+}
+
+/// What the step is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    Train,
+    /// Say how the model does on rows that it was not trained on.
+    Evaluate,
 }
 
 /// An update, in the form of its base model.
@@ -57,7 +66,7 @@ struct Update<'a> {
 
 impl Assignment {
     /// Reads `ROUND_ID`, `MODEL_URI`, `MODEL_PATH` and `DATA_DIR`, which must be there, and
-    /// `HYPERPARAMS`, `PROPLET_ID` and `UPDATE_PATH`, which may.
+    /// `HYPERPARAMS`, `PROPLET_ID`, `UPDATE_PATH` and `PURPOSE`, which may.
     pub fn from_vars(var: impl Fn(&str) -> Option<String>) -> Result<Self, TrainError> {
         let needed = |name| var(name).ok_or(TrainError::MissingVar { name });
         Ok(Self {
@@ -68,15 +77,59 @@ impl Assignment {
             model_path: needed("MODEL_PATH")?.into(),
             data_dir: needed("DATA_DIR")?.into(),
             update_path: var("UPDATE_PATH").map(PathBuf::from),
+            purpose: Purpose::read(var("PURPOSE"))?,
         })
     }
 }
 
-/// Trains the base model on the device's rows; gives the update in the form of the base model.
+impl Purpose {
+    fn read(value: Option<String>) -> Result<Self, TrainError> {
+        match value.as_deref() {
+            None | Some("train") => Ok(Self::Train),
+            Some("evaluate") => Ok(Self::Evaluate),
+            Some(other) => Err(TrainError::Purpose { value: other.chars().take(40).collect() }),
+        }
+    }
+}
+
+/// Says how the base model does on the device's held-out rows: metrics, and an update of no tensors.
+fn judge(assignment: &Assignment) -> Result<Made, TrainError> {
+    let hyperparams = &assignment.hyperparams;
+    let apart = Dataset::held_out(&assignment.data_dir)?;
+    let data = match &apart {
+        Some(apart) => apart.clone(),
+        None => Dataset::from_dir(&assignment.data_dir)?,
+    };
+    let Base { model, .. } = read(&assignment.model_path, hyperparams, &data)?;
+    let (score, num_samples) = match apart {
+        Some(apart) => (evaluate(&model, &apart, hyperparams.scale)?, apart.len()),
+        None => evaluate_held_out(&model, &data, hyperparams)?,
+    };
+    if !score.loss.is_finite() {
+        return Err(TrainError::Diverged { what: "the loss", lr: hyperparams.lr });
+    }
+    let mut metrics = BTreeMap::from([("loss", score.loss)]);
+    metrics.extend(score.accuracy.map(|part| ("accuracy", part)));
+    let update = Update {
+        round_id: &assignment.round_id,
+        proplet_id: assignment.proplet_id.as_deref(),
+        base_model_uri: &assignment.model_uri,
+        num_samples,
+        metrics,
+        update: BTreeMap::new(),
+    };
+    let text = serde_json::to_string(&update).map_err(|source| TrainError::Encode { source })?;
+    Ok(Made::Json(text))
+}
+
+/// Trains or evaluates the base model on the device's rows; gives the update in the form of the base model.
 ///
 /// The order of the rows varies with the base model, not with the round's id, which holds a time:
 /// so a whole federation can be repeated bit by bit.
 pub fn run(assignment: &Assignment) -> Result<Made, TrainError> {
+    if assignment.purpose == Purpose::Evaluate {
+        return judge(assignment);
+    }
     let hyperparams = &assignment.hyperparams;
     let data = Dataset::from_dir(&assignment.data_dir)?;
     let Base { mut model, widths } = read(&assignment.model_path, hyperparams, &data)?;

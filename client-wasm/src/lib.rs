@@ -23,11 +23,11 @@ mod safetensors;
 mod tensor;
 mod train;
 
-pub use data::Dataset;
+pub use data::{Dataset, HELD_OUT_FILE};
 pub use error::TrainError;
-pub use guest::{Assignment, Made, run};
+pub use guest::{Assignment, Made, Purpose, run};
 pub use hyperparams::{HIDDEN_DEFAULT, Hyperparams};
 pub use model::{Model, initial_model};
 pub use network::{Examples, Kind, Network, Score};
 pub use tensor::Tensor;
-pub use train::{Report, evaluate, train};
+pub use train::{Report, evaluate, evaluate_held_out, train};

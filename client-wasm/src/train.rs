@@ -53,6 +53,24 @@ pub fn train(
     })
 }
 
+/// Scores a model on the rows of a data set that [`train`] leaves out, given the same settings;
+/// with how many there are.
+pub fn evaluate_held_out(
+    model: &Model,
+    data: &Dataset,
+    hyperparams: &Hyperparams,
+) -> Result<(Score, usize), TrainError> {
+    if data.is_empty() {
+        return Err(TrainError::NoData { dir: "the data set".to_owned() });
+    }
+    let (held_out, _) = split(data.len(), hyperparams);
+    if held_out.is_empty() {
+        return Err(TrainError::NothingHeldOut { rows: data.len(), holdout: hyperparams.holdout });
+    }
+    let examples = Examples::prepare(&model.network, data, &held_out, hyperparams.scale)?;
+    Ok((model.network.score(&model.parameters, &examples), held_out.len()))
+}
+
 /// Scores a model on all rows of a data set.
 pub fn evaluate(model: &Model, data: &Dataset, scale: f64) -> Result<Score, TrainError> {
     if data.is_empty() {

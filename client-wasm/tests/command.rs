@@ -88,6 +88,33 @@ fn an_update_is_one_json_object_with_the_names_and_shapes_of_its_base() {
 }
 
 #[test]
+fn an_evaluation_is_of_the_rows_that_training_left_out() {
+    let trained = Device::new(NOTE_MODEL, &[("rows.csv", ROWS)]);
+    let found = trained.with("PURPOSE", "evaluate").update();
+    assert_eq!((&found["update"], &found["num_samples"]), (&json!({}), &json!(1)));
+    // Of the zero model, whose one held-out row has a label of 1, 2, 3 or 6: half of its square.
+    let loss = found["metrics"]["loss"].as_f64().unwrap();
+    assert!([0.5, 2.0, 4.5, 18.0].contains(&loss), "{found}");
+
+    let apart = [("rows.csv", ROWS), ("holdout.csv", "1,0,0,2\n0,0,0,0\n")];
+    let device = Device::new(NOTE_MODEL, &apart);
+    assert_eq!(device.update()["num_samples"], 4, "the rows that are held out are not trained on");
+    let found = device.with("PURPOSE", "evaluate").update();
+    assert_eq!((&found["num_samples"], &found["metrics"]["loss"]), (&json!(2), &json!(1.0)));
+    let judge = Device::new(note_file(), &[("holdout.csv", "1,0,0,2\n0,0,0,0\n")]);
+    assert_eq!(judge.with("PURPOSE", "evaluate").update(), found, "of a file, in text too");
+}
+
+#[test]
+fn an_evaluation_of_nothing_is_an_error() {
+    let device = Device::new(NOTE_MODEL, &[("rows.csv", "1,0,0,1\n")]).with("PURPOSE", "evaluate");
+    let said = device.complaint();
+    assert!(said.contains("0.2 of 1 rows") && said.contains("holdout.csv"), "{said}");
+    let said = device.with("PURPOSE", "guess").complaint();
+    assert!(said.contains("PURPOSE") && said.contains("guess"), "{said}");
+}
+
+#[test]
 fn the_same_assignment_gives_the_same_bytes() {
     let device = Device::new(NOTE_MODEL, &[("rows.csv", ROWS)]);
     assert_eq!(device.run().stdout, device.run().stdout);

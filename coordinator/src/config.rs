@@ -1,6 +1,9 @@
 //! What an operator can tell the coordinator.
 
-use std::time::Duration;
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use aggregate::{NUM_SAMPLES_MAX, STRATEGIES, Strategy};
 use protocol::message::SESSION_START_LEN_MAX;
@@ -20,6 +23,12 @@ pub struct CoordinatorSettings {
     pub state: StateArgs,
     #[command(flatten)]
     pub log: LogArgs,
+    /// IP address, or localhost, that the HTTP API listens on; it asks nobody for a password
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1", value_parser = host)]
+    pub http_host: IpAddr,
+    /// Port of the HTTP API, 0 to 65535; 0 takes any that is free
+    #[arg(long, value_name = "PORT", default_value = "7071")]
+    pub http_port: u16,
     /// How updates become a model
     #[arg(long, value_name = "NAME", default_value = "fedavg", value_parser = strategy)]
     pub strategy: &'static Strategy,
@@ -76,6 +85,10 @@ impl CoordinatorSettings {
         }
     }
 
+    pub(crate) const fn http_address(&self) -> SocketAddr {
+        SocketAddr::new(self.http_host, self.http_port)
+    }
+
     /// The core has a limit for each kind of message, so that whoever sent a longer one (an update,
     /// a start) hears what is wrong.
     pub(crate) fn transport(&self) -> Result<Config, SettingsError> {
@@ -104,6 +117,13 @@ fn strategy(name: &str) -> Result<&'static Strategy, String> {
             .collect();
         format!("it takes {}", names.join(", "))
     })
+}
+
+fn host(text: &str) -> Result<IpAddr, std::net::AddrParseError> {
+    match text {
+        "localhost" => Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        text => text.parse(),
+    }
 }
 
 fn whole(number: u64) -> usize {

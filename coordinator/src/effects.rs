@@ -5,13 +5,16 @@ use std::{fs, io, sync::Arc, thread};
 use aggregate::{Strategy, Work};
 use protocol::{FailReason, Form, Manifest, OpenError, tensor::safetensors};
 use round::{Effect, Job, Kept, Made, Note, Report, Rounds, average};
-use service::{Effects, Gate};
+use service::{Effects, Gate, StoreError};
 use tokio::{
     sync::{Semaphore, mpsc},
     task,
 };
 
 use crate::{
+    api::RoundAnswer,
+    callers::Callers,
+    status::Board,
     storage::Storage,
     streaming::{Failed, average_to_file},
     tally::Tally,
@@ -32,7 +35,8 @@ pub(crate) struct Averaging {
     gate: Gate,
     /// To the thread that does the file work.
     files: mpsc::UnboundedSender<(Effect, mpsc::Sender<Report>)>,
-    tally: Tally,
+    board: Board,
+    callers: Callers<RoundAnswer>,
 }
 
 impl Averaging {
@@ -40,14 +44,15 @@ impl Averaging {
         strategy: &'static Strategy,
         storage: Storage,
         gate: Gate,
+        (board, callers): (Board, Callers<RoundAnswer>),
     ) -> io::Result<Self> {
         let permits = Arc::new(Semaphore::new(AT_ONCE_MAX));
         let files = storage.start()?;
-        Ok(Self { strategy, permits, storage, gate, files, tally: Tally::default() })
+        Ok(Self { strategy, permits, storage, gate, files, board, callers })
     }
 
-    pub(crate) const fn tally(&self) -> &Tally {
-        &self.tally
+    pub(crate) fn tally(&self) -> Tally {
+        self.board.borrow().tally.clone()
     }
 
     /// Reads a piece once there is room for it in the transport.
@@ -96,15 +101,24 @@ impl Effects<Rounds> for Averaging {
                     tracing::error!("the thread that does the file work is gone");
                 }
             }
+            Effect::Answer { ticket, answer } => self.callers.answer(ticket, answer),
             Effect::Note(note) => {
-                self.tally.count(&note);
+                self.board.send_modify(|status| status.tally.count(&note));
                 log(&note);
             }
         }
     }
 
     fn unreadable(&mut self, _why: &OpenError) {
-        self.tally.count_unreadable();
+        self.board.send_modify(|status| status.tally.count_unreadable());
+    }
+
+    fn connection(&mut self, connected: bool) {
+        self.board.send_modify(|status| status.rounds.connection(connected));
+    }
+
+    fn storage(&mut self, why: Option<&StoreError>) {
+        self.board.send_modify(|status| status.rounds.storage(why));
     }
 }
 

@@ -11,6 +11,8 @@ pub enum CoordinatorError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Blobs(#[from] service::blobs::BlobError),
+    #[error(transparent)]
+    Listen(#[from] http_api::ListenError),
     #[error("cannot start a thread")]
     Thread(#[from] std::io::Error),
     #[error(transparent)]

@@ -1,27 +1,43 @@
-//! The coordinator service: runs rounds of federated training. Its core is `round`; this shell
-//! gives it a broker, a disk, a clock and arithmetic.
+//! The coordinator service: runs rounds of federated training, and sessions of them. Its cores are
+//! `round` and `session`; this shell gives them brokers, disks, a clock, arithmetic and a port.
 
+mod api;
+mod callers;
 mod config;
 mod effects;
 mod error;
+mod gallery;
 mod sessions;
+mod status;
 mod storage;
 mod streaming;
 mod tally;
 
-use std::time::Duration;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use http_api::{LARGE_BODIES_MAX, Listening};
 use round::{Rounds, TABLES};
 use service::{
     Driver, Reports, Store, SystemClock, Transport, drive, settings::Settings,
     transport::mqtt::Mqtt,
+};
+use session::Sessions;
+use tokio::{
+    sync::{Semaphore, oneshot, watch},
+    task::JoinHandle,
+    time,
 };
 use tokio_util::sync::CancellationToken;
 
 pub use config::CoordinatorSettings;
 pub use error::CoordinatorError;
 
+use api::{Api, RoundAnswer};
+use callers::Callers;
 use effects::Averaging;
+use gallery::Gallery;
+use sessions::Desk;
+use status::{Board, Status};
 use storage::Storage;
 
 /// Where updates and models lie that are too large for one message, in the state directory.
@@ -34,14 +50,60 @@ pub async fn run(
     settings: CoordinatorSettings,
     stop: CancellationToken,
 ) -> Result<(), CoordinatorError> {
-    let transport = Mqtt::connect(settings.transport()?);
-    let meeting = Mqtt::connect(settings.sessions_transport()?);
+    let (ready, _) = oneshot::channel();
+    run_with(settings, stop, ready).await
+}
+
+/// As [`run`]; says on `ready` where the HTTP API listens, once it does.
+pub async fn run_with(
+    settings: CoordinatorSettings,
+    stop: CancellationToken,
+    ready: oneshot::Sender<SocketAddr>,
+) -> Result<(), CoordinatorError> {
+    let transports = (settings.transport()?, settings.sessions_transport()?);
+    let listening = Listening::bind(settings.http_address()).await?;
+    let (transport, meeting) = (Mqtt::connect(transports.0), Mqtt::connect(transports.1));
+    let (reports, orders) = (Reports::<Rounds>::new(), Reports::<Sessions>::new());
+    let (board, status) = watch::channel(Status::default());
+    let api = Api {
+        status,
+        gallery: Gallery::default(),
+        rounds: reports.sender(),
+        round_callers: Callers::default(),
+        sessions: orders.sender(),
+        session_callers: Callers::default(),
+        instance_id: uuid::Uuid::new_v4(),
+        large_bodies: Arc::new(Semaphore::new(LARGE_BODIES_MAX)),
+    };
+    let desk = Desk {
+        board: board.clone(),
+        gallery: api.gallery.clone(),
+        callers: api.session_callers.clone(),
+    };
+    let answering = (board, api.round_callers.clone());
+    let (address, closing) = (listening.address(), CancellationToken::new());
+    let http = tokio::spawn(listening.serve(api::router(api), closing.clone()));
+    tracing::info!(%address, "the HTTP API listens");
+    // Nobody may be waiting for it.
+    let _ = ready.send(address);
     // Where the one gives up, the other stops, too.
     let stop = stop.child_token();
-    let rounds = until_end(serve(&settings, transport, stop.clone()), &stop);
-    let sessions = until_end(sessions::serve(&settings, meeting, stop.clone()), &stop);
+    let rounds = serve_with(&settings, transport, (answering, reports), stop.clone());
+    let rounds = until_end(rounds, &stop);
+    let sessions = sessions::serve(&settings, meeting, (desk, orders), stop.clone());
+    let sessions = until_end(sessions, &stop);
     let (rounds, sessions) = tokio::join!(rounds, sessions);
+    closing.cancel();
+    finish(http).await;
     rounds.and(sessions)
+}
+
+/// Lets answers that are on their way go out.
+async fn finish(mut http: JoinHandle<()>) {
+    if time::timeout(GRACE, &mut http).await.is_err() {
+        http.abort();
+        tracing::warn!("gave up on HTTP connections that did not end");
+    }
 }
 
 async fn until_end(
@@ -53,10 +115,21 @@ async fn until_end(
     result
 }
 
-/// As [`run`], over any transport.
+/// As [`run`], over any transport, without sessions and HTTP.
 pub async fn serve<T: Transport>(
     settings: &CoordinatorSettings,
     transport: T,
+    stop: CancellationToken,
+) -> Result<(), CoordinatorError> {
+    let (board, _) = watch::channel(Status::default());
+    let answering = (board, Callers::default());
+    serve_with(settings, transport, (answering, Reports::new()), stop).await
+}
+
+async fn serve_with<T: Transport>(
+    settings: &CoordinatorSettings,
+    transport: T,
+    (answering, reports): ((Board, Callers<RoundAnswer>), Reports<Rounds>),
     stop: CancellationToken,
 ) -> Result<(), CoordinatorError> {
     let store = Store::open(&settings.state.state_dir, "coordinator", TABLES)?;
@@ -65,11 +138,11 @@ pub async fn serve<T: Transport>(
     let storage = Storage::open(&blobs, settings.blob_bytes_max, limits)?;
     let driver = Driver {
         machine: Rounds::new(settings.rules()),
-        effects: Averaging::new(settings.strategy, storage, transport.gate())?,
+        effects: Averaging::new(settings.strategy, storage, transport.gate(), answering)?,
         transport,
         store,
         clock: SystemClock,
-        reports: Reports::new(),
+        reports,
     };
     tracing::info!(strategy = settings.strategy.name, "coordinator started");
     let driver = drive(driver, stop).await?;

@@ -1,42 +1,82 @@
 //! Sessions beside the rounds: their core is `session`, which speaks to the rounds over the broker
 //! alone. This shell gives it a connection and a disk of its own.
 
-use service::{Driver, Effects, Reports, Store, SystemClock, Transport, drive};
-use session::{Effect, News, Note, Sessions, TABLES};
+use service::{Driver, Effects, Reports, Store, StoreError, SystemClock, Transport, drive};
+use session::{Effect, Note, Report, Sessions, TABLES};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::{CoordinatorError, CoordinatorSettings, GRACE};
+use crate::{
+    CoordinatorError, CoordinatorSettings, GRACE, api::SessionAnswer, callers::Callers,
+    gallery::Gallery, status::Board,
+};
 
-/// Logs what happens to sessions.
+/// Logs what happens to sessions, shows how they stand, and answers callers.
 #[derive(Debug)]
-struct Log;
+pub(crate) struct Desk {
+    pub(crate) board: Board,
+    pub(crate) gallery: Gallery,
+    pub(crate) callers: Callers<SessionAnswer>,
+}
 
 /// Runs sessions until `stop` is cancelled. What is under way goes on at the next start.
 pub(crate) async fn serve<T: Transport>(
     settings: &CoordinatorSettings,
     transport: T,
+    (desk, reports): (Desk, Reports<Sessions>),
     stop: CancellationToken,
 ) -> Result<(), CoordinatorError> {
     let store = Store::open(&settings.state.state_dir, "sessions", TABLES)?;
     let driver = Driver {
         machine: Sessions::default(),
-        effects: Log,
+        effects: desk,
         transport,
         store,
         clock: SystemClock,
-        reports: Reports::new(),
+        reports,
     };
     let driver = drive(driver, stop).await?;
     driver.transport.close(GRACE).await;
     Ok(())
 }
 
-impl Effects<Sessions> for Log {
-    fn perform(&mut self, effect: Effect, _report: &mpsc::Sender<News>) {
+impl Effects<Sessions> for Desk {
+    fn perform(&mut self, effect: Effect, _report: &mpsc::Sender<Report>) {
         match effect {
-            Effect::Note(note) => log(&note),
-            Effect::Show(_) | Effect::Forget(_) => {}
+            Effect::Note(note) => {
+                self.count(&note);
+                log(&note);
+            }
+            Effect::Show(view) => self.gallery.show(*view),
+            Effect::Trim { session, first_row } => self.gallery.trim(&session, first_row),
+            Effect::Forget(session) => self.gallery.forget(&session),
+            Effect::Answer { ticket, answer } => self.callers.answer(ticket, answer),
+        }
+    }
+
+    fn connection(&mut self, connected: bool) {
+        self.board.send_modify(|status| status.sessions.connection(connected));
+    }
+
+    fn storage(&mut self, why: Option<&StoreError>) {
+        self.board.send_modify(|status| status.sessions.storage(why));
+    }
+}
+
+impl Desk {
+    fn count(&self, note: &Note) {
+        match note {
+            Note::Evaluated { .. } => self.board.send_modify(|status| status.evaluations += 1),
+            Note::RoundFailed { .. } => {
+                self.board.send_modify(|status| status.session_rounds_failed += 1);
+            }
+            Note::Started { .. }
+            | Note::Refused { .. }
+            | Note::Asked { .. }
+            | Note::Waits { .. }
+            | Note::RoundDone { .. }
+            | Note::Ended { .. }
+            | Note::UnknownCommand { .. } => {}
         }
     }
 }
@@ -53,6 +93,9 @@ fn log(note: &Note) {
         Note::Waits { session, what } => tracing::info!(%session, what, "session waits"),
         Note::RoundDone { session, round, of, model } => {
             tracing::info!(%session, round, of, %model, "session has a new model");
+        }
+        Note::Evaluated { session, round, updates } => {
+            tracing::info!(%session, %round, updates, "session has evaluated its model");
         }
         Note::RoundFailed { session, what } => {
             tracing::warn!(%session, what, "a round of the session failed");

@@ -133,7 +133,7 @@ impl Storage {
                 }
                 None
             }
-            Effect::Aggregate(_) | Effect::Note(_) => None,
+            Effect::Aggregate(_) | Effect::Answer { .. } | Effect::Note(_) => None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use http_api::Family;
 use protocol::{FailReason, Rejection};
 use round::Note;
 
@@ -41,6 +42,42 @@ impl Tally {
 
     pub(crate) const fn count_unreadable(&mut self) {
         self.unreadable += 1;
+    }
+}
+
+impl Tally {
+    /// As figures.
+    pub(crate) fn families(&self) -> Vec<Family> {
+        let counter = Family::counter;
+        let reasons = |name, help, samples: Vec<(String, u64)>| Family {
+            name,
+            kind: "counter",
+            help,
+            samples: samples
+                .into_iter()
+                .map(|(reason, count)| (format!("{{reason=\"{reason}\"}}"), count))
+                .collect(),
+        };
+        let rejected = self.rejected.iter().map(|(why, count)| (why.to_string(), *count));
+        let failed = self.failed.iter().map(|(why, count)| (why.to_string(), *count));
+        vec![
+            counter("aileron_rounds_opened_total", "Rounds opened", self.opened),
+            counter("aileron_rounds_complete_total", "Rounds that ended well", self.complete),
+            reasons("aileron_rounds_failed_total", "Rounds that failed", failed.collect()),
+            counter("aileron_starts_refused_total", "Starts not taken", self.starts_refused),
+            counter("aileron_updates_accepted_total", "Updates counted", self.accepted),
+            reasons("aileron_updates_rejected_total", "Updates not counted", rejected.collect()),
+            counter(
+                "aileron_versions_taken_total",
+                "Versions that somebody else published",
+                self.versions_taken,
+            ),
+            counter(
+                "aileron_messages_unreadable_total",
+                "Messages that could not be read",
+                self.unreadable,
+            ),
+        ]
     }
 }
 

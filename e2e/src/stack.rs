@@ -45,7 +45,10 @@ pub struct Stack {
     pub proplets: Vec<Process>,
     /// One, or those of manager, coordinator, model server and proplets.
     pub brokers: Vec<Broker>,
+    /// The manager's API.
     pub http: Http,
+    /// The coordinator's.
+    pub rounds: Http,
     dir: StoryDir,
 }
 
@@ -93,7 +96,9 @@ impl StackPlan {
         };
         let manager =
             start("manager", "manager", 0, &[("MANAGER_HTTP_PORT", http.port.to_string())]);
-        let coordinator = start("coordinator", "coordinator", 1, &[]);
+        let rounds = Http { port: free_port() };
+        let port = ("COORDINATOR_HTTP_PORT", rounds.port.to_string());
+        let coordinator = start("coordinator", "coordinator", 1, &[port]);
         let model_file = self.model_file(dir.path());
         let model_server = start("model-server", "model-server", 2, &model_file);
         let proplet = |id: &protocol::PropletId| {
@@ -101,7 +106,7 @@ impl StackPlan {
         };
         let proplets = self.fleet.members.iter().map(proplet).collect();
         let dir = StoryDir(Some(dir));
-        Stack { manager, coordinator, model_server, proplets, brokers, http, dir }
+        Stack { manager, coordinator, model_server, proplets, brokers, http, rounds, dir }
     }
 
     /// Model 0 of the fleet, unless the platform's default will do.

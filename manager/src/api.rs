@@ -1,6 +1,5 @@
 //! HTTP in, questions to the core, answers out. Every error is `{"error": what is wrong}`.
 
-mod error;
 mod extract;
 mod health;
 mod metrics;
@@ -9,32 +8,22 @@ mod proplets;
 mod task_body;
 mod tasks;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Request},
-    http::{HeaderMap, Method, Uri, header},
-    middleware::{self, Next},
-    response::{IntoResponse as _, Response},
+    extract::DefaultBodyLimit,
+    http::StatusCode,
     routing::{MethodRouter, get, post, put},
 };
-use fleet::{Answer, Ask, Report};
+use fleet::{Answer, Ask, Refusal, RefusalKind, Report};
+use http_api::{ANSWER_MAX, ApiError, LARGE_BODIES_MAX, dressed, out_of_turn};
 use tokio::{
     sync::{Semaphore, mpsc, oneshot, watch},
     time,
 };
-use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{effects::Caller, status::Status};
-use error::ApiError;
-
-/// How long a request may take, its body included.
-const REQUEST_MAX: Duration = Duration::from_secs(30);
-/// How long the core may take to answer.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
-/// Large bodies that are read at the same time.
-const LARGE_BODIES_MAX: usize = 4;
 
 /// What every handler gets.
 #[derive(Clone, Debug)]
@@ -84,14 +73,8 @@ pub(crate) fn router(
         instance_id: uuid::Uuid::new_v4(),
     };
     let routes = ROUTES.iter().fold(Router::new(), |all, (path, at)| all.route(path, at()));
-    routes
-        .fallback(no_such_path)
-        .method_not_allowed_fallback(no_such_method)
-        .layer(DefaultBodyLimit::max(extract::body_len_max(upload_len_max)))
-        .layer(middleware::from_fn(within_time))
-        .layer(middleware::from_fn(same_origin))
-        .layer(CatchPanicLayer::custom(|_| ApiError::Panic.into_response()))
-        .with_state(api)
+    let len_max = extract::body_len_max(upload_len_max);
+    dressed(routes.layer(DefaultBodyLimit::max(len_max))).with_state(api)
 }
 
 impl Api {
@@ -106,7 +89,7 @@ impl Api {
             answered.await.ok()
         };
         match time::timeout(ANSWER_MAX, asked).await {
-            Ok(Some(answer)) => Ok(answer?),
+            Ok(Some(answer)) => answer.map_err(|why| refused(&why)),
             Ok(None) => Err(ApiError::Unavailable("the manager is stopping".to_owned())),
             Err(_) => Err(ApiError::Unavailable(format!("no answer within {ANSWER_MAX:?}"))),
         }
@@ -121,36 +104,13 @@ impl Api {
     }
 }
 
-async fn no_such_path(uri: Uri) -> ApiError {
-    ApiError::NoPath(uri.path().chars().take(200).collect())
-}
-
-async fn no_such_method(method: Method, uri: Uri) -> ApiError {
-    ApiError::NoMethod { method, path: uri.path().chars().take(200).collect() }
-}
-
-async fn within_time(request: Request, next: Next) -> Response {
-    match time::timeout(REQUEST_MAX, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => ApiError::TooSlow(REQUEST_MAX).into_response(),
-    }
-}
-
-/// A page from elsewhere, open in the operator's browser, must not give orders.
-async fn same_origin(headers: HeaderMap, request: Request, next: Next) -> Response {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let foreign = headers.contains_key(header::ORIGIN)
-        && text(header::ORIGIN).and_then(|origin| origin.split_once("://")).map(|(_, host)| host)
-            != text(header::HOST);
-    if foreign && !request.method().is_safe() {
-        let origin = text(header::ORIGIN).unwrap_or("?").chars().take(200).collect();
-        return ApiError::ForeignOrigin(origin).into_response();
-    }
-    next.run(request).await
-}
-
-/// The core answered something else than what it was asked.
-fn out_of_turn() -> ApiError {
-    tracing::error!("the core answered another question than was asked");
-    ApiError::Panic
+/// Which kind of no the core has said.
+fn refused(refusal: &Refusal) -> ApiError {
+    let status = match refusal.kind() {
+        RefusalKind::BadInput => StatusCode::BAD_REQUEST,
+        RefusalKind::NotFound => StatusCode::NOT_FOUND,
+        RefusalKind::Conflict => StatusCode::CONFLICT,
+        RefusalKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+    };
+    ApiError::Refused { status, what: refusal.to_string() }
 }

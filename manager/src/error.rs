@@ -1,7 +1,5 @@
 //! Why a manager cannot run.
 
-use std::{io, net::SocketAddr};
-
 use service::{DriveError, StoreError, settings::SettingsError};
 
 /// Why a manager did not start, or gave up.
@@ -11,12 +9,8 @@ pub enum ManagerError {
     Settings(#[from] SettingsError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("listen for HTTP on {address}")]
-    Listen {
-        address: SocketAddr,
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] http_api::ListenError),
     #[error(transparent)]
     Drive(#[from] DriveError),
 }

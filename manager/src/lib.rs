@@ -6,7 +6,6 @@ mod api;
 mod config;
 mod effects;
 mod error;
-mod listen;
 mod status;
 
 #[cfg(test)]
@@ -15,6 +14,7 @@ mod tests;
 use std::{net::SocketAddr, time::Duration};
 
 use fleet::{Fleet, TABLES};
+use http_api::Listening;
 use service::{Driver, Reports, Store, SystemClock, Transport, drive, transport::mqtt::Mqtt};
 use tokio::{sync::oneshot, task::JoinHandle, time};
 use tokio_util::sync::CancellationToken;
@@ -23,7 +23,6 @@ pub use config::ManagerSettings;
 pub use error::ManagerError;
 
 use effects::{Caller, Desk};
-use listen::Listening;
 
 /// How long a stopping manager goes on handing over what is queued.
 const GRACE: Duration = Duration::from_secs(5);

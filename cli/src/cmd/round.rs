@@ -152,6 +152,7 @@ impl Start {
             strategy: None,
             session: None,
             encoding: None,
+            purpose: protocol::message::Purpose::Train,
         })
     }
 }

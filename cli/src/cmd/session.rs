@@ -1,5 +1,6 @@
 //! `aileron session`: many rounds without a human between them, through the broker.
 
+mod history;
 mod start;
 
 use std::{collections::BTreeMap, process::ExitCode, time::Duration};
@@ -46,6 +47,10 @@ pub(crate) enum Sessions {
     Stop(Which),
     /// Let a session that was stopped, or has failed, go on
     Resume(Which),
+    /// Show what a session has come to, round by round
+    History(history::History),
+    /// Hand the history of a session to TensorBoard, MLflow or a CSV file
+    Export(history::Export),
 }
 
 #[derive(Debug, Args)]
@@ -65,11 +70,14 @@ impl Sessions {
             Self::Start(start) => start.format,
             Self::List { format, .. } => *format,
             Self::Watch(which) | Self::Stop(which) | Self::Resume(which) => which.format,
+            Self::History(_) | Self::Export(_) => Format::Text,
         }
     }
 
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         super::on_runtime(async |stop| match self {
+            Self::History(history) => history.run(),
+            Self::Export(export) => export.run(),
             Self::Start(start) => start.run(&stop).await,
             Self::List { link, format } => list(&link, format).await,
             Self::Watch(which) => {

@@ -33,6 +33,9 @@ pub(crate) struct Up {
     /// Port of the manager's HTTP API
     #[arg(long, default_value_t = 7070)]
     http_port: u16,
+    /// Port of the coordinator's HTTP API
+    #[arg(long, value_name = "PORT", default_value_t = 7071)]
+    coordinator_http_port: u16,
     /// Model 0: a JSON, safetensors or npz file
     #[arg(long)]
     model_file: Option<PathBuf>,
@@ -49,16 +52,17 @@ impl Up {
             mqtt_address: self.mqtt_address,
             broker_listen: self.broker_listen,
             http_port: self.http_port,
+            coordinator_http_port: self.coordinator_http_port,
             model_file: self.model_file,
             proplets: fleet(self.proplets, self.data_dir.as_deref()),
         };
         super::on_runtime(async |stop| {
             let mut platform = plan.start().await?;
             view::aside(format!(
-                "Aileron is up.\n  MQTT  {}\n  HTTP  http://{}\n\
+                "Aileron is up.\n  MQTT  {}\n  HTTP  http://{} (tasks), http://{} (sessions)\n\
                  Open to every program on this machine, and to no other machine. Ctrl-C ends it.\n\
                  Next: aileron proplet list; aileron round start --watch",
-                platform.mqtt_address, platform.http
+                platform.mqtt_address, platform.http, platform.coordinator_http
             ));
             let ended = tokio::select! {
                 () = stop.cancelled() => None,

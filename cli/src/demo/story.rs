@@ -56,6 +56,7 @@ pub(crate) async fn play(cast: &Cast, stop: &CancellationToken) -> anyhow::Resul
         mqtt_address: None,
         broker_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         http_port: 0,
+        coordinator_http_port: 0,
         model_file: Some(stage.model_file.clone()),
         proplets: fleet(cast.proplets, Some(&stage.data_dir)),
     };
@@ -167,6 +168,7 @@ impl Show<'_> {
             strategy: None,
             session: None,
             encoding: None,
+            purpose: protocol::message::Purpose::Train,
         })
     }
 

@@ -7,7 +7,7 @@ use std::{collections::VecDeque, ops::Bound, sync::Arc, time::Duration};
 use bytes::Bytes;
 use protocol::{
     AbsentReason, Digest, Entry, Letter as _, Output, PropletId, RoundId, TaskId, Timestamp,
-    message::{RoundAbsent, RoundStart},
+    message::{PURPOSE_ENV, RoundAbsent, RoundStart},
 };
 
 use crate::{
@@ -202,7 +202,8 @@ impl Shared {
         let mut spec = Spec::named(format!("fl-round-{}-{proplet}", start.round_id));
         spec.image_url = start.task_wasm_image.clone();
         spec.placed = Placed::Pinned(proplet.clone());
-        spec.env = self.names.iter().cloned().zip(values).collect();
+        let purpose = start.purpose.env().map(|value| (PURPOSE_ENV.into(), value.into()));
+        spec.env = self.names.iter().cloned().zip(values).chain(purpose).collect();
         spec
     }
 }

@@ -114,6 +114,7 @@ fn start() -> RoundStart {
         strategy: None,
         session: None,
         encoding: None,
+        purpose: protocol::message::Purpose::Train,
     }
 }
 
@@ -223,6 +224,8 @@ fn complete() -> RoundComplete {
         metrics: [("loss".to_owned(), 0.73)].into(),
         contributions: BTreeMap::new(),
         rejected: [(Rejection::NotFinite, 1)].into(),
+        purpose: protocol::message::Purpose::Train,
+        quantiles: BTreeMap::new(),
     }
 }
 

@@ -7,7 +7,7 @@ use protocol::{
 };
 use transfer::Bitmap;
 
-use crate::{Kept, Objection};
+use crate::{Answer, Ask, Kept, Objection, Refusal};
 
 /// Something for the shell.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +30,8 @@ pub enum Effect {
     Hold(Vec<Digest>),
     /// This blob is no longer needed.
     Drop(Digest),
+    /// To the caller with this number.
+    Answer { ticket: u64, answer: Result<Box<Answer>, Refusal> },
     /// Log and count this.
     Note(Note),
 }
@@ -62,6 +64,11 @@ pub struct JobMember {
 /// What came of an aggregation.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Report {
+    /// A caller wants to know, or wants something done.
+    Asked {
+        ticket: u64,
+        ask: Ask,
+    },
     Aggregated {
         round: RoundId,
         model: Made,

@@ -20,6 +20,7 @@
 //! It says nothing where it cannot judge yet; whoever wants a verdict asks again.
 
 mod arrival;
+mod asking;
 mod arriving;
 mod average;
 mod base;
@@ -40,6 +41,7 @@ mod values;
 mod versions;
 
 pub use arrival::Objection;
+pub use asking::{Answer, Ask, ModelView, OpenRound, Refusal, RoundView, Stage, Taken};
 pub use average::{aggregator, average, facts, failed};
 pub use base::Base;
 pub use effect::{Effect, Job, JobMember, Made, Note, Report};

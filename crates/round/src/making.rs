@@ -1,9 +1,11 @@
 //! From a closed round to the model that it makes: at most one version each, never the same twice.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use protocol::{
     Digest, Entry, FailReason, Form, Letter as _, Manifest, ModelUri, Output, RoundId,
-    message::{Model, ModelBlob, ModelLatest, RoundComplete, RoundFailed, is_blob_form},
+    message::{Model, ModelBlob, ModelLatest, Purpose, RoundComplete, RoundFailed, is_blob_form},
     tensor::safetensors::Header,
 };
 
@@ -28,11 +30,21 @@ impl Rounds {
             None => {}
             Some(Closing::Fail(reason)) => self.fail(id, reason, None, turn),
             Some(Closing::Aggregate) => {
-                round.phase = Phase::Aggregating;
                 round.closed_at = Some(turn.now);
-                turn.keep(record::keep_round(round));
                 turn.note(Note::Closed { round: id.clone(), counted: round.counted.len() });
-                turn.out.extend(round.job().map(|job| Output::Effect(Effect::Aggregate(job))));
+                match round.spec.purpose {
+                    Purpose::Train => {
+                        round.phase = Phase::Aggregating;
+                        turn.keep(record::keep_round(round));
+                        let job = round.job().map(|job| Output::Effect(Effect::Aggregate(job)));
+                        turn.out.extend(job);
+                    }
+                    // What is to be known of it is known: it ends in the step that closes it.
+                    Purpose::Evaluate => {
+                        let base = round.spec.base.clone();
+                        self.complete(id, base, turn);
+                    }
+                }
             }
         }
     }
@@ -44,6 +56,7 @@ impl Rounds {
             Report::AggregationFailed { round, reason, error } => {
                 self.averaged(&round, Err((reason, error)), turn);
             }
+            Report::Asked { ticket, ask } => self.asked(ticket, ask, turn),
             Report::Begun { sha256, have } => self.begun(sha256, have, turn),
             Report::Stored { sha256, index, result } => self.stored(sha256, index, result, turn),
             Report::Received { sha256, result } => self.received(sha256, result, turn),
@@ -222,7 +235,7 @@ impl Rounds {
         let Some((ours, round)) = found else { return };
         let id = round.spec.id.clone();
         if ours.digest == theirs {
-            return self.complete(&id, ours, turn);
+            return self.complete(&id, ours.uri, turn);
         }
         let Some(made) = ours.made(round.base.as_ref()) else { return };
         self.handing.end(uri);
@@ -230,13 +243,14 @@ impl Rounds {
         turn.note(Note::VersionTaken { round: id, model: uri.clone(), ours: ours.digest, theirs });
     }
 
-    fn complete(&mut self, id: &RoundId, ours: Publication, turn: &mut Turn) {
+    /// `uri` is what the round made; of an evaluation, what it looked at.
+    fn complete(&mut self, id: &RoundId, uri: ModelUri, turn: &mut Turn) {
         let Some(round) = self.open.get(id) else { return };
         let duration = round.closed_at.unwrap_or(turn.now).since(round.opened_at);
         let complete = RoundComplete {
             round_id: id.clone(),
-            model_version: ours.uri.version,
-            model_topic: ours.uri.clone(),
+            model_version: uri.version,
+            model_topic: uri.clone(),
             num_updates: round.counted.len(),
             total_samples: round.total_samples(),
             completed_at: turn.now,
@@ -245,10 +259,15 @@ impl Rounds {
             metrics: round.metrics(),
             contributions: round.contributions(),
             rejected: round.rejected.clone(),
+            purpose: round.spec.purpose,
+            quantiles: match round.spec.purpose {
+                Purpose::Train => BTreeMap::new(),
+                Purpose::Evaluate => round.quantiles(),
+            },
         };
         turn.note(Note::Complete {
             round: id.clone(),
-            model: ours.uri,
+            model: uri,
             num_updates: complete.num_updates,
             total_samples: complete.total_samples,
         });
@@ -278,6 +297,7 @@ impl Rounds {
         if let Some(ours) = round.publication() {
             self.handing.end(&ours.uri);
         }
+        let digest = round.publication().map(|ours| ours.digest);
         let forget = |table, key: &str| Entry::forget(table, key);
         turn.keep(forget(record::ROUND, id.as_str()));
         if let Some(base) = record::keep_base(&round) {
@@ -297,7 +317,8 @@ impl Rounds {
             turn.keep(forget(record::ABSENT, &record::member_key(id, proplet)));
         }
         let counted = round.counted.into_iter().map(|(proplet, c)| (proplet, c.fingerprint));
-        let outcome = Outcome { start: round.spec.start, ending, counted: counted.collect() };
+        let outcome =
+            Outcome { start: round.spec.start, ending, counted: counted.collect(), digest };
         turn.keep_with(|| record::keep_outcome(self.outcomes.ordinal(), &outcome));
         turn.promise(outcome.seal());
         for old in self.outcomes.push(outcome) {

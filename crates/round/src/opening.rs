@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use protocol::{
     FailReason, Letter as _, ModelUri, Output, PropletId, RoundId,
-    message::{RoundFailed, RoundOpened, RoundStart},
+    message::{Purpose, RoundFailed, RoundOpened, RoundStart},
 };
 
 use crate::{
-    Note, Rounds,
+    Note, Refusal, Rounds, Taken,
     average::check_strategy,
     record,
     round::{Members, Round, Spec},
@@ -18,33 +18,31 @@ use crate::{
 
 impl Rounds {
     /// Opens a round; a repeated start is answered as the first one was, a changed one is not.
-    pub(crate) fn start(&mut self, start: &RoundStart, turn: &mut Turn) {
+    pub(crate) fn start(&mut self, start: &RoundStart, turn: &mut Turn) -> Result<Taken, Refusal> {
         let id = &start.round_id;
         let fingerprint = Some(start.fingerprint());
         if let Some(round) = self.open.get(id) {
-            return if round.spec.start == fingerprint {
+            if round.spec.start == fingerprint {
                 turn.publish(opened(round).seal());
-            } else {
-                refuse(id, "it is open, from another start", turn);
-            };
+                return Ok(Taken::Before);
+            }
+            return Err(refuse(id, "it is open, from another start", turn));
         }
         if let Some(outcome) = self.outcomes.get(id) {
-            return if outcome.start == fingerprint {
+            if outcome.start == fingerprint {
                 turn.publish(outcome.seal());
-            } else {
-                refuse(id, "it has ended, from another start", turn);
-            };
+                return Ok(Taken::Before);
+            }
+            return Err(refuse(id, "it has ended, from another start", turn));
         }
         if self.open.len() >= self.rules.rounds_open_max {
             let what = format!("{} rounds are open, no more are taken", self.open.len());
-            return self.bad_start(id.clone(), what, turn);
+            self.bad_start(id.clone(), what.clone(), turn);
+            return Err(Refusal::Conflict(what));
         }
-        if let Some(encoding) = &start.encoding {
-            let what = format!("encoding {encoding:?}: updates are not encoded yet");
-            return self.bad_start(id.clone(), what, turn);
-        }
-        if let Err(what) = start.strategy.as_ref().map_or(Ok(()), check_strategy) {
-            return self.bad_start(id.clone(), what, turn);
+        if let Err(what) = check(start) {
+            self.bad_start(id.clone(), what.clone(), turn);
+            return Err(Refusal::Bad(what));
         }
         let k = start.k_effective();
         let updates_min = start.min_updates.unwrap_or(self.rules.updates_min).clamp(1, k);
@@ -56,8 +54,10 @@ impl Rounds {
             updates_min,
             start: fingerprint,
             strategy: start.strategy.clone(),
+            purpose: start.purpose,
         };
         self.open(spec, Duration::from_secs(start.timeout_s), turn);
+        Ok(Taken::Now)
     }
 
     /// Says that a start is no good; of a round that is known, a bad start changes nothing.
@@ -86,6 +86,7 @@ impl Rounds {
             updates_min: self.rules.updates_min.clamp(1, LAZY_K),
             start: None,
             strategy: None,
+            purpose: Purpose::Train,
         };
         self.open(spec, LAZY_TIMEOUT, turn);
     }
@@ -142,6 +143,15 @@ fn opened(round: &Round) -> RoundOpened {
     }
 }
 
-fn refuse(round: &RoundId, what: &str, turn: &mut Turn) {
+/// What is wrong with a start whatever else there is.
+fn check(start: &RoundStart) -> Result<(), String> {
+    if let Some(encoding) = &start.encoding {
+        return Err(format!("encoding {encoding:?}: updates are not encoded yet"));
+    }
+    start.strategy.as_ref().map_or(Ok(()), check_strategy)
+}
+
+fn refuse(round: &RoundId, what: &str, turn: &mut Turn) -> Refusal {
     turn.note(Note::StartRefused { round: round.clone(), what: what.to_owned() });
+    Refusal::Conflict(format!("round {round}: {what}"))
 }

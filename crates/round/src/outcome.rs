@@ -17,6 +17,8 @@ pub(crate) struct Outcome {
     pub(crate) ending: Ending,
     /// Fingerprints of what was counted.
     pub(crate) counted: BTreeMap<PropletId, Digest>,
+    /// Of the model that it made.
+    pub(crate) digest: Option<Digest>,
 }
 
 /// How a round ended.
@@ -60,6 +62,10 @@ impl Outcomes {
 
     pub(crate) fn get(&self, round: &RoundId) -> Option<&Outcome> {
         self.by_round.get(round).map(|(_, outcome)| outcome)
+    }
+
+    pub(crate) fn newest_first(&self) -> impl Iterator<Item = &Outcome> {
+        self.by_ordinal.values().rev().filter_map(|round| self.get(round))
     }
 
     /// The place that the next outcome takes.

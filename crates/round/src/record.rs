@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use protocol::{
     Digest, Entry, EntryError, Form, ModelLine, ModelUri, ModelVersion, PropletId, Rejection,
     RoundId, Schema, Timestamp,
-    message::{RoundComplete, RoundFailed, StrategySpec},
+    message::{Purpose, RoundComplete, RoundFailed, StrategySpec},
 };
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +44,8 @@ struct RoundRecord {
     start: Option<Digest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     strategy: Option<StrategySpec>,
+    #[serde(default, skip_serializing_if = "Purpose::is_train")]
+    purpose: Purpose,
     schema: Option<Schema>,
     #[serde(default)]
     form: Form,
@@ -88,6 +90,8 @@ struct OutcomeRecord {
     start: Option<Digest>,
     ending: EndingRecord,
     counted: BTreeMap<PropletId, Digest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    digest: Option<Digest>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -110,7 +114,7 @@ pub(crate) fn member_key(round: &RoundId, proplet: &PropletId) -> String {
 }
 
 pub(crate) fn keep_round(round: &Round) -> Entry {
-    let Spec { id, base, members, k, updates_min, start, strategy } = round.spec.clone();
+    let Spec { id, base, members, k, updates_min, start, strategy, purpose } = round.spec.clone();
     let members = match members {
         Members::Named(names) => Some(names),
         Members::AsTheyCome => None,
@@ -128,6 +132,7 @@ pub(crate) fn keep_round(round: &Round) -> Entry {
         updates_min,
         start,
         strategy,
+        purpose,
         schema: round.base.as_ref().map(|base| base.schema.clone()),
         form: round.base.as_ref().map_or(Form::Json, |base| base.form),
         base_blob: values(round).and_then(Kept::stored),
@@ -195,7 +200,8 @@ pub(crate) fn keep_outcome(ordinal: u64, outcome: &Outcome) -> Entry {
         Ending::Failed(failed) => EndingRecord::Failed(failed),
     };
     let counted = outcome.counted.clone();
-    let record = OutcomeRecord { ordinal, start: outcome.start, ending, counted };
+    let (start, digest) = (outcome.start, outcome.digest);
+    let record = OutcomeRecord { ordinal, start, ending, counted, digest };
     Entry::put(OUTCOME, outcome.round(), &record)
 }
 
@@ -264,9 +270,9 @@ impl PhaseRecord {
 }
 
 fn round(record: RoundRecord) -> (RoundId, (Round, PhaseRecord)) {
-    let RoundRecord { id, base, members, k, updates_min, start, strategy, .. } = record;
+    let RoundRecord { id, base, members, k, updates_min, start, strategy, purpose, .. } = record;
     let members = members.map_or(Members::AsTheyCome, Members::Named);
-    let spec = Spec { id: id.clone(), base, members, k, updates_min, start, strategy };
+    let spec = Spec { id: id.clone(), base, members, k, updates_min, start, strategy, purpose };
     let mut round = Round::open(spec, record.opened_at, record.deadline);
     let form = record.form;
     let values = record.base_blob.map(Kept::Stored);
@@ -281,6 +287,7 @@ fn outcome(record: OutcomeRecord) -> (u64, Outcome) {
         EndingRecord::Complete(complete) => Ending::Complete(complete),
         EndingRecord::Failed(failed) => Ending::Failed(failed),
     };
-    let outcome = Outcome { start: record.start, ending, counted: record.counted };
+    let OutcomeRecord { start, counted, digest, .. } = record;
+    let outcome = Outcome { start, ending, counted, digest };
     (record.ordinal, outcome)
 }

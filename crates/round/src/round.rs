@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use protocol::{
     Digest, FailReason, Manifest, ModelUri, PropletId, Rejection, RoundId, Timestamp,
-    message::{Contribution, StrategySpec, Update, UpdateOffer},
+    message::{Contribution, Purpose, Quantiles, StrategySpec, Update, UpdateOffer},
 };
 
 use crate::{
@@ -44,6 +44,7 @@ pub(crate) struct Spec {
     pub(crate) start: Option<Digest>,
     /// How its updates become a model, where its start says; the shell's default otherwise.
     pub(crate) strategy: Option<StrategySpec>,
+    pub(crate) purpose: Purpose,
 }
 
 /// Whose updates count.
@@ -183,6 +184,9 @@ impl Round {
             let what = format!("num_samples takes 1 to {}, not {num_samples}", rules.samples_max);
             return reject(Rejection::NumSamples, what);
         }
+        if self.spec.purpose == Purpose::Evaluate {
+            return weigh_evaluation(content);
+        }
         let Some(base) = &self.base else { return Judgement::TooEarly };
         match content {
             Content::Whole(update) => match base.fit(&update) {
@@ -209,9 +213,14 @@ impl Round {
         }
         Some(Closing::Fail(match (alone, &self.base) {
             (true, _) => FailReason::AllAbsent,
-            (false, None) => FailReason::UnknownModel,
-            (false, Some(_)) => FailReason::TooFewUpdates,
+            (false, None) if self.lacks_base() => FailReason::UnknownModel,
+            (false, None | Some(_)) => FailReason::TooFewUpdates,
         }))
+    }
+
+    /// Whether it cannot judge updates before it has seen its base model.
+    pub(crate) const fn lacks_base(&self) -> bool {
+        self.is_collecting() && self.base.is_none() && self.spec.purpose.is_train()
     }
 
     /// The frozen set, for the shell; `None` unless the round is being aggregated.
@@ -277,6 +286,16 @@ impl Round {
         let means = sums.into_iter().map(|(name, (sum, weights))| (name.to_owned(), sum / weights));
         means.filter(|(_, mean)| mean.is_finite()).collect()
     }
+
+    /// How each metric is spread over the counted updates that carry it, each counted once.
+    pub(crate) fn quantiles(&self) -> BTreeMap<String, Quantiles> {
+        let mut values: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+        for (name, value) in self.counted.values().flat_map(|counted| &counted.metrics) {
+            values.entry(name).or_default().push(*value);
+        }
+        let spread = |(name, values): (&str, _)| Some((name.to_owned(), Quantiles::of(values)?));
+        values.into_iter().filter_map(spread).collect()
+    }
 }
 
 impl Members {
@@ -310,6 +329,29 @@ impl Members {
             Self::AsTheyCome => false,
         }
     }
+}
+
+/// An evaluation has metrics, and no tensors that could be counted.
+fn weigh_evaluation(content: Content) -> Judgement {
+    let reject = |reason, what: String| Judgement::Reject(Objection { reason, what });
+    let fingerprint = content.fingerprint();
+    let update = match content {
+        Content::Whole(update) => update,
+        Content::Offered(offer) => {
+            let what = format!("{} bytes of tensors, an evaluation has none", offer.blob.bytes());
+            return reject(Rejection::Shape, what);
+        }
+    };
+    let tensors = update.update.iter().count();
+    if tensors > 0 {
+        return reject(Rejection::Shape, format!("{tensors} tensors, an evaluation has none"));
+    }
+    if update.metrics.is_empty() {
+        let what = "an evaluation without a metric that is a finite number".to_owned();
+        return reject(Rejection::Malformed, what);
+    }
+    let Update { num_samples, metrics, .. } = update;
+    Judgement::Count(Counted { num_samples, fingerprint, metrics, values: None })
 }
 
 fn count(update: Update, fingerprint: Digest, values: Kept, room: u64) -> Judgement {

@@ -145,7 +145,8 @@ impl Machine for Rounds {
 impl Rounds {
     fn hear(&mut self, news: News, turn: &mut Turn) {
         match news {
-            News::Start(start) => self.start(&start, turn),
+            // Whoever asked this way is answered on the round's topics.
+            News::Start(start) => drop(self.start(&start, turn)),
             News::BadStart { round, what } => self.bad_start(round, what, turn),
             News::Update(payload) => self.update(payload, turn),
             News::Absent(absent) => self.absent(&absent.round_id, absent.proplet_id, turn),
@@ -324,7 +325,7 @@ impl Rounds {
             shown.is_some_and(|latest| latest.version > uri.version)
         };
         let wanted = self.open.values().filter_map(|round| {
-            if round.is_collecting() && round.base.is_none() {
+            if round.lacks_base() {
                 return Some(round.spec.base.clone());
             }
             round.publication().map(|ours| &ours.uri).filter(is_hidden).cloned()

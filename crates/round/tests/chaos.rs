@@ -170,7 +170,7 @@ impl World {
                 Output::Publish(_) | Output::Effect(_) if fate == Fate::DiesAfterWrite => {}
                 Output::Publish(envelope) => self.notice(&envelope),
                 Output::Effect(Effect::Aggregate(job)) => self.jobs.push(job),
-                Output::Effect(Effect::Note(_) | Effect::Hold(_))
+                Output::Effect(Effect::Note(_) | Effect::Hold(_) | Effect::Answer { .. })
                 | Output::Keep(_)
                 | Output::Listen(_)
                 | Output::Unlisten(_) => {}

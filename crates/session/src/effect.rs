@@ -1,11 +1,13 @@
 //! What the sessions' core wants done beside speaking and remembering.
 
+use std::sync::Arc;
+
 use protocol::{
     ModelUri, RoundId, SessionId,
     message::{SessionStart, SessionState, SessionStatus},
 };
 
-use crate::HistoryRow;
+use crate::{Answer, HistoryRow, Refusal};
 
 /// Something for the shell.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,6 +16,10 @@ pub enum Effect {
     Show(Box<SessionView>),
     /// A session that is no longer remembered.
     Forget(SessionId),
+    /// Rows of its history before this one are no longer remembered.
+    Trim { session: SessionId, first_row: u64 },
+    /// To the caller with this number.
+    Answer { ticket: u64, answer: Result<Box<Answer>, Refusal> },
     /// Log this.
     Note(Note),
 }
@@ -22,10 +28,10 @@ pub enum Effect {
 #[derive(Clone, Debug, PartialEq)]
 pub struct SessionView {
     pub status: SessionStatus,
-    pub start: SessionStart,
+    pub start: Arc<SessionStart>,
     /// The round that is under way.
     pub round: Option<RoundId>,
-    /// What the last step added to its history.
+    /// What the last step added to its history, or changed in it.
     pub rows: Vec<HistoryRow>,
 }
 
@@ -56,6 +62,12 @@ pub enum Note {
         round: u64,
         of: u64,
         model: ModelUri,
+    },
+    /// The model was looked at.
+    Evaluated {
+        session: SessionId,
+        round: RoundId,
+        updates: usize,
     },
     RoundFailed {
         session: SessionId,

@@ -1,5 +1,7 @@
 //! From those that could be asked to those that are: how many, whom, and how many are waited for.
 
+use std::collections::BTreeSet;
+
 use protocol::{
     PropletId, Timestamp,
     message::{PARTICIPANTS_MAX, SessionStart},
@@ -7,12 +9,14 @@ use protocol::{
 
 use crate::{
     candidates::Candidates,
+    evaluating,
     selection::{self, Candidate, Draw, Shares},
 };
 
 /// What a proplet calls the size of its data, in its metadata.
 const SAMPLES_KEY: &str = "data_samples";
 const METHOD_DEFAULT: &str = "all";
+const EVALUATORS_METHOD: &str = "random";
 const OVER_MAX: f64 = 10.0;
 /// Room for `-r1000000-t4294967295` in a round's id.
 const SESSION_ID_LEN_MAX: usize = 100;
@@ -58,6 +62,7 @@ pub(crate) fn check(start: &SessionStart) -> Result<(), String> {
     if asked > PARTICIPANTS_MAX {
         return Err(format!("selection.participants takes up to {PARTICIPANTS_MAX}, not {asked}"));
     }
+    evaluating::check(start)?;
     let counts = [
         ("selection.count", spec.count),
         ("selection.available_min", spec.available_min),
@@ -94,7 +99,7 @@ pub(crate) fn plan(
         let k = start.k_of_n.unwrap_or(participants.len());
         return Ok(Plan { participants, k });
     }
-    let fitting = candidates.fitting(spec, now);
+    let fitting = fitting(start, candidates, now);
     let least = spec.available_min.or(start.k_of_n).or(spec.count).unwrap_or(1);
     if fitting.len() < least {
         return Err(format!("waits for proplets: {} of {least} are there", fitting.len()));
@@ -118,6 +123,44 @@ pub(crate) fn plan(
     chosen.sort_unstable();
     let participants = chosen.into_iter().map(|index| fitting[index].clone()).collect();
     Ok(Plan { participants, k: start.k_of_n.unwrap_or(wanted) })
+}
+
+/// Whoever could be asked; but not who evaluates for all, on data that nobody trains on.
+fn fitting<'a>(
+    start: &SessionStart,
+    candidates: &'a Candidates,
+    now: Timestamp,
+) -> Vec<&'a PropletId> {
+    let central = start.evaluate.as_ref().and_then(|spec| spec.central.as_ref());
+    let mut fitting = candidates.fitting(&start.selection, now);
+    fitting.retain(|id| Some(*id) != central);
+    fitting
+}
+
+/// Who evaluates the model of this round on its own data: everybody, or so many by lot.
+pub(crate) fn evaluators(
+    start: &SessionStart,
+    round: u64,
+    count: Option<usize>,
+    candidates: &Candidates,
+    now: Timestamp,
+) -> Result<BTreeSet<PropletId>, String> {
+    let named = &start.selection.participants;
+    let could = if named.is_empty() {
+        let found = fitting(start, candidates, now);
+        if found.is_empty() || !candidates.are_settled(now) {
+            return Err(format!("waits for proplets to evaluate: {} are there", found.len()));
+        }
+        found
+    } else {
+        named.iter().collect()
+    };
+    let count = count.unwrap_or(could.len()).min(could.len()).min(PARTICIPANTS_MAX);
+    let nobody = Shares::new();
+    let described = could.iter().map(|id| describe(id, candidates, &nobody)).collect();
+    let draw = Draw { candidates: described, seed: start.seed, round };
+    let lot = selection::find(EVALUATORS_METHOD).map(|method| (method.choose)(&draw, count));
+    Ok(lot.unwrap_or_default().into_iter().map(|index| could[index].clone()).collect())
 }
 
 fn describe<'a>(id: &'a PropletId, candidates: &Candidates, shares: &Shares) -> Candidate<'a> {

@@ -43,7 +43,7 @@ pub(crate) struct Remembered {
 }
 
 pub(crate) fn keep_start(session: &Session) -> Entry {
-    Entry::put(START, &session.start.session_id, &session.start)
+    Entry::put(START, &session.start.session_id, &*session.start)
 }
 
 /// What a round's end or beginning changes.
@@ -65,6 +65,10 @@ pub(crate) fn keep_row(session: &SessionId, row: &HistoryRow) -> Entry {
     Entry::put(HISTORY, history_key(session, row.round), row)
 }
 
+pub(crate) fn forget_row(session: &SessionId, round: u64) -> Entry {
+    Entry::forget(HISTORY, history_key(session, round))
+}
+
 pub(crate) fn keep_proplet(id: &PropletId, metadata: &Metadata) -> Entry {
     Entry::put(PROPLET, id, metadata)
 }
@@ -73,7 +77,7 @@ pub(crate) fn keep_proplet(id: &PropletId, metadata: &Metadata) -> Entry {
 pub(crate) fn forget(session: &Session) -> Vec<Entry> {
     let id = &session.start.session_id;
     let tables = [START, STANDING, ROUND, SHARES];
-    let rows = 1..=session.standing.rounds_done;
+    let rows = session.first_row..=session.standing.rounds_done;
     let rows = rows.map(|round| Entry::forget(HISTORY, history_key(id, round)));
     tables.into_iter().map(|table| Entry::forget(table, id)).chain(rows).collect()
 }
@@ -122,6 +126,11 @@ pub(crate) fn read(entries: &[Entry]) -> Result<Remembered, EntryError> {
         if let Some(session) = session {
             remembered.history.entry(session).or_default().push(row);
         }
+    }
+    for (id, session) in &mut remembered.sessions {
+        let rows = remembered.history.get(id);
+        let first = rows.and_then(|rows| rows.first()).map(|row| row.round);
+        session.first_row = first.unwrap_or(session.standing.rounds_done + 1);
     }
     Ok(remembered)
 }

@@ -1,18 +1,24 @@
 //! One session: where it stands, and what a round's end makes of it.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use protocol::{
     Digest, FailReason, ModelUri, ModelVersion, PropletId, Rejection, RoundId, Timestamp,
     message::{
-        Best, Better, Patience, RoundComplete, RoundFailed, SessionStart, SessionState,
-        SessionStatus,
+        Best, Better, Patience, Purpose, RoundComplete, RoundFailed, RoundStart, SessionStart,
+        SessionState, SessionStatus,
     },
 };
 use serde::{Deserialize, Serialize};
 
-use crate::selection::Shares;
+use crate::{
+    evaluating::{self, Evaluation, Leg},
+    selection::Shares,
+};
 
 /// Metric that a proplet's utility is taken from.
 const LOSS: &str = "loss";
@@ -20,7 +26,7 @@ const LOSS: &str = "loss";
 /// A session and everything that it has to remember.
 #[derive(Clone, Debug)]
 pub(crate) struct Session {
-    pub(crate) start: SessionStart,
+    pub(crate) start: Arc<SessionStart>,
     pub(crate) fingerprint: Digest,
     pub(crate) standing: Standing,
     pub(crate) shares: Shares,
@@ -28,6 +34,8 @@ pub(crate) struct Session {
     pub(crate) current: Option<Current>,
     /// For somebody to ask, or for a model to begin from.
     pub(crate) waits: bool,
+    /// The first row of its history that is remembered, or the next one.
+    pub(crate) first_row: u64,
 }
 
 /// What changes from round to round.
@@ -49,6 +57,12 @@ pub(crate) struct Standing {
     /// Rounds since the best one.
     pub(crate) stale: u64,
     pub(crate) detail: Option<String>,
+    /// Evaluations that are due before the next round; the first one may be under way.
+    #[serde(default)]
+    pub(crate) legs: Vec<Leg>,
+    /// What they are added to.
+    #[serde(default)]
+    pub(crate) row: Option<HistoryRow>,
 }
 
 /// A round that was asked for. Its start is kept, so that it is repeated to the last byte.
@@ -85,6 +99,9 @@ pub struct HistoryRow {
     pub completed_at: Timestamp,
     pub metrics: BTreeMap<String, f64>,
     pub rejected: BTreeMap<Rejection, u64>,
+    /// What was found of its model, where that was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evaluations: Vec<Evaluation>,
 }
 
 impl Session {
@@ -102,9 +119,24 @@ impl Session {
             best: None,
             stale: 0,
             detail: None,
+            legs: vec![],
+            row: None,
         };
         let fingerprint = start.fingerprint();
-        Self { start, fingerprint, standing, shares: Shares::new(), current: None, waits: false }
+        Self {
+            start: Arc::new(start),
+            fingerprint,
+            standing,
+            shares: Shares::new(),
+            current: None,
+            waits: false,
+            first_row: 1,
+        }
+    }
+
+    /// Rows of its history that are remembered.
+    pub(crate) fn rows(&self) -> u64 {
+        (self.standing.rounds_done + 1).saturating_sub(self.first_row)
     }
 
     pub(crate) fn is_running(&self) -> bool {
@@ -143,9 +175,7 @@ impl Session {
             share.samples = Some(part.num_samples);
             share.utility = part.metrics.get(LOSS).map(|loss| part.num_samples as f64 * loss.abs());
         }
-        self.rate(round, complete.model_version);
-        self.stop_if_done();
-        HistoryRow {
+        let row = HistoryRow {
             round,
             round_id: complete.round_id,
             model_version: complete.model_version,
@@ -156,6 +186,46 @@ impl Session {
             completed_at: complete.completed_at,
             metrics: complete.metrics,
             rejected: complete.rejected,
+            evaluations: vec![],
+        };
+        self.standing.legs = evaluating::legs(&self.start, round);
+        if self.standing.legs.is_empty() {
+            self.judge(round, row.model_version);
+        } else {
+            self.standing.row = Some(row.clone());
+        }
+        row
+    }
+
+    /// Holds what is known of a round's model against the session's goals.
+    pub(crate) fn judge(&mut self, round: u64, version: ModelVersion) {
+        self.rate(round, version);
+        self.stop_if_done();
+    }
+
+    /// Asks for a round of training.
+    pub(crate) fn round_start(
+        &self,
+        round_id: RoundId,
+        base: ModelUri,
+        participants: BTreeSet<PropletId>,
+        k: usize,
+    ) -> RoundStart {
+        let start = &self.start;
+        RoundStart {
+            round_id,
+            model_uri: base,
+            task_wasm_image: start.task_wasm_image.clone(),
+            file: start.file.clone(),
+            participants,
+            hyperparams: start.hyperparams.clone(),
+            k_of_n: k,
+            timeout_s: start.timeout_s,
+            min_updates: start.min_updates,
+            strategy: start.strategy.clone(),
+            session: Some(start.session_id.clone()),
+            encoding: start.encoding.clone(),
+            purpose: Purpose::Train,
         }
     }
 
@@ -179,9 +249,14 @@ impl Session {
     /// The best model so far, by the metric that the session goes by.
     fn rate(&mut self, round: u64, version: ModelVersion) {
         let Some((metric, better, delta)) = self.goal() else { return };
+        // Rounds without an evaluation say nothing of what it would have found.
+        let (span, unknown) = match &self.start.evaluate {
+            Some(spec) if Leg::names(&metric) => (spec.every, 0),
+            Some(_) | None => (1, 1),
+        };
         let standing = &mut self.standing;
         let Some(value) = standing.metrics.get(&metric).copied() else {
-            standing.stale += 1;
+            standing.stale += unknown;
             return;
         };
         let improved = |best: &Best| better.improves(value, best.value, delta);
@@ -189,7 +264,7 @@ impl Session {
             standing.best = Some(Best { metric, value, model_version: version, round });
             standing.stale = 0;
         } else {
-            standing.stale += 1;
+            standing.stale += span;
         }
     }
 

@@ -1,28 +1,25 @@
 //! All sessions of one coordinator: asks for their rounds, one after the other.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use protocol::{
     Entry, EntryError, Envelope, Filter, Input, Letter as _, Machine, ModelLine, ModelUri, Output,
     RoundId, SessionId, Timestamp, Topic,
     message::{
-        Command, RoundComplete, RoundFailed, RoundStart, SessionCommand, SessionStart,
-        SessionState, SessionStatus,
+        Command, RoundComplete, RoundFailed, SessionCommand, SessionStart, SessionState,
+        SessionStatus,
     },
 };
 
 use crate::{
-    Effect, HistoryRow, News, Note, SESSIONS_MAX, SessionView,
-    candidates::Candidates,
-    plan::{self, Plan},
-    record,
-    session::{Current, Session},
-    turn::Turn,
+    Effect, HISTORY_ALL_MAX, HISTORY_ROWS_MAX, HistoryRow, News, Note, Refusal, Report,
+    SESSIONS_MAX, SessionView, Taken, beginning::begin, candidates::Candidates, evaluating, plan,
+    record, session::Session, turn::Turn,
 };
 
 /// How soon a round's start is said again that nobody has answered, and one that is open.
-const REPEAT: Duration = Duration::from_secs(3);
+pub(crate) const REPEAT: Duration = Duration::from_secs(3);
 const REPEAT_OPEN: Duration = Duration::from_secs(30);
 /// How soon a session that waits for proplets looks again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -30,7 +27,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// The sessions' core.
 #[derive(Clone, Debug, Default)]
 pub struct Sessions {
-    sessions: BTreeMap<SessionId, Session>,
+    pub(crate) sessions: BTreeMap<SessionId, Session>,
     candidates: Candidates,
     latest: Latest,
     /// Rows that were read back and not shown yet.
@@ -49,8 +46,8 @@ impl Sessions {
 impl Machine for Sessions {
     type News = News;
     type Effect = Effect;
-    /// What a caller of the shell asks for, as if it had been said.
-    type Report = News;
+    /// What a caller of the shell asks for.
+    type Report = Report;
 
     fn filters(&self) -> Vec<Filter> {
         let latest = Topic::ModelLatest { line: ModelLine::default() };
@@ -73,12 +70,13 @@ impl Machine for Sessions {
         Ok(())
     }
 
-    fn step(&mut self, input: Input<News, News>, now: Timestamp) -> Vec<Output<Effect>> {
+    fn step(&mut self, input: Input<News, Report>, now: Timestamp) -> Vec<Output<Effect>> {
         let mut turn = Turn::at(now);
         match input {
             Input::Tick => {}
             Input::Connected { .. } => self.connected(&mut turn),
-            Input::News(news) | Input::Report(news) => self.hear(news, &mut turn),
+            Input::News(news) => self.hear(news, &mut turn),
+            Input::Report(report) => self.ordered(report, &mut turn),
         }
         self.go_on(&mut turn);
         turn.out
@@ -111,7 +109,12 @@ impl Sessions {
 
     fn hear(&mut self, news: News, turn: &mut Turn) {
         match news {
-            News::Start(start) => self.start(*start, turn),
+            News::Start(start) => {
+                let id = start.session_id.clone();
+                if let Err(refusal) = self.start(*start, turn) {
+                    self.refuse(id, refusal.what().to_owned(), turn);
+                }
+            }
             News::BadStart { session, what } => self.refuse(session, what, turn),
             News::Command { session, command } => self.command(session, command, turn),
             News::Opened(round) => {
@@ -131,20 +134,19 @@ impl Sessions {
         }
     }
 
-    fn start(&mut self, start: SessionStart, turn: &mut Turn) {
+    /// Takes a session on; a repeated start changes nothing.
+    pub(crate) fn start(&mut self, start: SessionStart, turn: &mut Turn) -> Result<Taken, Refusal> {
         let id = start.session_id.clone();
         if let Some(known) = self.sessions.get(&id) {
             if known.fingerprint == start.fingerprint() {
-                return show(known, vec![], turn);
+                show(known, vec![], turn);
+                return Ok(Taken::Before);
             }
-            return self.refuse(id, "another session has this id".to_owned(), turn);
+            return Err(Refusal::Conflict("another session has this id".to_owned()));
         }
-        if let Err(what) = plan::check(&start) {
-            return self.refuse(id, what, turn);
-        }
+        plan::check(&start).map_err(Refusal::Bad)?;
         if !self.make_room(turn) {
-            let what = format!("{SESSIONS_MAX} sessions are under way");
-            return self.refuse(id, what, turn);
+            return Err(Refusal::Conflict(format!("{SESSIONS_MAX} sessions are under way")));
         }
         let last = self.sessions.values().map(|session| session.standing.ordinal).max();
         let session = Session::new(start, last.map_or(0, |last| last + 1), turn.now);
@@ -153,6 +155,7 @@ impl Sessions {
         turn.note(Note::Started { session: id.clone(), rounds: session.start.rounds });
         show(&session, vec![], turn);
         self.sessions.insert(id, session);
+        Ok(Taken::Now)
     }
 
     /// Forgets the session that ended first, if there are too many.
@@ -197,7 +200,7 @@ impl Sessions {
         turn.note(Note::Refused { session, what });
     }
 
-    fn command(&mut self, id: SessionId, command: SessionCommand, turn: &mut Turn) {
+    pub(crate) fn command(&mut self, id: SessionId, command: SessionCommand, turn: &mut Turn) {
         let Some(session) = self.sessions.get_mut(&id) else {
             return turn.note(Note::UnknownCommand { session: id });
         };
@@ -232,6 +235,9 @@ impl Sessions {
     fn completed(&mut self, complete: RoundComplete, turn: &mut Turn) {
         let Some(session) = self.of_round(&complete.round_id) else { return };
         let Some(current) = session.current.take() else { return };
+        if session.leg().is_some() {
+            return evaluated(session, Ok(complete), current.asked, turn);
+        }
         let before = session.standing.state;
         let model = complete.model_topic.clone();
         let row = session.completed(complete, current.asked);
@@ -243,16 +249,35 @@ impl Sessions {
             model,
         });
         settle(session, before, vec![row], turn);
+        self.trim(turn);
     }
 
     fn failed(&mut self, failed: &RoundFailed, turn: &mut Turn) {
         let Some(session) = self.of_round(&failed.round_id) else { return };
-        session.current = None;
+        let Some(current) = session.current.take() else { return };
+        if session.leg().is_some() {
+            return evaluated(session, Err(failed), current.asked, turn);
+        }
         let before = session.standing.state;
         session.failed(failed);
         let what = session.standing.detail.clone().unwrap_or_default();
         turn.note(Note::RoundFailed { session: session.start.session_id.clone(), what });
         settle(session, before, vec![], turn);
+    }
+
+    /// Forgets the oldest rows: of a session that has too many, or of the one that has most.
+    fn trim(&mut self, turn: &mut Turn) {
+        let all: u64 = self.sessions.values().map(Session::rows).sum();
+        let Some(longest) = self.sessions.values_mut().max_by_key(|session| session.rows()) else {
+            return;
+        };
+        if all > HISTORY_ALL_MAX || longest.rows() > HISTORY_ROWS_MAX {
+            let session = longest.start.session_id.clone();
+            turn.keep(record::forget_row(&session, longest.first_row));
+            longest.first_row += 1;
+            let first_row = longest.first_row;
+            turn.out.push(Output::Effect(Effect::Trim { session, first_row }));
+        }
     }
 
     /// Asks for what is to be asked for now, and repeats what was not answered.
@@ -290,7 +315,7 @@ const LINES_MAX: usize = 10_000;
 
 /// The newest model of each line.
 #[derive(Clone, Debug, Default)]
-struct Latest(BTreeMap<ModelLine, ModelUri>);
+pub(crate) struct Latest(BTreeMap<ModelLine, ModelUri>);
 
 impl Latest {
     fn learn(&mut self, uri: ModelUri) {
@@ -299,67 +324,25 @@ impl Latest {
         }
     }
 
-    fn of(&self, line: &ModelLine) -> Option<&ModelUri> {
+    pub(crate) fn of(&self, line: &ModelLine) -> Option<&ModelUri> {
         self.0.get(line)
     }
 }
 
-/// Asks for the session's next round, if there is somebody to ask.
-fn begin(session: &mut Session, latest: &Latest, candidates: &Candidates, turn: &mut Turn) {
-    let round = session.standing.rounds_done + 1;
-    let line = session.start.model_line.clone().unwrap_or_default();
-    let plan = match session.standing.model.as_ref().or(latest.of(&line)).cloned() {
-        None => Err(format!("waits for the model server to show its newest model of {line}")),
-        Some(base) => plan::plan(&session.start, round, candidates, &session.shares, turn.now)
-            .map(|plan| (plan, base)),
-    };
-    let (Plan { participants, k }, base) = match plan {
-        Ok(plan) => plan,
-        Err(what) => return wait(session, what, turn),
-    };
-    session.waits = false;
-    let Some(round_id) = session.next_round() else { return };
-    session.ask(&participants);
-    let asked = participants.len();
-    let start = &session.start;
-    let start = RoundStart {
-        round_id: round_id.clone(),
-        model_uri: base,
-        task_wasm_image: start.task_wasm_image.clone(),
-        file: start.file.clone(),
-        participants: participants.into_iter().collect(),
-        hyperparams: start.hyperparams.clone(),
-        k_of_n: k,
-        timeout_s: start.timeout_s,
-        min_updates: start.min_updates,
-        strategy: start.strategy.clone(),
-        session: Some(start.session_id.clone()),
-        encoding: start.encoding.clone(),
-    };
-    let envelope = start.seal();
-    session.standing.detail = None;
-    session.current = Some(Current {
-        round: round_id.clone(),
-        start: envelope.payload.clone(),
-        asked,
-        opened: false,
-        repeat_at: turn.now + REPEAT,
-    });
-    turn.out.extend(record::keep_standing(session).map(Output::Keep));
-    turn.publish(envelope);
-    let session_id = session.start.session_id.clone();
-    turn.note(Note::Asked { session: session_id, round: round_id, participants: asked, k });
-    show(session, vec![], turn);
-}
-
-/// Says once what the session waits for.
-fn wait(session: &mut Session, what: String, turn: &mut Turn) {
-    session.waits = true;
-    if session.standing.detail.as_ref() != Some(&what) {
-        session.standing.detail = Some(what.clone());
-        turn.note(Note::Waits { session: session.start.session_id.clone(), what });
-        show(session, vec![], turn);
+/// Takes what came of an evaluation.
+fn evaluated(
+    session: &mut Session,
+    end: Result<RoundComplete, &RoundFailed>,
+    asked: usize,
+    turn: &mut Turn,
+) {
+    let before = session.standing.state;
+    let row = session.evaluated(end, asked);
+    if let Some(row) = &row {
+        turn.keep(record::keep_row(&session.start.session_id, row));
+        evaluating::tell(session, row, turn);
     }
+    settle(session, before, row.into_iter().collect(), turn);
 }
 
 /// Keeps and shows what has changed.
@@ -375,10 +358,10 @@ fn settle(session: &Session, before: SessionState, rows: Vec<HistoryRow>, turn: 
     show(session, rows, turn);
 }
 
-fn show(session: &Session, rows: Vec<HistoryRow>, turn: &mut Turn) {
+pub(crate) fn show(session: &Session, rows: Vec<HistoryRow>, turn: &mut Turn) {
     let status = session.status();
     turn.publish(status.seal());
     let round = session.current.as_ref().map(|current| current.round.clone());
-    let view = SessionView { status, start: session.start.clone(), round, rows };
+    let view = SessionView { status, start: Arc::clone(&session.start), round, rows };
     turn.out.push(Output::Effect(Effect::Show(Box::new(view))));
 }

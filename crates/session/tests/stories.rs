@@ -12,7 +12,7 @@ use protocol::{
     },
 };
 use serde_json::json;
-use session::{News, Sessions};
+use session::{News, Report, Sessions};
 
 /// One coordinator's sessions, its disk, and what it said last.
 struct Desk {
@@ -32,7 +32,7 @@ impl Desk {
         desk
     }
 
-    fn input(&mut self, input: Input<News, News>) {
+    fn input(&mut self, input: Input<News, Report>) {
         for output in self.sessions.step(input, self.now) {
             match output {
                 Output::Keep(Entry { table, key, value: Some(value) }) => {
@@ -159,6 +159,8 @@ impl Desk {
             metrics,
             contributions: BTreeMap::from([("p1".parse().unwrap(), part)]),
             rejected: BTreeMap::new(),
+            purpose: protocol::message::Purpose::Train,
+            quantiles: BTreeMap::new(),
         };
         self.hear(complete.seal());
     }

@@ -98,6 +98,8 @@ mod tests {
             metrics: BTreeMap::new(),
             contributions: BTreeMap::new(),
             rejected: BTreeMap::new(),
+            purpose: protocol::message::Purpose::Train,
+            quantiles: BTreeMap::new(),
         };
         let round = RoundEvidence {
             asked: true,

@@ -83,7 +83,10 @@ fn a_state_directory_serves_one_process_at_a_time() {
     for name in ["manager", "coordinator", "model-server", "proplet"] {
         let dir = tempfile::tempdir().unwrap();
         let port = free_port();
-        let args: &[&str] = if name == "manager" { &["--http-port=0"] } else { &[] };
+        let args: &[&str] = match name {
+            "manager" | "coordinator" => &["--http-port=0"],
+            _ => &[],
+        };
         let mut first = service(dir.path(), name, port, args);
         first.wait_for_log(&port.to_string());
         let other = dir.path().join("other");

@@ -1,97 +1,20 @@
-//! What is taken from a request: ids, pages, bodies; refused in our own words.
+//! What is taken from a request beside what every API takes: modules, a few at a time.
 
-use std::str::FromStr;
-
-use axum::{
-    Json,
-    extract::{FromRequest, FromRequestParts, Path, Query, Request},
-    http::{HeaderMap, StatusCode, header, request::Parts},
-};
-use bytes::Bytes;
-use fleet::Page;
-use protocol::IdError;
+use axum::extract::{FromRequest, Request};
+use http_api::{SMALL_BODY_LEN_MAX, Words, body, read_object, turn};
 use serde::de::DeserializeOwned;
-use tokio::sync::SemaphorePermit;
 
 use super::{Api, ApiError};
-
-const LIMIT_DEFAULT: usize = 100;
-const LIMIT_MAX: usize = 1000;
-/// Up to here a body is small: as many as there are connections.
-const SMALL_BODY_LEN_MAX: usize = 1 << 20;
 
 /// Longest body: the longest module as base64, and what stands around it.
 pub(super) const fn body_len_max(upload_len_max: usize) -> usize {
     upload_len_max.saturating_mul(4) / 3 + SMALL_BODY_LEN_MAX
 }
 
-/// The id in the path.
-#[derive(Debug)]
-pub(super) struct Id<T>(pub(super) T);
-
-impl<T, S> FromRequestParts<S> for Id<T>
-where
-    T: FromStr<Err = IdError>,
-    S: Send + Sync,
-{
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let Path(text) = Path::<String>::from_request_parts(parts, state)
-            .await
-            .map_err(|why| ApiError::BadInput(why.body_text()))?;
-        let shown = |why: IdError| {
-            let text: String = text.chars().take(140).collect();
-            ApiError::BadInput(format!("{text:?} in the path: {why}"))
-        };
-        text.parse().map(Self).map_err(shown)
-    }
-}
-
-/// The words behind the `?`; of a word that stands twice, the last counts.
-#[derive(Debug)]
-pub(super) struct Words(Vec<(String, String)>);
-
-impl<S: Send + Sync> FromRequestParts<S> for Words {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        match Query::<Vec<(String, String)>>::from_request_parts(parts, state).await {
-            Ok(Query(words)) => Ok(Self(words)),
-            Err(why) => Err(ApiError::BadInput(why.body_text())),
-        }
-    }
-}
-
-impl Words {
-    /// `read` says what is taken if it does not take the text.
-    pub(super) fn get<T>(
-        &self,
-        name: &str,
-        read: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Result<Option<T>, ApiError> {
-        let Some((_, text)) = self.0.iter().rfind(|(word, _)| word == name) else {
-            return Ok(None);
-        };
-        let shown = |takes: String| {
-            let text: String = text.chars().take(140).collect();
-            ApiError::BadInput(format!("{name} takes {takes}, not {text:?}"))
-        };
-        read(text).map(Some).map_err(shown)
-    }
-
-    /// `offset` and `limit`.
-    pub(super) fn page(&self) -> Result<Page, ApiError> {
-        let number = |text: &str| text.parse::<usize>().ok();
-        let offset = self
-            .get("offset", |text| number(text).ok_or_else(|| "a whole number from 0".to_owned()))?;
-        let limit = self.get("limit", |text| {
-            number(text)
-                .filter(|limit| (1..=LIMIT_MAX).contains(limit))
-                .ok_or_else(|| format!("1 to {LIMIT_MAX}"))
-        })?;
-        Ok(Page { offset: offset.unwrap_or(0), limit: limit.unwrap_or(LIMIT_DEFAULT) })
-    }
+/// `offset` and `limit`.
+pub(super) fn page(words: &Words) -> Result<fleet::Page, ApiError> {
+    let http_api::Page { offset, limit } = words.page()?;
+    Ok(fleet::Page { offset, limit })
 }
 
 /// A JSON body, whatever its content type says: a module in base64 fits in.
@@ -102,32 +25,8 @@ impl<T: DeserializeOwned> FromRequest<Api> for Body64<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
-        let _turn = turn(request.headers(), api).await;
-        let bytes = match Bytes::from_request(request, api).await {
-            Ok(bytes) => bytes,
-            Err(why) if why.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                return Err(ApiError::TooLarge { len_max: body_len_max(api.upload_len_max) });
-            }
-            Err(why) => return Err(ApiError::BadInput(why.body_text())),
-        };
-        if !bytes.trim_ascii_start().starts_with(b"{") {
-            let begins = String::from_utf8_lossy(&bytes[..bytes.len().min(40)]).into_owned();
-            return Err(ApiError::BadInput(format!(
-                "the body takes a JSON object, not {begins:?}"
-            )));
-        }
-        match Json::<T>::from_bytes(&bytes) {
-            Ok(Json(body)) => Ok(Self(body)),
-            Err(why) => Err(ApiError::BadInput(why.body_text())),
-        }
-    }
-}
-
-/// Large bodies are read a few at a time, so that memory stays bounded.
-pub(super) async fn turn<'a>(headers: &HeaderMap, api: &'a Api) -> Option<SemaphorePermit<'a>> {
-    let len = headers.get(header::CONTENT_LENGTH).and_then(|len| len.to_str().ok());
-    match len.and_then(|len| len.parse::<usize>().ok()) {
-        Some(len) if len <= SMALL_BODY_LEN_MAX => None,
-        Some(_) | None => api.large_bodies.acquire().await.ok(),
+        let _turn = turn(request.headers(), &api.large_bodies).await;
+        let bytes = body(request, api, body_len_max(api.upload_len_max)).await?;
+        read_object(&bytes).map(Self)
     }
 }

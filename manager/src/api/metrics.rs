@@ -1,61 +1,28 @@
 //! GET /metrics: counts for Prometheus.
 
-use std::fmt::Write as _;
-
-use axum::{
-    extract::State,
-    http::header,
-    response::{IntoResponse, Response},
-};
+use axum::{extract::State, response::Response};
 use fleet::{Answer, Ask, Census};
+use http_api::{Family, exposition};
 use protocol::message::TaskState;
 
 use super::{Api, ApiError, out_of_turn};
 use crate::status::Status;
 
-const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
 /// Counts and gauges, as Prometheus reads them.
 #[utoipa::path(get, path = "/metrics", tag = "manager", responses(
     (status = 200, description = "Prometheus text", body = String, content_type = "text/plain"),
-    (status = 503, description = "The manager cannot answer", body = super::error::ErrorBody),
+    (status = 503, description = "The manager cannot answer", body = http_api::ErrorBody),
 ))]
 pub(super) async fn metrics(State(api): State<Api>) -> Result<Response, ApiError> {
     let Answer::Census(census) = api.ask(Ask::Census).await? else {
         return Err(out_of_turn());
     };
-    let text = exposition(&census, &api.status.borrow());
-    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())
-}
-
-struct Family {
-    name: &'static str,
-    kind: &'static str,
-    help: &'static str,
-    /// Labels, with their braces, and values.
-    samples: Vec<(String, u64)>,
-}
-
-fn exposition(census: &Census, status: &Status) -> String {
-    let mut text = String::new();
-    for family in gauges(census, status).into_iter().chain(counters(census, status)) {
-        let Family { name, kind, help, samples } = family;
-        // Writing to a string does not fail.
-        let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-        for (labels, value) in samples {
-            let _ = writeln!(text, "{name}{labels} {value}");
-        }
-    }
-    text
+    let status = api.status.borrow();
+    Ok(exposition(gauges(&census, &status).into_iter().chain(counters(&census, &status))))
 }
 
 fn gauges(census: &Census, status: &Status) -> Vec<Family> {
-    let gauge = |name, help, value| Family {
-        name,
-        kind: "gauge",
-        help,
-        samples: vec![(String::new(), value)],
-    };
+    let gauge = Family::gauge;
     let tasks = TaskState::ALL.iter().map(|state| {
         let count = census.tasks.get(state).copied().unwrap_or(0);
         (format!("{{state=\"{state}\"}}"), count as u64)

@@ -4,17 +4,13 @@ use std::collections::BTreeMap;
 
 use axum::{Json, extract::State, http::StatusCode};
 use fleet::{Answer, Ask, PropletView};
+use http_api::{ErrorBody, Id, Words};
 use protocol::PropletId;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{
-    Api, ApiError,
-    error::ErrorBody,
-    extract::{Id, Words},
-    out_of_turn,
-};
+use super::{Api, ApiError, extract::page, out_of_turn};
 
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(title = "Proplet")]
@@ -86,7 +82,7 @@ pub(super) async fn list(
     State(api): State<Api>,
     words: Words,
 ) -> Result<Json<PropletPage>, ApiError> {
-    let Answer::Proplets(page) = api.ask(Ask::Proplets(words.page()?)).await? else {
+    let Answer::Proplets(page) = api.ask(Ask::Proplets(page(&words)?)).await? else {
         return Err(out_of_turn());
     };
     Ok(Json(PropletPage {

@@ -7,6 +7,7 @@ use axum::{
 };
 use bytes::{Bytes, BytesMut};
 use fleet::{Answer, Ask, TaskFilter};
+use http_api::{ErrorBody, Id, Words, turn};
 use protocol::{PropletId, TaskId, message::TaskState};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -14,8 +15,7 @@ use utoipa::ToSchema;
 
 use super::{
     Api, ApiError,
-    error::ErrorBody,
-    extract::{Body64, Id, Words, turn},
+    extract::{Body64, page},
     out_of_turn,
     task_body::{TaskBody, TaskMetricsBody, TaskWording, checked, raw},
 };
@@ -97,7 +97,7 @@ pub(super) async fn create(
     ),
 )]
 pub(super) async fn list(State(api): State<Api>, words: Words) -> Result<Json<TaskPage>, ApiError> {
-    let ask = Ask::Tasks { page: words.page()?, filter: filter(&words)? };
+    let ask = Ask::Tasks { page: page(&words)?, filter: filter(&words)? };
     let Answer::Tasks(page) = api.ask(ask).await? else {
         return Err(out_of_turn());
     };
@@ -185,7 +185,7 @@ pub(super) async fn upload(
     Id(id): Id<TaskId>,
     request: Request,
 ) -> Result<Json<TaskBody>, ApiError> {
-    let _turn = turn(request.headers(), &api).await;
+    let _turn = turn(request.headers(), &api.large_bodies).await;
     let form = Multipart::from_request(request, &api)
         .await
         .map_err(|why| ApiError::BadInput(why.body_text()))?;
@@ -272,7 +272,7 @@ pub(super) async fn metrics(
     Id(id): Id<TaskId>,
     words: Words,
 ) -> Result<Json<TaskMetricsPage>, ApiError> {
-    let Answer::Metrics(page) = api.ask(Ask::Metrics { id, page: words.page()? }).await? else {
+    let Answer::Metrics(page) = api.ask(Ask::Metrics { id, page: page(&words)? }).await? else {
         return Err(out_of_turn());
     };
     Ok(Json(TaskMetricsPage {

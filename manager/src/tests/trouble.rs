@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http_api::Listening;
 use protocol::Topic;
 use serde_json::{Value, json};
 use service::transport::memory::Broker;
@@ -14,7 +15,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::world::{Peer, World, settings, within};
-use crate::{listen::Listening, run_with};
+use crate::run_with;
 
 #[tokio::test]
 async fn without_a_broker_it_says_so_and_what_is_known_can_still_be_read() {

@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, ffi::OsString, future::Future, net::SocketAddr, time::Duration};
 
 use fleet::TABLES;
+use http_api::Listening;
 use protocol::{
     Envelope, Filter, Letter, PropletId, Topic,
     message::{HeldTask, PropletCreate, TaskResults, TaskStart},
@@ -18,7 +19,7 @@ use tokio::{sync::oneshot, task::JoinHandle, time};
 use tokio_util::sync::CancellationToken;
 
 use super::http::{Said, call};
-use crate::{ManagerError, ManagerSettings, listen::Listening, serve};
+use crate::{ManagerError, ManagerSettings, serve};
 
 /// No test waits for anything longer than this; what it waits for comes much sooner.
 const PATIENCE: Duration = Duration::from_secs(20);

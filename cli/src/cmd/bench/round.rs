@@ -167,7 +167,8 @@ impl Platform {
         let model_file = format!("--model-file={}", stage.path("model.json"));
         let at = ["--mqtt-address", &broker];
         stage.aileron("manager", &["manager", at[0], at[1], &manager[0], "--http-port", &http])?;
-        stage.aileron("coordinator", &["coordinator", at[0], at[1], &coordinator[0]])?;
+        let own = ["coordinator", at[0], at[1], &coordinator[0], "--http-port=0"];
+        stage.aileron("coordinator", &own)?;
         let own = ["model-server", at[0], at[1], &models[0], &model_file];
         stage.aileron("model-server", &own)?;
         let (mut taps, mut proplets) = (vec![], vec![]);
@@ -218,6 +219,7 @@ impl Platform {
             strategy: None,
             session: None,
             encoding: None,
+            purpose: protocol::message::Purpose::Train,
         };
         let began = Instant::now();
         let end = self.operator.run_round(&start, stop, |_| {}).await?;

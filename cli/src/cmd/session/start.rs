@@ -56,6 +56,12 @@ pub(crate) struct Start {
     /// What the strategy is told, like beta=0.9
     #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',', requires = "strategy")]
     strategy_params: Vec<String>,
+    /// Evaluate after each so many new models, on the proplets' held-out rows
+    #[arg(long, value_name = "ROUNDS")]
+    evaluate: Option<u64>,
+    /// Proplet that evaluates too, on a held-out set of its own
+    #[arg(long, value_name = "PROPLET", requires = "evaluate")]
+    evaluate_central: Option<PropletId>,
     /// How updates are made smaller on the wire, like delta+int8+deflate
     #[arg(long)]
     encoding: Option<String>,
@@ -124,6 +130,13 @@ impl Start {
             anyhow::Ok(json!({ "name": name, "params": params(&self.strategy_params)? }))
         });
         set("strategy", strategy.transpose()?);
+        set(
+            "evaluate",
+            self.evaluate.map(|every| match &self.evaluate_central {
+                None => json!({ "every": every }),
+                Some(central) => json!({ "every": every, "central": central }),
+            }),
+        );
         let selection = self.selection();
         if !selection.is_empty() {
             let given = fields.entry("selection").or_insert_with(|| json!({}));

@@ -41,6 +41,18 @@ fn each_participant_gets_one_pinned_task() {
 }
 
 #[test]
+fn the_tasks_of_an_evaluation_know_that_they_are() {
+    let mut world = World::new();
+    world.create("p1", &[]);
+    let mut start = round_start("e1", &["p1"]);
+    start["purpose"] = json!("evaluate");
+    world.say(Topic::RoundStart, start.to_string());
+    let tasks = world.all();
+    let env: Vec<_> = tasks[0].spec.env.iter().collect();
+    assert!(env.contains(&("PURPOSE", "evaluate")) && env.contains(&("ROUND_ID", "e1")), "{env:?}");
+}
+
+#[test]
 fn who_cannot_take_part_is_named_at_once_and_again_for_those_who_ask_again() {
     let mut world = World::new();
     world.create("here", &[]);

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     AbsentReason, FailReason, Letter, ModelUri, ModelVersion, PropletId, Rejection, RoundId,
     Timestamp, Topic,
+    message::{Purpose, Quantiles},
 };
 
 /// The coordinator has taken the round on, durably; repeated when the same start is repeated.
@@ -19,7 +20,7 @@ pub struct RoundOpened {
     pub deadline: Timestamp,
 }
 
-/// The round made exactly this model.
+/// The round made exactly this model; or, of an evaluation, this is how its base model does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RoundComplete {
     pub round_id: RoundId,
@@ -43,6 +44,11 @@ pub struct RoundComplete {
     /// How many updates were rejected, by reason.
     #[serde(default)]
     pub rejected: BTreeMap<Rejection, u64>,
+    #[serde(default, skip_serializing_if = "Purpose::is_train")]
+    pub purpose: Purpose,
+    /// Of an evaluation: how each metric is spread over the participants.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub quantiles: BTreeMap<String, Quantiles>,
 }
 
 /// What one counted update brought.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
 use crate::{
     Digest, Letter, ModelLine, ModelUri, ModelVersion, PropletId, SessionId, Timestamp, Topic,
-    message::{Hyperparams, StrategySpec, TIMEOUT_S_MAX},
+    message::{EvaluateSpec, Hyperparams, StrategySpec, TIMEOUT_S_MAX},
 };
 
 /// Most rounds of one session.
@@ -68,6 +68,9 @@ pub struct SessionStart {
     /// How often a round that failed is tried again before the session fails.
     #[serde(default = "retries_default")]
     pub retries: u32,
+    /// Evaluates the model every so often; not at all by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluate: Option<EvaluateSpec>,
     /// What every choice of the session follows from.
     #[serde(default)]
     pub seed: u64,

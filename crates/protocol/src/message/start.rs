@@ -11,7 +11,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use crate::{Digest, Letter, ModelUri, PropletId, RoundId, SessionId, Topic};
+use crate::{Digest, Letter, ModelUri, PropletId, RoundId, SessionId, Topic, message::Purpose};
 
 /// Most participants in one round.
 pub const PARTICIPANTS_MAX: usize = 100_000;
@@ -21,7 +21,7 @@ pub const TIMEOUT_S_MAX: u64 = 30 * 24 * 3600;
 const K_OF_N_DEFAULT: usize = 3;
 const TIMEOUT_S_DEFAULT: u64 = 30;
 
-/// Asks for one round of training.
+/// Asks for one round of training, or of evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RoundStart {
     pub round_id: RoundId,
@@ -55,6 +55,9 @@ pub struct RoundStart {
     /// How updates are made smaller on the wire, like `delta+int8+deflate`; not at all by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<String>,
+    /// What it is for; training if it does not say.
+    #[serde(default, skip_serializing_if = "Purpose::is_train")]
+    pub purpose: Purpose,
 }
 
 /// A strategy by name, and what it is told.

@@ -144,6 +144,7 @@ pub fn start(round: &str, participants: &[&str], k: usize) -> RoundStart {
         strategy: None,
         session: None,
         encoding: None,
+        purpose: protocol::message::Purpose::Train,
     }
 }
 

@@ -30,6 +30,7 @@ impl Averaging {
             | Effect::Abandon(_)
             | Effect::ReadChunk { .. }
             | Effect::Hold(_)
+            | Effect::Answer { .. }
             | Effect::Drop(_) => {}
             Effect::Note(said) => note(notes, acts, || format!("{said:?}")),
         }

@@ -202,6 +202,7 @@ impl Operator {
             strategy: None,
             session: None,
             encoding: None,
+            purpose: protocol::message::Purpose::Train,
         };
         let envelope = start.seal();
         out.push(Output::Publish(envelope.clone()));

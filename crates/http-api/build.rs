@@ -1,4 +1,4 @@
-//! Notes which commit the manager is built from, and when, for its health report.
+//! Notes which commit the services are built from, and when, for their health reports.
 
 use std::{env, path::Path, process::Command, time::SystemTime};
 
@@ -6,13 +6,13 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
     if let Some(commit) = git(&["rev-parse", "HEAD"]) {
-        println!("cargo::rustc-env=MANAGER_COMMIT={commit}");
+        println!("cargo::rustc-env=AILERON_COMMIT={commit}");
     }
     watch("HEAD");
     if let Some(branch) = git(&["symbolic-ref", "-q", "HEAD"]) {
         watch(&branch);
     }
-    println!("cargo::rustc-env=MANAGER_BUILT_AT_S={}", built_at_s());
+    println!("cargo::rustc-env=AILERON_BUILT_AT_S={}", built_at_s());
 }
 
 /// Builds again when this file of the repository changes; a missing one would build always.

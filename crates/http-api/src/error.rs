@@ -7,12 +7,12 @@ use axum::{
     http::{Method, StatusCode},
     response::{IntoResponse, Response},
 };
-use fleet::{Refusal, RefusalKind};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+/// Why a request is not answered as it was meant.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ApiError {
+pub enum ApiError {
     #[error("{0}")]
     BadInput(String),
     #[error("the body has more than {len_max} bytes, which is the limit of this call")]
@@ -25,8 +25,9 @@ pub(super) enum ApiError {
     ForeignOrigin(String),
     #[error("the request took longer than {0:?}")]
     TooSlow(Duration),
-    #[error(transparent)]
-    Refused(#[from] Refusal),
+    /// What a core does not do, and the status that says which kind of no it is.
+    #[error("{what}")]
+    Refused { status: StatusCode, what: String },
     #[error("{0}")]
     Unavailable(String),
     #[error("internal error; the log says more")]
@@ -35,7 +36,7 @@ pub(super) enum ApiError {
 
 /// What is wrong.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct ErrorBody {
+pub struct ErrorBody {
     /// In words, with the value.
     error: String,
 }
@@ -49,12 +50,7 @@ impl ApiError {
             Self::NoMethod { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::ForeignOrigin(_) => StatusCode::FORBIDDEN,
             Self::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
-            Self::Refused(refusal) => match refusal.kind() {
-                RefusalKind::BadInput => StatusCode::BAD_REQUEST,
-                RefusalKind::NotFound => StatusCode::NOT_FOUND,
-                RefusalKind::Conflict => StatusCode::CONFLICT,
-                RefusalKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            },
+            Self::Refused { status, .. } => *status,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Panic => StatusCode::INTERNAL_SERVER_ERROR,
         }

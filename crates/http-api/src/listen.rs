@@ -18,8 +18,6 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::ManagerError;
-
 /// Connections served at once; further ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 256;
 /// How long a connection may go without a byte read or written.
@@ -28,16 +26,25 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// An open port.
 #[derive(Debug)]
-pub(crate) struct Listening {
+pub struct Listening {
     listener: TcpListener,
     address: SocketAddr,
     places: Arc<Semaphore>,
     idle_max: Duration,
 }
 
+/// Why a port is not open.
+#[derive(Debug, thiserror::Error)]
+#[error("listen for HTTP on {address}")]
+pub struct ListenError {
+    pub address: SocketAddr,
+    #[source]
+    pub source: io::Error,
+}
+
 /// A connection that is given up when nothing moves on it.
 #[derive(Debug)]
-pub(crate) struct Moving {
+pub struct Moving {
     stream: TcpStream,
     idle: Pin<Box<Sleep>>,
     idle_max: Duration,
@@ -46,8 +53,8 @@ pub(crate) struct Moving {
 
 impl Listening {
     /// Takes the port.
-    pub(crate) async fn bind(address: SocketAddr) -> Result<Self, ManagerError> {
-        let failed = |source| ManagerError::Listen { address, source };
+    pub async fn bind(address: SocketAddr) -> Result<Self, ListenError> {
+        let failed = |source| ListenError { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -55,18 +62,18 @@ impl Listening {
     }
 
     /// The same, with less patience.
-    #[cfg(test)]
-    pub(crate) fn with_idle_max(self, idle_max: Duration) -> Self {
+    #[must_use]
+    pub fn with_idle_max(self, idle_max: Duration) -> Self {
         Self { idle_max, ..self }
     }
 
     /// Where it listens, with the port that it was given.
-    pub(crate) const fn address(&self) -> SocketAddr {
+    pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Serves until `closing`, and then what has begun.
-    pub(crate) async fn serve(self, router: Router, closing: CancellationToken) {
+    pub async fn serve(self, router: Router, closing: CancellationToken) {
         let served = axum::serve(self, router).with_graceful_shutdown(closing.cancelled_owned());
         if let Err(why) = served.await {
             tracing::error!("the HTTP API ended: {why}");
