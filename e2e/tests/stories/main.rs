@@ -8,6 +8,7 @@ mod hostile;
 mod kills;
 mod ledger;
 mod lines;
+mod modules;
 mod pieces;
 mod poison;
 mod sessions;

@@ -9,7 +9,8 @@ use std::{collections::BTreeSet, fs, time::Duration};
 use anyhow::{Context as _, bail};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use protocol::{
-    Filter, Form, Letter as _, ModelUri, ModelVersion, PropletId, Tensor, Tensors, Topic,
+    Filter, Form, Letter as _, ModelLine, ModelUri, ModelVersion, PropletId, Tensor, Tensors,
+    Topic,
     message::{Model, PropletCreate, TaskResults, TaskStart},
 };
 use serde_json::{Value, json};
@@ -51,7 +52,8 @@ impl Fetch {
         fs::write(stage.path("model.safetensors"), self.model()?)?;
         let address: MqttAddress = broker.parse()?;
         let mut peer = connect(&address).await?;
-        for topic in [Topic::PropletCreate, Topic::ModelLatest, Topic::TaskResults] {
+        let latest = Topic::ModelLatest { line: ModelLine::default() };
+        for topic in [Topic::PropletCreate, latest.clone(), Topic::TaskResults] {
             peer.listen(Filter::Exactly(topic));
         }
         for index in 1..=self.proplets {
@@ -66,12 +68,7 @@ impl Fetch {
         let words = ["model-server", "--mqtt-address", &broker, "--state-dir", &state];
         stage.aileron("model-server", &[&words[..], &["--model-file", &model]].concat())?;
         let one = Self { proplets: 1, ..self };
-        one.hear(
-            &mut peer,
-            |_: Value| "model-server".parse().context("an id"),
-            &Topic::ModelLatest,
-        )
-        .await?;
+        one.hear(&mut peer, |_: Value| "model-server".parse().context("an id"), &latest).await?;
         let shown = began.elapsed();
         let began = Instant::now();
         peer.publish(start()?.seal(), None);

@@ -225,6 +225,7 @@ impl<'a> Plan<'a> {
             liveness: platform.liveness.duration(),
             proplets_max: fleet::Limits::default().proplets_max.max(proplets.len() + 1),
             federated_kept_max: platform.tasks_kept,
+            inline_len_max: usize::MAX,
             tasks_max: 2 * proplets.len() + platform.tasks_kept + TASKS_SPARE,
             ..fleet::Limits::default()
         };
