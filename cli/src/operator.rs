@@ -307,6 +307,7 @@ fn read(envelope: &Envelope) -> Option<RoundNews> {
         | Topic::ModelPublishChunk { .. }
         | Topic::ModelWants { .. }
         | Topic::ModelChunk { .. }
+        | Topic::ModuleWants
         | Topic::ModuleChunk { .. }
         | Topic::SessionStart
         | Topic::SessionCommand { .. }

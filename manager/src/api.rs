@@ -85,7 +85,7 @@ impl Api {
         }
         let (reply, answered) = oneshot::channel();
         let asked = async {
-            self.reports.send(Report { reply, ask }).await.ok()?;
+            self.reports.send(Report::Asked { reply, ask }).await.ok()?;
             answered.await.ok()
         };
         match time::timeout(ANSWER_MAX, asked).await {

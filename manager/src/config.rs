@@ -7,7 +7,7 @@ use std::{
 
 use fleet::Limits;
 use service::{
-    settings::{MqttArgs, Settings, SettingsError, StateArgs},
+    settings::{self, MqttArgs, PayloadLimit, Settings, SettingsError, StateArgs},
     telemetry::LogArgs,
     transport::mqtt::Config,
 };
@@ -72,8 +72,16 @@ impl ManagerSettings {
         whole(self.upload_bytes_max)
     }
 
-    pub(crate) fn limits(&self) -> Limits {
+    /// The core's limits; `wire` is what goes over the broker at once.
+    pub(crate) fn limits(&self, wire: settings::Limits) -> Limits {
+        // A megabyte is what we send at once without need, not what nobody takes.
+        let known = match self.mqtt.payload_bytes_max {
+            PayloadLimit::Bytes(_) => true,
+            PayloadLimit::Auto => !wire.fits(settings::Limits::default().message_bytes_max),
+        };
         Limits {
+            message_len_max: if known { wire.message_bytes_max } else { usize::MAX },
+            chunk_len: wire.chunk_bytes,
             liveness: Duration::from_secs(self.liveness_s),
             proplets_max: whole(self.proplets_max),
             tasks_max: whole(self.tasks_max),

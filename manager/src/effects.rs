@@ -1,9 +1,12 @@
-//! What the manager does about the core's effects: it answers callers, and it logs.
+//! What the manager does about the core's effects: it answers callers, paces pieces, and logs.
 
 use fleet::{Answer, Effect, Fleet, Refusal, Report};
 use protocol::OpenError;
-use service::{Effects, StoreError};
-use tokio::sync::{mpsc, oneshot, watch};
+use service::{Effects, Gate, StoreError};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task,
+};
 
 use crate::status::Status;
 
@@ -14,20 +17,30 @@ pub(crate) type Caller = oneshot::Sender<Result<Answer, Refusal>>;
 #[derive(Debug)]
 pub(crate) struct Desk {
     status: watch::Sender<Status>,
+    /// Where pieces of modules wait until the broker takes them.
+    gate: Gate,
 }
 
 impl Desk {
-    pub(crate) fn new() -> (Self, watch::Receiver<Status>) {
+    pub(crate) fn new(gate: Gate) -> (Self, watch::Receiver<Status>) {
         let (status, seen) = watch::channel(Status::default());
-        (Self { status }, seen)
+        (Self { status, gate }, seen)
     }
 }
 
 impl Effects<Fleet<Caller>> for Desk {
-    fn perform(&mut self, effect: Effect<Caller>, _report: &mpsc::Sender<Report<Caller>>) {
+    fn perform(&mut self, effect: Effect<Caller>, report: &mpsc::Sender<Report<Caller>>) {
         match effect {
             // A caller that has gone away does not want its answer any more.
             Effect::Reply { to, answer } => drop(to.send(answer)),
+            Effect::Pass(piece) => {
+                let (gate, report) = (self.gate.clone(), report.clone());
+                task::spawn(async move {
+                    gate.pass().await;
+                    // Nobody listens any more only when the manager is gone.
+                    let _ = report.send(Report::Passed(piece)).await;
+                });
+            }
             Effect::Tell(notice) if notice.is_warning() => tracing::warn!("{notice}"),
             Effect::Tell(notice) => tracing::info!("{notice}"),
         }

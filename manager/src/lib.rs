@@ -15,7 +15,10 @@ use std::{net::SocketAddr, time::Duration};
 
 use fleet::{Fleet, TABLES};
 use http_api::Listening;
-use service::{Driver, Reports, Store, SystemClock, Transport, drive, transport::mqtt::Mqtt};
+use service::{
+    Driver, Reports, Store, SystemClock, Transport, drive, settings::Settings as _,
+    transport::mqtt::Mqtt,
+};
 use tokio::{sync::oneshot, task::JoinHandle, time};
 use tokio_util::sync::CancellationToken;
 
@@ -54,13 +57,14 @@ async fn serve<T: Transport>(
     (stop, ready): (CancellationToken, oneshot::Sender<SocketAddr>),
 ) -> Result<(), ManagerError> {
     let reports = Reports::<Fleet<Caller>>::new();
-    let (desk, status) = Desk::new();
+    let (desk, status) = Desk::new(transport.gate());
+    let limits = settings.mqtt.limits(ManagerSettings::SERVICE).await?;
     let address = listening.address();
     let router = api::router(reports.sender(), status, settings.upload_len_max());
     let closing = CancellationToken::new();
     let http = tokio::spawn(listening.serve(router, closing.clone()));
     let driver = Driver {
-        machine: Fleet::new(settings.limits()),
+        machine: Fleet::new(settings.limits(limits)),
         effects: desk,
         transport,
         store,

@@ -2,6 +2,7 @@
 
 mod description;
 mod http;
+mod modules;
 mod refusals;
 mod story;
 mod trouble;

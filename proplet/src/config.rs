@@ -74,7 +74,7 @@ pub struct PropletSettings {
     /// Seconds between signs of life, 1 to 3600
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub alive_interval_s: u64,
-    /// Seconds between reports on CPU and memory, 0 to 86400; 0 for none
+    /// Seconds between reports on CPU and memory while tasks run, 0 to 86400; 0 for none
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = clap::value_parser!(u64).range(0..=86_400))]
     pub metrics_interval_s: u64,
     /// Seconds that a task waits for its base model, or the next piece of it, 1 to 86400
@@ -114,6 +114,7 @@ impl PropletSettings {
             ("version", json!(env!("CARGO_PKG_VERSION"))),
             ("executors", executor::EXECUTORS.iter().map(|entry| entry.name).collect()),
             ("data", json!(self.data_dir.is_some())),
+            ("module_pieces", json!(true)),
             (
                 "limits",
                 json!({
@@ -136,6 +137,7 @@ impl PropletSettings {
             concurrency: self.concurrency.into(),
             tasks_queued_max: self.tasks_queued_max.into(),
             result_bytes_max: size(self.result_bytes_max),
+            module_bytes_max: self.module_bytes_max,
             message_bytes_max: limits.message_bytes_max,
             updates_bytes_max: defaults.updates_bytes_max.max(output.saturating_mul(4)),
             ..defaults

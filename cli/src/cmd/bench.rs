@@ -2,6 +2,7 @@
 
 mod aggregate;
 mod codec;
+mod fetch;
 mod figures;
 mod packets;
 mod round;
@@ -23,7 +24,7 @@ pub(crate) enum Bench {
     Codec(codec::Codec),
     /// Rounds that train nothing, each service a process of its own
     Round(round::Round),
-    /// Send one large payload to many subscribers, whole and in pieces
+    /// Give one large model to many proplets, beside the broker's own way with as many bytes
     Transfer(transfer::Transfer),
 }
 

@@ -12,13 +12,12 @@ use std::{
 
 use bytes::Bytes;
 use protocol::{
-    Entry, EntryError, Filter, Input, Machine, ModelUri, Output, PropletId, TaskId, Timestamp,
-    Topic,
+    Digest, Entry, EntryError, Filter, Input, Machine, Output, PropletId, TaskId, Timestamp, Topic,
     message::{TaskStart, Update, UpdateAck, Verdict},
 };
 
 use crate::{
-    BaseModel, Config, Effect, News, Note, Report, fetches::Fetches, models::Models,
+    BaseModel, Config, Effect, Need, News, Note, Report, fetches::Fetches, models::Models,
     purpose::Purpose, record, record::ResultRecord, results::Results, slots::Slots, turn::Turn,
     updates::Updates,
 };
@@ -38,12 +37,12 @@ pub struct Agent {
     next_alive: Timestamp,
     next_metrics: Option<Timestamp>,
     queue: VecDeque<Box<TaskStart>>,
-    /// In a slot, until the base model is there.
+    /// In a slot, until base model and module are there.
     waiting: Slots<Waiting>,
     /// In a slot.
     running: Slots<Run>,
     /// Cancelled runs; each still has its slot until it reports that it finished.
-    ending: BTreeMap<(TaskId, u32), Option<BaseModel>>,
+    ending: BTreeMap<(TaskId, u32), Kit>,
     /// What ran when the last process died, until that could be said.
     interrupted: BTreeMap<TaskId, u32>,
     results: Results,
@@ -64,15 +63,25 @@ struct Link {
 struct Waiting {
     start: Box<TaskStart>,
     purpose: Purpose,
-    model: ModelUri,
+    /// What has not come yet; never empty.
+    lacks: Vec<Need>,
+    /// What has.
+    kit: Kit,
     until: Timestamp,
+}
+
+/// What a task runs on; a blob of it is pinned for this task.
+#[derive(Debug, Default)]
+struct Kit {
+    model: Option<BaseModel>,
+    module: Option<Digest>,
 }
 
 #[derive(Debug)]
 struct Run {
     attempt: u32,
     purpose: Purpose,
-    model: Option<BaseModel>,
+    kit: Kit,
     /// What it has made, while that becomes a blob.
     packing: Option<Box<Update>>,
 }
@@ -117,10 +126,13 @@ impl Agent {
             News::Start(start) => self.take(start, turn),
             News::Stop(stop) => self.stop(&stop, turn),
             News::Ack(ack) => self.judged(&ack, turn),
-            News::Model { uri, payload } => self.model_heard(&uri, &payload, turn),
-            News::ModelBlob { uri, blob } => self.blob_heard(&uri, blob, turn),
+            News::Model { uri, payload } => self.model_heard(uri, &payload, turn),
+            News::ModelBlob { uri, blob } => self.blob_heard(uri, blob, turn),
             News::ModelChunk { uri, index, payload } => {
-                self.chunk_heard(&uri, index, payload, turn);
+                self.chunk_heard(&Need::Model(uri), index, payload, turn);
+            }
+            News::ModuleChunk { sha256, index, payload } => {
+                self.chunk_heard(&Need::Module(sha256), index, payload, turn);
             }
             News::Wants(wanted) => self.wanted(&wanted, turn),
         }
@@ -222,7 +234,7 @@ impl Machine for Agent {
         if self.closing || !self.link.up {
             return None;
         }
-        let waits = self.waiting.values().filter(|waiting| !self.fetches.is_local(&waiting.model));
+        let waits = self.waiting.values().filter(|waiting| self.depends(waiting).is_some());
         let waits = waits.map(|waiting| waiting.until).chain(self.fetches.deadline());
         waits.chain([self.next_alive]).chain(self.next_metrics).chain(self.updates.deadline()).min()
     }

@@ -14,9 +14,10 @@ pub struct Config {
     /// Handed on to the manager as it stands; `"directed":true` is added.
     pub metadata: BTreeMap<String, Value>,
     pub alive_every: Duration,
-    /// Without it, the proplet's own metrics are not published.
+    /// How often the proplet's own metrics are published while something runs, and how soon after
+    /// it was connected; without it, never.
     pub metrics_every: Option<Duration>,
-    /// How long a task waits for its base model, or for the next piece of it.
+    /// How long a task waits for its base model or its module, or for the next piece of it.
     pub model_wait: Duration,
     /// Tasks that run, or wait for their model, at once.
     pub concurrency: usize,
@@ -32,6 +33,8 @@ pub struct Config {
     pub message_bytes_max: usize,
     /// Bytes of updates that wait for a verdict; one update is always taken.
     pub updates_bytes_max: usize,
+    /// The longest module that is fetched.
+    pub module_bytes_max: u64,
     /// Bytes of base models kept for the next task.
     pub models_bytes_max: usize,
     /// Spreads the repetitions of many proplets.
@@ -57,6 +60,7 @@ impl Config {
             results_bytes_max: 16 << 20,
             message_bytes_max: usize::MAX,
             updates_bytes_max: 64 << 20,
+            module_bytes_max: 64 << 20,
             models_bytes_max: 64 << 20,
             seed: 0,
             records: Records::Kept,

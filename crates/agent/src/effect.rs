@@ -4,18 +4,19 @@ use std::fmt;
 
 use bytes::Bytes;
 use protocol::{
-    Digest, Manifest, ModelUri, Rejection, RoundId, TaskId,
+    Digest, Manifest, Rejection, RoundId, TaskId,
     message::{FailureCode, TaskStart, Update},
     tensor::safetensors::Metadata,
 };
 use transfer::Bitmap;
 
-use crate::GuestOutput;
+use crate::{GuestOutput, Need};
 
 /// Something only the shell can do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Run this task to its end, then report [`Report::Finished`], whatever happens.
+    /// Run this task to its end, then report [`Report::Finished`], whatever happens. A module in
+    /// pieces is a blob that is there, and pinned.
     Run { start: Box<TaskStart>, model: Option<BaseModel> },
     /// End this run; it still reports that it finished.
     Cancel { task: TaskId, attempt: u32 },
@@ -176,15 +177,15 @@ pub enum Note {
         round: RoundId,
         reason: Rejection,
     },
-    /// The pieces of a model begin to come.
+    /// The pieces of something begin to come.
     Fetching {
-        model: ModelUri,
+        need: Need,
         blob: Manifest,
         have: u32,
     },
-    /// A model is here as a whole; `refused` counts what came beside its pieces.
+    /// It is here as a whole; `refused` counts what came beside its pieces.
     Fetched {
-        model: ModelUri,
+        need: Need,
         blob: Manifest,
         refused: u64,
     },
@@ -237,13 +238,13 @@ impl fmt::Display for Note {
             Self::Rejected { round, reason } => {
                 write!(f, "the update to round {round} was rejected: {reason}")
             }
-            Self::Fetching { model, blob, have } => {
+            Self::Fetching { need, blob, have } => {
                 let (bytes, count) = (blob.bytes(), blob.count());
-                write!(f, "model {model} comes: {bytes} bytes, {have} of {count} chunks are here")
+                write!(f, "{need} comes: {bytes} bytes, {have} of {count} chunks are here")
             }
-            Self::Fetched { model, blob, refused } => {
+            Self::Fetched { need, blob, refused } => {
                 let (bytes, count) = (blob.bytes(), blob.count());
-                write!(f, "model {model} is here: {bytes} bytes, {count} chunks, {refused} refused")
+                write!(f, "{need} is here: {bytes} bytes, {count} chunks, {refused} refused")
             }
             Self::Offered { round, blob } => {
                 let (bytes, count) = (blob.bytes(), blob.count());

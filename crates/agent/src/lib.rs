@@ -2,7 +2,7 @@
 //! coordinator on what it made.
 //!
 //! ```text
-//!  Start --> queued --> waiting for its model --> running --> result, kept and promised
+//!  Start --> queued --> waiting for its parts --> running --> result, kept and promised
 //!                |              |                    |             |
 //!                +--- Stop -----+------- Stop -------+             +--> update, kept and published
 //!                               (cancelled)                             until its verdict is heard
@@ -32,6 +32,7 @@ pub use effect::{
     BaseModel, Effect, Failure, Finished, Measurement, Note, Outcome, PackedUpdate, Report,
     RunMetrics,
 };
+pub use fetches::Need;
 pub use news::News;
 pub use output::GuestOutput;
 pub use purpose::{ENV_MODEL_URI, ENV_PROPLET_ID, ENV_ROUND_ID};

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use protocol::{
-    Envelope, Manifest, ModelUri, OpenError, Topic,
+    Digest, Envelope, Manifest, ModelUri, OpenError, Topic,
     message::{ModelBlob, TaskStart, TaskStop, UpdateAck, UpdateWants, is_blob_form},
 };
 
@@ -25,6 +25,12 @@ pub enum News {
     /// A piece of a model.
     ModelChunk {
         uri: ModelUri,
+        index: u32,
+        payload: Bytes,
+    },
+    /// A piece of a module.
+    ModuleChunk {
+        sha256: Digest,
         index: u32,
         payload: Bytes,
     },
@@ -69,6 +75,10 @@ impl TryFrom<Envelope> for News {
                 let (uri, index, payload) = (uri.clone(), *index, envelope.payload);
                 Ok(Self::ModelChunk { uri, index, payload })
             }
+            Topic::ModuleChunk { sha256, index } => {
+                let (sha256, index, payload) = (*sha256, *index, envelope.payload);
+                Ok(Self::ModuleChunk { sha256, index, payload })
+            }
             Topic::UpdateWants { round, proplet } => {
                 UpdateWants::read(round.clone(), proplet.clone(), &envelope.payload)
                     .map(Self::Wants)
@@ -96,7 +106,7 @@ impl TryFrom<Envelope> for News {
             | Topic::ModelPublishWants { .. }
             | Topic::ModelPublishChunk { .. }
             | Topic::ModelWants { .. }
-            | Topic::ModuleChunk { .. }
+            | Topic::ModuleWants
             | Topic::SessionStart
             | Topic::SessionCommand { .. }
             | Topic::SessionStatus { .. } => Err(OpenError::NotForUs(envelope.topic)),

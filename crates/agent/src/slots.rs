@@ -20,6 +20,10 @@ impl<V> Slots<V> {
         self.place(task).ok().map(|place| &self.0[place].1)
     }
 
+    pub(crate) fn get_mut(&mut self, task: &TaskId) -> Option<&mut V> {
+        self.place(task).ok().map(|place| &mut self.0[place].1)
+    }
+
     /// Takes the place of what was there.
     pub(crate) fn insert(&mut self, task: TaskId, value: V) {
         match self.place(&task) {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use protocol::{Output, PropletId, RoundId, TaskId, message::TaskState};
 
-use crate::{Answer, Refusal};
+use crate::{Answer, Piece, Refusal};
 
 /// What only the shell can do.
 #[derive(Debug)]
@@ -13,6 +13,8 @@ pub enum Effect<R> {
     Reply { to: R, answer: Result<Answer, Refusal> },
     /// Is for the log.
     Tell(Notice),
+    /// A piece is to go out: report [`crate::Report::Passed`] once there is room for it.
+    Pass(Piece),
 }
 
 /// What a step does, before anybody in particular is answered.
@@ -107,6 +109,7 @@ pub struct Counts {
     pub ignored: u64,
     pub starts_sent: u64,
     pub starts_resent: u64,
+    pub module_pieces_sent: u64,
     pub stops_sent: u64,
     pub absents_sent: u64,
 }

@@ -13,17 +13,19 @@ use protocol::{
     message::{TaskMetrics, TaskState},
 };
 
-use crate::{Counts, JsonText};
+use crate::{Counts, JsonText, Piece};
 
 pub use edit::Edit;
 pub use refusal::{Refusal, RefusalKind};
 pub use view::{PropletView, TaskView};
 
-/// A caller's question, and the way to answer it.
+/// What the shell reports.
 #[derive(Debug)]
-pub struct Report<R> {
-    pub reply: R,
-    pub ask: Ask,
+pub enum Report<R> {
+    /// A caller's question, and the way to answer it.
+    Asked { reply: R, ask: Ask },
+    /// There is room for this piece.
+    Passed(Piece),
 }
 
 /// A part of a long list.

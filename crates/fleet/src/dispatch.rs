@@ -1,7 +1,7 @@
 //! Where a task goes, and the messages that send it there and call it back.
 
 use protocol::{
-    Letter as _, Output, PropletId, TaskId, Timestamp,
+    Letter as _, Manifest, Output, PropletId, TaskId, Timestamp,
     message::{TaskStart, TaskState, TaskStop},
 };
 
@@ -9,7 +9,8 @@ use crate::{
     Notice, Refusal,
     act::Acts,
     limits::SEND_LEN_MAX,
-    spec::{Placed, Spec},
+    proplet::Proplet,
+    spec::{FileRef, Placed, Spec},
     state::State,
     task::{Stage, Task},
 };
@@ -23,6 +24,28 @@ pub(crate) enum Urgency {
     Now,
 }
 
+/// The module of a task, on its way.
+enum Carried {
+    Nothing,
+    Whole(FileRef),
+    Pieces(Manifest),
+}
+
+impl Carried {
+    /// Roughly what it adds to a start.
+    fn len(&self) -> usize {
+        match self {
+            Self::Nothing => 0,
+            Self::Whole(file) => file.len.saturating_mul(4).div_ceil(3),
+            Self::Pieces(blob) => 256 + 44 * blob.count() as usize,
+        }
+    }
+}
+
+/// JSON makes this much of a character at most.
+const ESCAPED_MAX: usize = 6;
+/// What stands in a start beside its wording and its module.
+const START_ROOM: usize = 8 << 10;
 /// Starts sent again in vain before the run counts as cut off.
 const RESENDS_MAX: u32 = 10;
 
@@ -58,9 +81,32 @@ impl State {
         let task = self.tasks.get(id).ok_or_else(|| Refusal::NoTask(id.clone()))?;
         task.at_rest("start")?;
         let on = self.place(&task.spec)?;
+        self.check_len(task, &on)?;
         self.change(id, now, out, |task| task.start(on, now))?;
         self.send(id, out);
         Ok(())
+    }
+
+    /// A start that the broker does not take would never arrive. Most are known to be short without
+    /// being written.
+    fn check_len(&self, task: &Task, on: &[PropletId]) -> Result<(), Refusal> {
+        let max = self.limits.message_len_max;
+        let longest = |to| {
+            let file = self.carried(task, to);
+            let text = file.len().saturating_add(ESCAPED_MAX * task.spec.len());
+            if text.saturating_add(START_ROOM) <= max {
+                return 0;
+            }
+            self.letter(task, to, file).seal().payload.len()
+        };
+        let lens: Vec<usize> = match &task.spec.placed {
+            Placed::Everywhere => vec![longest(None)],
+            Placed::Anywhere | Placed::Pinned(_) => on.iter().map(|it| longest(Some(it))).collect(),
+        };
+        match lens.into_iter().find(|len| *len > max) {
+            Some(len) => Err(Refusal::StartTooLong { id: task.id.clone(), len, max }),
+            None => Ok(()),
+        }
     }
 
     /// Sends the latest attempt to all that it was meant for.
@@ -81,8 +127,9 @@ impl State {
         if !others.is_empty()
             && let Some(task) = self.tasks.get(id)
         {
-            out.push(Output::Publish(self.letter(task, None).seal()));
-            self.counts.starts_sent += 1;
+            let file = self.carried(task, None);
+            let letter = self.letter(task, None, file);
+            self.post(&letter, out);
         }
     }
 
@@ -90,25 +137,54 @@ impl State {
     /// the proplet's next word on what it holds.
     fn send_to(&mut self, id: &TaskId, proplet: &PropletId, out: &mut Acts) {
         let Some(task) = self.tasks.get(id) else { return };
-        let len = task.spec.file.map_or(0, |file| file.len);
+        let file = self.carried(task, Some(proplet));
+        let len = file.len();
         let lists = self.proplets.get(proplet).is_some_and(|it| it.lists_tasks);
         if lists && self.sent_len > 0 && self.sent_len + len > SEND_LEN_MAX {
             return;
         }
-        let letter = self.letter(task, Some(proplet));
+        let letter = self.letter(task, Some(proplet), file);
         self.sent_len += len;
+        self.post(&letter, out);
+    }
+
+    fn post(&mut self, letter: &TaskStart, out: &mut Acts) {
+        if let Some(blob) = &letter.file_blob {
+            self.showing.name(blob.sha256());
+        }
         self.counts.starts_sent += 1;
         out.push(Output::Publish(letter.seal()));
     }
 
-    fn letter(&self, task: &Task, to: Option<&PropletId>) -> TaskStart {
+    /// How a task's module goes to a proplet, or to everybody that listens to the shared topic.
+    fn carried(&self, task: &Task, to: Option<&PropletId>) -> Carried {
+        let Some(file) = task.spec.file else { return Carried::Nothing };
+        let knows = |id: &PropletId| self.proplets.get(id).is_some_and(Proplet::takes_pieces);
+        let known = match to {
+            Some(proplet) => knows(proplet),
+            // Also those that will listen by then.
+            None => self.proplets.alive().all(Proplet::takes_pieces),
+        };
+        let long = known && file.len > self.limits.inline_len_max;
+        match self.files.manifest(&file.digest).filter(|_| long) {
+            Some(blob) => Carried::Pieces(blob.clone()),
+            None => Carried::Whole(file),
+        }
+    }
+
+    fn letter(&self, task: &Task, to: Option<&PropletId>, file: Carried) -> TaskStart {
         let spec = &task.spec;
+        let (file, file_blob) = match file {
+            Carried::Nothing => (None, None),
+            Carried::Whole(file) => (self.files.text(file), None),
+            Carried::Pieces(blob) => (None, Some(blob)),
+        };
         TaskStart {
             id: task.id.clone(),
             name: spec.name.clone(),
             image_url: spec.image_url.clone(),
-            file: spec.file.and_then(|file| self.files.text(file)),
-            file_blob: None,
+            file,
+            file_blob,
             inputs: spec.inputs.clone(),
             cli_args: spec.cli_args.clone(),
             env: spec.env.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),

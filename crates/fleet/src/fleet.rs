@@ -48,16 +48,19 @@ impl<R: Debug> Machine for Fleet<R> {
         self.state.wake(now);
         match input {
             Input::News(news) => self.state.hear(news, now, &mut acts),
-            Input::Report(report) => {
-                let answer = self.state.answer(report.ask, now, &mut acts);
-                reply = Some(Output::Effect(Effect::Reply { to: report.reply, answer }));
+            Input::Report(Report::Asked { reply: to, ask }) => {
+                let answer = self.state.answer(ask, now, &mut acts);
+                reply = Some(Output::Effect(Effect::Reply { to, answer }));
             }
+            Input::Report(Report::Passed(piece)) => self.state.passed(piece, now, &mut acts),
             Input::Connected { resumed: true } => self.state.connected(now, &mut acts),
             Input::Connected { resumed: false } => self.state.connected_anew(now, &mut acts),
             Input::Tick => {}
         }
         self.state.catch_up(now, &mut acts);
-        acts.into_iter().map(tell).chain(reply).collect()
+        let passing = std::mem::take(&mut self.state.showing.passing);
+        let passing = passing.into_iter().map(|piece| Output::Effect(Effect::Pass(piece)));
+        acts.into_iter().map(tell).chain(passing).chain(reply).collect()
     }
 
     fn disconnected(&mut self) {

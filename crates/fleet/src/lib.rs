@@ -28,6 +28,7 @@ mod record;
 mod results;
 mod rollout;
 mod rounds;
+mod showing;
 mod spec;
 mod state;
 mod task;
@@ -42,6 +43,7 @@ pub use fleet::{Fleet, TABLES};
 pub use limits::Limits;
 pub use news::News;
 pub use results::SealedResults;
+pub use showing::Piece;
 pub use spec::{Env, FileRef, Placed, Spec, SpecError};
 pub use task::{Illegal, JsonText};
 

@@ -20,6 +20,13 @@ pub struct Limits {
     /// Started rounds that are remembered, so that a repeated start is told from a new one.
     pub rounds_max: usize,
     pub records: Records,
+    /// Longest payload of a message to a proplet.
+    pub message_len_max: usize,
+    /// Length of a piece of a module.
+    pub chunk_len: u32,
+    /// The longest module that goes with the start of its task. A longer one goes in pieces to the
+    /// proplets that know what to do with them: once to each, however often it is to run.
+    pub inline_len_max: usize,
 }
 
 impl Default for Limits {
@@ -33,6 +40,9 @@ impl Default for Limits {
             files_len_max: 512 << 20,
             rounds_max: 10_000,
             records: Records::Kept,
+            message_len_max: usize::MAX,
+            chunk_len: 256 << 10,
+            inline_len_max: 16 << 10,
         }
     }
 }

@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use protocol::{
     Envelope, Filter, OpenError, Topic,
-    message::{Origin, PropletAlive, PropletCreate, PropletMetrics, RoundStart, TaskMetrics},
+    message::{
+        ModuleWants, Origin, PropletAlive, PropletCreate, PropletMetrics, RoundStart, TaskMetrics,
+    },
 };
 use serde::de::DeserializeOwned;
 
@@ -22,6 +24,7 @@ pub enum News {
     PropletMetrics(PropletMetrics),
     TaskMetrics(TaskMetrics),
     TaskResults(SealedResults),
+    ModuleWants(ModuleWants),
 }
 
 impl News {
@@ -35,6 +38,7 @@ impl News {
             Filter::Exactly(Topic::PropletMetrics),
             Filter::Exactly(Topic::TaskMetrics),
             Filter::Exactly(Topic::TaskResults),
+            Filter::Exactly(Topic::ModuleWants),
         ]
     }
 }
@@ -57,6 +61,9 @@ impl TryFrom<Envelope> for News {
             Topic::PropletMetrics => hello(&envelope).map(Self::PropletMetrics),
             Topic::TaskMetrics => hello(&envelope).map(Self::TaskMetrics),
             Topic::TaskResults => SealedResults::read(&envelope).map(Self::TaskResults),
+            Topic::ModuleWants => ModuleWants::read(&envelope.payload)
+                .map(Self::ModuleWants)
+                .map_err(|why| invalid(&envelope, why.to_string())),
             Topic::RoundOpened { .. }
             | Topic::RoundAck { .. }
             | Topic::RoundAbsent { .. }
@@ -103,5 +110,9 @@ fn check_metadata(envelope: &Envelope, create: &PropletCreate) -> Result<(), Ope
         create.proplet_id,
         text.len()
     );
-    Err(OpenError::Invalid { topic: envelope.topic.clone(), what })
+    Err(invalid(envelope, what))
+}
+
+fn invalid(envelope: &Envelope, what: String) -> OpenError {
+    OpenError::Invalid { topic: envelope.topic.clone(), what }
 }

@@ -74,6 +74,13 @@ impl Proplet {
         self.metadata.get("directed").and_then(Value::as_bool).unwrap_or(false)
     }
 
+    /// Whether it knows what to do with a module in pieces. One whose introduction was not heard,
+    /// because it was there before us, does if it says what it holds: only those of ours do.
+    pub(crate) fn takes_pieces(&self) -> bool {
+        let said = self.metadata.get("module_pieces").and_then(Value::as_bool);
+        said.unwrap_or(self.metadata.0.is_empty() && self.lists_tasks)
+    }
+
     /// What to call it.
     pub(crate) fn name(&self) -> &str {
         self.metadata.get("name").and_then(Value::as_str).unwrap_or_else(|| self.id.as_str())

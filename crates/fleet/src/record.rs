@@ -29,8 +29,11 @@ pub(crate) const ABSENT: &str = "absent";
 /// Starts whose tasks have not all been begun, as they came.
 pub(crate) const STARTS: &str = "starts";
 
+/// Modules whose pieces stand at the broker, with how many there are.
+pub(crate) const SHOWN: &str = "shown";
+
 /// Every table that the manager keeps.
-pub const TABLES: &[&str] = &[PROPLETS, TASKS, FILES, ROUNDS, ABSENT, STARTS];
+pub const TABLES: &[&str] = &[PROPLETS, TASKS, FILES, ROUNDS, ABSENT, STARTS, SHOWN];
 
 #[derive(Serialize, Deserialize)]
 struct PropletRecord {
@@ -147,6 +150,10 @@ pub(crate) fn absence(letter: &RoundAbsent) -> Entry {
 }
 
 /// Ids have no slashes, so no two pairs share a key.
+pub(crate) fn shown(sha256: &Digest, count: u32) -> Entry {
+    Entry::put(SHOWN, sha256, &count)
+}
+
 pub(crate) fn absent_key(round: &RoundId, proplet: &PropletId) -> String {
     format!("{round}/{proplet}")
 }
@@ -164,6 +171,7 @@ pub(crate) fn restore(state: &mut State, entries: Vec<Entry>) -> Result<(), Entr
             ROUNDS => restore_round(state, entry.read()?),
             ABSENT => absences.extend(entry.read::<AbsentRecord>()?),
             STARTS => starts.extend(entry.read()?),
+            SHOWN => restore_shown(state, &entry)?,
             other => unreachable!("the store hands out only known tables, not {other}"),
         }
     }
@@ -185,6 +193,13 @@ pub(crate) fn restore(state: &mut State, entries: Vec<Entry>) -> Result<(), Entr
         if let Some(started) = state.rounds.get_mut(&record.round) {
             started.absent.insert(record.proplet, (record.reason, record.error));
         }
+    }
+    Ok(())
+}
+
+fn restore_shown(state: &mut State, entry: &Entry) -> Result<(), EntryError> {
+    if let (Ok(sha256), Some(count)) = (entry.key.parse(), entry.read()?) {
+        state.showing.restore(sha256, count);
     }
     Ok(())
 }

@@ -144,7 +144,7 @@ impl Spec {
         self.env.iter().try_for_each(|(name, value)| check_env(name, value))
     }
 
-    fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         let env: usize = self.env.iter().map(|(name, value)| name.len() + value.len()).sum();
         let args: usize = self.cli_args.iter().map(|arg| arg.len() + 1).sum();
         let inputs = serde_json::to_vec(&self.inputs).expect("JSON serializes").len();

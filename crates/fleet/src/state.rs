@@ -16,6 +16,8 @@ use crate::{
     record,
     rollout::Rollouts,
     rounds::Rounds,
+    showing::Showing,
+    spec::FileRef,
     task::{End, Phase, Task},
     tasks::Tasks,
 };
@@ -29,6 +31,7 @@ pub(crate) struct State {
     pub(crate) proplets: Proplets,
     pub(crate) tasks: Tasks,
     pub(crate) files: Files,
+    pub(crate) showing: Showing,
     pub(crate) rounds: Rounds,
     pub(crate) rollouts: Rollouts,
     pub(crate) metrics: Metrics,
@@ -47,7 +50,8 @@ impl State {
             limits,
             proplets: Proplets::default(),
             tasks: Tasks::default(),
-            files: Files::default(),
+            files: Files::new(limits.chunk_len),
+            showing: Showing::default(),
             rounds: Rounds::default(),
             rollouts: Rollouts::default(),
             metrics: Metrics::default(),
@@ -80,6 +84,7 @@ impl State {
         self.connected = true;
         self.proplets.grant(now + self.limits.liveness);
         if mem::take(&mut self.restored) {
+            self.show_again(now);
             for proplet in self.alive_where(|it| it.lists_tasks) {
                 self.resend_unconfirmed(&proplet, Urgency::Now, now, out);
             }
@@ -95,6 +100,7 @@ impl State {
     /// make up for it themselves; the others are sent again what they have not confirmed.
     pub(crate) fn connected_anew(&mut self, now: Timestamp, out: &mut Acts) {
         self.connected(now, out);
+        self.show_again(now);
         for proplet in self.alive_where(|it| !it.lists_tasks) {
             self.resend_unconfirmed(&proplet, Urgency::InTime, now, out);
         }
@@ -113,6 +119,7 @@ impl State {
             News::PropletMetrics(metrics) => self.hear_proplet_metrics(metrics),
             News::TaskMetrics(metrics) => self.hear_task_metrics(metrics, now, out),
             News::TaskResults(results) => self.hear_results(results, now, out),
+            News::ModuleWants(wants) => self.hear_module_wants(&wants, now, out),
         }
     }
 
@@ -126,12 +133,14 @@ impl State {
         }
         if self.connected {
             self.go_on_rolling(now, out);
+            self.go_on_showing(now, out);
         }
     }
 
     pub(crate) fn deadline(&self) -> Option<Timestamp> {
         let rollout = self.rollouts.next_due().filter(|_| self.connected);
-        [self.next_expiry(), self.tasks.next_due(), rollout].into_iter().flatten().min()
+        let showing = self.showing.deadline().filter(|_| self.connected);
+        [self.next_expiry(), self.tasks.next_due(), rollout, showing].into_iter().flatten().min()
     }
 
     /// A proplet that could have been heard, and has been silent for too long.
@@ -184,9 +193,16 @@ impl State {
         self.metrics.forget(id);
         self.limits.records.keep(out, || Entry::forget(record::TASKS, id));
         if let Some(file) = task.spec.file {
-            self.files.release(file, out);
+            self.release_file(file, out);
         }
         Some(task)
+    }
+
+    /// One task less names a module; nobody will ask for the pieces of one that is gone.
+    pub(crate) fn release_file(&mut self, file: FileRef, out: &mut Acts) {
+        if self.files.release(file, out) {
+            self.hide(file.digest, out);
+        }
     }
 
     fn shed(&mut self, out: &mut Acts) {

@@ -1,6 +1,7 @@
 //! The manager's core, told stories and thrown dice at.
 
 mod loss;
+mod modules;
 mod properties;
 mod proplets;
 mod restart;

@@ -116,6 +116,7 @@ impl TryFrom<Envelope> for News {
             | Topic::UpdateChunk { .. }
             | Topic::ModelPublishWants { .. }
             | Topic::ModelChunk { .. }
+            | Topic::ModuleWants
             | Topic::ModuleChunk { .. }
             | Topic::SessionStart
             | Topic::SessionCommand { .. }

@@ -26,8 +26,8 @@ pub use session::{
 pub use start::{Hyperparams, PARTICIPANTS_MAX, RoundStart, StrategySpec, TIMEOUT_S_MAX};
 pub use task::{FailureCode, TaskResults, TaskStart, TaskState, TaskStop};
 pub use transfer::{
-    ModelBlob, ModelPublishWants, ModelWants, UpdateOffer, UpdateWants, WANTS_MAX, Wants,
-    WantsError, is_blob_form, read_update_offer,
+    ModelBlob, ModelPublishWants, ModelWants, ModuleWants, UpdateOffer, UpdateWants, WANTS_MAX,
+    Wants, WantsError, is_blob_form, read_update_offer,
 };
 pub use update::{METRICS_MAX, Update, UpdateAsked, UpdateError, read_update, read_update_address};
 pub use verdict::{UpdateAck, Verdict};

@@ -93,6 +93,8 @@ pub enum Topic {
         uri: ModelUri,
         index: u32,
     },
+    /// Somebody lacks the pieces of a task's module.
+    ModuleWants,
     /// A piece of a task's module, named by the digest of the whole.
     ModuleChunk {
         sha256: Digest,
@@ -175,6 +177,7 @@ impl Topic {
             Self::PropletMetrics => Cow::Borrowed("proplet/metrics"),
             Self::TaskMetrics => Cow::Borrowed("proplet/task_metrics"),
             Self::TaskResults => Cow::Borrowed("proplet/results"),
+            Self::ModuleWants => Cow::Borrowed("proplet/module_wants"),
             Self::TaskStart => Cow::Borrowed("manager/start"),
             Self::TaskStop => Cow::Borrowed("manager/stop"),
             Self::DirectStart { proplet } => Cow::Owned(format!("manager/{proplet}/start")),
@@ -213,6 +216,7 @@ impl Topic {
             ["proplet", "metrics"] => Self::PropletMetrics,
             ["proplet", "task_metrics"] => Self::TaskMetrics,
             ["proplet", "results"] => Self::TaskResults,
+            ["proplet", "module_wants"] => Self::ModuleWants,
             ["manager", "start"] => Self::TaskStart,
             ["manager", "stop"] => Self::TaskStop,
             ["manager", proplet, "start"] => {
@@ -345,6 +349,7 @@ impl fmt::Display for Topic {
             | Self::TaskStop
             | Self::DirectStart { .. }
             | Self::DirectStop { .. }
+            | Self::ModuleWants
             | Self::ModuleChunk { .. } => unreachable!("control topics were rendered above"),
         }
     }

@@ -11,11 +11,11 @@ use protocol::{
     manifest::Format,
     message::{
         AliveStatus, Best, Command, FailureCode, HeldTask, Hyperparams, Model, ModelBlob,
-        ModelLatest, ModelPublishWants, ModelWants, Origin, PropletAlive, PropletCreate,
-        PropletMetrics, RoundAbsent, RoundComplete, RoundFailed, RoundOpened, RoundStart,
-        SessionCommand, SessionStart, SessionState, SessionStatus, TaskMetrics, TaskResults,
-        TaskStart, TaskState, TaskStop, Update, UpdateAck, UpdateOffer, UpdateWants, Verdict,
-        Wants, forward,
+        ModelLatest, ModelPublishWants, ModelWants, ModuleWants, Origin, PropletAlive,
+        PropletCreate, PropletMetrics, RoundAbsent, RoundComplete, RoundFailed, RoundOpened,
+        RoundStart, SessionCommand, SessionStart, SessionState, SessionStatus, TaskMetrics,
+        TaskResults, TaskStart, TaskState, TaskStop, Update, UpdateAck, UpdateOffer, UpdateWants,
+        Verdict, Wants, forward,
     },
     topic::TOPICS,
 };
@@ -83,6 +83,7 @@ fn letters() -> Vec<(&'static str, Envelope)> {
         ("model_blob", model_blob().seal()),
         ("model_publish_wants", model_publish_wants().seal()),
         ("model_wants", ModelWants { line: ModelLine::default(), version: ModelVersion(1) }.seal()),
+        ("module_wants", module_wants().seal()),
         ("model_latest", latest().seal()),
         ("round_complete", complete().seal()),
         ("round_failed", failed().seal()),
@@ -157,6 +158,11 @@ fn model_blob() -> ModelBlob {
 
 fn model_publish_wants() -> ModelPublishWants {
     ModelPublishWants { line: ModelLine::default(), version: ModelVersion(1), wants: wants() }
+}
+
+fn module_wants() -> ModuleWants {
+    let proplet_id = "proplet-1".parse().unwrap();
+    ModuleWants { proplet_id, sha256: blob(Format::wasm()).sha256() }
 }
 
 fn wants() -> Wants {

@@ -67,6 +67,7 @@ fn all_topics(round: &RoundId, proplet: &PropletId, version: u64) -> Vec<Topic> 
         Topic::ModelPublishWants { line: other() },
         Topic::ModelPublishChunk { uri: uri(other()), index },
         Topic::ModelWants { line: other() },
+        Topic::ModuleWants,
         Topic::ModuleChunk { sha256: Digest::of(b"module"), index },
         Topic::SessionStart,
         Topic::SessionCommand { session: "s-1".parse().unwrap() },

@@ -14,8 +14,8 @@ use protocol::{
         ManifestError,
     },
     message::{
-        ModelBlob, ModelPublishWants, ModelWants, Origin, UpdateOffer, UpdateWants, WANTS_MAX,
-        Wants, forward, is_blob_form, read_update, read_update_offer,
+        ModelBlob, ModelPublishWants, ModelWants, ModuleWants, Origin, UpdateOffer, UpdateWants,
+        WANTS_MAX, Wants, WantsError, forward, is_blob_form, read_update, read_update_offer,
     },
 };
 use serde_json::{Value, json};
@@ -77,6 +77,7 @@ proptest! {
         let _ = Wants::read(&bytes);
         let _ = ModelPublishWants::read(ModelLine::default(), &bytes);
         let _ = ModelWants::read(ModelLine::default(), &bytes);
+        let _ = ModuleWants::read(&bytes);
         prop_assert!(!is_blob_form(&bytes));
         prop_assert!(read_update_offer(&bytes, None).is_err());
     }
@@ -346,6 +347,10 @@ fn wants_are_few_and_in_range() {
         ModelWants::read(ModelLine::default(), br#"{"version":2}"#).unwrap().version,
         ModelVersion(2)
     );
+    let of_nobody = format!(r#"{{"sha256":"{}"}}"#, Digest::of(b"m"));
+    assert!(matches!(ModuleWants::read(of_nobody.as_bytes()), Err(WantsError::Syntax(_))));
+    let endless = vec![b' '; 1 << 20];
+    assert!(matches!(ModuleWants::read(&endless), Err(WantsError::TooLong(_))));
 }
 
 #[test]

@@ -127,6 +127,7 @@ impl TryFrom<Envelope> for News {
             | Topic::ModelPublishChunk { .. }
             | Topic::ModelWants { .. }
             | Topic::ModelChunk { .. }
+            | Topic::ModuleWants
             | Topic::ModuleChunk { .. }
             | Topic::SessionStart
             | Topic::SessionCommand { .. }

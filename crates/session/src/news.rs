@@ -108,6 +108,7 @@ impl TryFrom<Envelope> for News {
             | Topic::ModelPublishChunk { .. }
             | Topic::ModelWants { .. }
             | Topic::ModelChunk { .. }
+            | Topic::ModuleWants
             | Topic::ModuleChunk { .. }
             | Topic::SessionStatus { .. } => Err(OpenError::NotForUs(envelope.topic)),
         }

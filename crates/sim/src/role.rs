@@ -222,7 +222,8 @@ impl Role {
                 let Some(input) = input(feed, |_| None)? else { return Ok(()) };
                 host.step(input, now, acts, |effect, acts| match effect {
                     fleet::Effect::Tell(notice) => note(notes, acts, || notice.to_string()),
-                    fleet::Effect::Reply { .. } => {}
+                    // Modules go whole here: nothing goes in pieces.
+                    fleet::Effect::Reply { .. } | fleet::Effect::Pass(_) => {}
                 });
             }
             Self::Coordinator { host, averaging, .. } => {

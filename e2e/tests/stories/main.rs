@@ -9,6 +9,7 @@ mod hostile;
 mod kills;
 mod ledger;
 mod lines;
+mod modules;
 mod pieces;
 mod poison;
 mod sessions;

@@ -71,6 +71,7 @@ fn counters(census: &Census, status: &Status) -> Vec<Family> {
         ("start", counts.starts_sent),
         ("stop", counts.stops_sent),
         ("absent", counts.absents_sent),
+        ("module_piece", counts.module_pieces_sent),
     ];
     let one = |value| [("", value)];
     vec![

@@ -44,6 +44,10 @@ pub(super) fn settings(dir: &TempDir, words: &[&str]) -> ManagerSettings {
     if !words.iter().any(|word| word.starts_with("--http-port")) {
         all.push("--http-port=0".into());
     }
+    // Or the broker would be asked, and there may be one on this machine that is not ours.
+    if !words.iter().any(|word| word.starts_with("--payload-bytes-max")) {
+        all.push("--payload-bytes-max=268435455".into());
+    }
     all.extend(words.iter().map(OsString::from));
     match resolve::<ManagerSettings>(&all, &Environment::default()) {
         Ok(Resolved::Run(settings)) => settings,
@@ -176,6 +180,10 @@ impl Peer {
             attempt: Some(1),
             code: None,
         });
+    }
+
+    pub(super) fn listen(&mut self, topic: Topic) {
+        self.transport.listen(Filter::Exactly(topic));
     }
 
     /// The next message to this participant.

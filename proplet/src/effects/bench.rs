@@ -6,7 +6,10 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use agent::{BaseModel, ENV_ROUND_ID, Failure, GuestOutput, Outcome, RunMetrics};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use protocol::message::{FailureCode, TaskStart};
+use protocol::{
+    Digest,
+    message::{FailureCode, TaskStart},
+};
 use serde_json::Value;
 use tokio::task;
 use tokio_util::sync::CancellationToken;
@@ -81,21 +84,35 @@ impl Bench {
         Ok((program, model))
     }
 
-    /// The task's own file, or what its address names, or the built-in client of a federated task.
+    /// The task's own file, in the start or fetched in pieces, or what its address names, or the built-in client of a federated task.
     async fn program(&self, start: &mut TaskStart) -> Result<Program, Failure> {
         let file = start.file.take().filter(|file| !file.is_empty());
+        let blob = start.file_blob.take();
         let image = start.image_url.take().filter(|url| !url.is_empty());
-        let source = match (file, image) {
-            (Some(file), _) => Source::Inline(self.decode(file).await?),
-            (None, Some(url)) => {
+        let source = match (file, blob, image) {
+            (Some(file), _, _) => Source::Inline(self.decode(file).await?),
+            (None, Some(blob), _) => Source::Inline(self.stored(blob.sha256()).await?),
+            (None, None, Some(url)) => {
                 url.parse().map_err(|why: fetch::SourceError| failure("image_url", why))?
             }
-            (None, None) if start.env.contains_key(ENV_ROUND_ID) => return Ok(Program::builtin()),
-            (None, None) => {
+            (None, None, None) if start.env.contains_key(ENV_ROUND_ID) => {
+                return Ok(Program::builtin());
+            }
+            (None, None, None) => {
                 return Err(failure("no_program", "task has neither file nor image_url"));
             }
         };
         fetch::fetch(source, &self.fetch).await.map_err(|why| failure(why.code(), why))
+    }
+
+    /// A module that came in pieces. It was checked as a whole when it came, and is pinned.
+    async fn stored(&self, sha256: Digest) -> Result<Bytes, Failure> {
+        let gone = || failure("no_module", format!("the module {sha256} is gone"));
+        let path = self.storage.find(sha256).await.ok_or_else(gone)?;
+        let read = task::spawn_blocking(move || std::fs::read(path));
+        let read = read.await.map_err(|why| failure("host", why))?;
+        let unread = |why| failure("host", format!("the module {sha256} cannot be read: {why}"));
+        read.map(Bytes::from).map_err(unread)
     }
 
     /// Decoding many megabytes takes a while: it blocks no thread of the runtime.

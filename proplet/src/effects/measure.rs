@@ -30,11 +30,16 @@ impl Meter {
         let used = u32::try_from(ticks.saturating_sub(self.ticks)).unwrap_or(u32::MAX);
         (self.asked, self.ticks) = (now, ticks);
         Some(Measurement {
-            cpu_percent: 100.0 * f64::from(used) / TICKS_A_SECOND / seconds,
+            cpu_percent: tenths(100.0 * f64::from(used) / TICKS_A_SECOND / seconds),
             memory_bytes,
             uptime_s: now.duration_since(self.started).as_secs(),
         })
     }
+}
+
+/// More digits would be noise, on the wire every time.
+fn tenths(percent: f64) -> f64 {
+    (percent * 10.0).round() / 10.0
 }
 
 /// User and system time of this process: the 14th and 15th field of its stat, the second of which

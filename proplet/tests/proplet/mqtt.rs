@@ -6,7 +6,7 @@ use broker::{BrokerConfig, RunningBroker};
 use proplet::PropletSettings;
 use protocol::{
     Topic,
-    message::{AliveStatus, PropletCreate},
+    message::{AliveStatus, PropletCreate, PropletMetrics},
 };
 use serde_json::Value;
 use service::transport::{
@@ -15,7 +15,9 @@ use service::transport::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::platform::{Platform, federated, guest, settings, update_topic};
+use crate::platform::{
+    Platform, federated, guest, settings, stop as stop_task, task, update_topic,
+};
 
 /// A port that nobody listens on, until the broker does.
 fn free_address() -> SocketAddr {
@@ -73,5 +75,42 @@ async fn it_waits_for_its_broker_works_and_says_offline_before_it_goes() {
             break;
         }
     }
+    broker.stop().await;
+}
+
+/// An hour of these signs of life, and all else that is said, shows in a few seconds: how often
+/// the rest is said does not depend on them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_proplet_says_next_to_nothing_beside_its_signs_of_life() {
+    /// Of an hour of signs of life, at one in ten seconds.
+    const SIGNS: usize = 12;
+    let listen = free_address();
+    let dir = tempfile::tempdir().expect("a directory");
+    let address = format!("--mqtt-address=tcp://{listen}");
+    let flags = [&address, "--alive-interval-s=1", "--metrics-interval-s=1"];
+    let settings = settings(dir.path(), &flags).expect("good settings");
+    let mut platform = Platform::over(peer(&settings), Broker::default());
+    let broker = start_broker(listen).await;
+    platform.connected().await;
+    let stop = CancellationToken::new();
+    let life = tokio::spawn(proplet::run(settings, stop.clone()));
+    for _ in 0..SIGNS {
+        platform.alive().await;
+    }
+    let rest = platform.all_overheard();
+    let topics: Vec<&Topic> = rest.iter().map(|envelope| &envelope.topic).collect();
+    assert_eq!(topics, [&Topic::PropletCreate, &Topic::PropletMetrics]);
+    let bytes: usize = rest.iter().map(|it| it.payload.len() + it.topic.to_string().len()).sum();
+    assert!(bytes < 1000, "{bytes} bytes, however long it is idle: {rest:?}");
+
+    // What runs is measured, until it has ended.
+    platform.say(&task("t-1", Some(guest("loop-forever")))).await;
+    for _ in 0..3 {
+        platform.hear::<PropletMetrics>(&Topic::PropletMetrics).await;
+    }
+    platform.say(&stop_task("t-1")).await;
+    assert_eq!(platform.result_of("t-1").await.code.expect("a code").0, "cancelled");
+    stop.cancel();
+    life.await.expect("no panic").expect("it ends well");
     broker.stop().await;
 }

@@ -59,6 +59,7 @@ impl<P: Transport> Platform<P> {
             Topic::TaskMetrics,
             Topic::TaskResults,
             Topic::ModelWants { line: ModelLine::default() },
+            Topic::ModuleWants,
         ] {
             peer.listen(Filter::Exactly(topic));
         }
@@ -182,6 +183,11 @@ impl<P: Transport> Platform<P> {
             }
         }
         last
+    }
+
+    /// Everything that was said and not asked for.
+    pub(crate) fn all_overheard(&mut self) -> Vec<Envelope> {
+        std::mem::take(&mut self.heard)
     }
 
     /// Whether anything was said on `topic` that was not asked for.

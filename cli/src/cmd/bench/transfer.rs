@@ -1,7 +1,9 @@
-//! `aileron bench transfer`: one large payload to many subscribers through a broker.
+//! `aileron bench transfer`: one large model to many proplets through a broker, beside as many bytes
+//! that are merely published.
 //!
 //! Two baselines, said and heard by the platform's own MQTT client: the payload as one retained
-//! message, and as retained pieces that everybody has subscribed to before.
+//! message, and as retained pieces that everybody has subscribed to before. Then the platform:
+//! model server and proplets as processes, the model fetched, checked and on every disk.
 
 use std::process::ExitCode;
 
@@ -9,7 +11,7 @@ use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use clap::Args;
 use protocol::{Envelope, Filter, ModelLine, ModelUri, ModelVersion, Topic};
-use serde_json::json;
+use serde_json::{Value, json};
 use service::{
     Inbound, Transport as _,
     settings::MqttAddress,
@@ -22,21 +24,22 @@ use tokio::{
 };
 
 use super::{
-    figures::{self, Times},
+    fetch::{Fetch, Fetched},
+    figures::{self, Times, rounded},
     round::namespace,
     stage::{Stage, StageArgs},
 };
 use crate::view::Format;
 
-const WAIT: Duration = Duration::from_secs(120);
-const CLOSE: Duration = Duration::from_secs(2);
+pub(super) const WAIT: Duration = Duration::from_secs(120);
+pub(super) const CLOSE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
 pub(crate) struct Transfer {
     /// Length of the payload
     #[arg(long, default_value_t = 40_000_000)]
     bytes: usize,
-    /// Length of one piece
+    /// Length of one piece of the baseline; the platform chooses its own
     #[arg(long, default_value_t = 256 << 10)]
     chunk_bytes: usize,
     /// Who takes it
@@ -62,6 +65,7 @@ impl Transfer {
             report.insert("broker".to_owned(), json!(format!("{:?}", self.stage.broker)));
             report.insert("bytes".to_owned(), json!(self.bytes));
             report.insert("subscribers".to_owned(), json!(self.subscribers));
+            let mut whole_ms = 0.0;
             for (what, piece_bytes) in [("whole", self.bytes), ("pieces", self.chunk_bytes)] {
                 // A broker of its own, so that the memory it shows is for this.
                 let mut stage = Stage::open(&self.stage).await?;
@@ -76,13 +80,39 @@ impl Transfer {
                     times = measured => times?.into_iter().collect(),
                     () = stop.cancelled() => return Ok(ExitCode::from(130)),
                 };
+                if what == "whole" {
+                    whole_ms = times.median_ms();
+                }
                 let shown = json!({ "ms": times.json(), "memory": stage.memory() });
                 report.insert(what.to_owned(), shown);
                 stage.done();
             }
+            let platform = tokio::select! {
+                platform = self.platform(whole_ms) => platform?,
+                () = stop.cancelled() => return Ok(ExitCode::from(130)),
+            };
+            report.insert("platform".to_owned(), platform);
             figures::show(report, self.format);
             Ok(ExitCode::SUCCESS)
         })
+    }
+
+    /// The same bytes as a model, from the model server to proplets.
+    async fn platform(&self, whole_ms: f64) -> anyhow::Result<Value> {
+        let fetch = Fetch { bytes: self.bytes, proplets: self.subscribers };
+        let (mut shown, mut fetched, mut last) = (vec![], vec![], Value::Null);
+        for _ in 0..self.runs.max(1) {
+            let one: Fetched = fetch.run(&self.stage).await?;
+            shown.push(one.shown);
+            fetched.push(one.fetched);
+            last = one.memory;
+        }
+        let shown: Times = shown.into_iter().collect();
+        let fetched: Times = fetched.into_iter().collect();
+        Ok(json!({
+            "shown_ms": shown.json(), "fetched_ms": fetched.json(), "memory": last,
+            "fetched_to_whole": rounded(fetched.median_ms() / whole_ms.max(1e-3)),
+        }))
     }
 
     /// From the first piece said to the last heard by the last.
@@ -140,7 +170,7 @@ fn topics(version: ModelVersion, pieces: usize) -> anyhow::Result<Vec<Topic>> {
     (0..pieces).map(piece).collect()
 }
 
-async fn connect(address: &MqttAddress) -> anyhow::Result<Mqtt> {
+pub(super) async fn connect(address: &MqttAddress) -> anyhow::Result<Mqtt> {
     let client = format!("aileron-bench-{}", uuid::Uuid::new_v4().simple());
     let mut config = Config::new(address.clone(), client, namespace()?);
     config.session = SessionKind::Transient;

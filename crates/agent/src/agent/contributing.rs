@@ -7,7 +7,7 @@ use protocol::{
 };
 use serde_json::json;
 
-use super::{Agent, Run, tasks::End};
+use super::{Agent, Kit, Run, tasks::End};
 use crate::{
     BaseModel, Effect, Failure, Finished, Note, Outcome, RunMetrics,
     purpose::{Contribution, Purpose},
@@ -55,7 +55,7 @@ impl Agent {
         };
         let end = match made {
             Ok(Made::Long(update)) => {
-                let (base, packing) = (run.model.clone(), Some(update.clone()));
+                let (base, packing) = (run.kit.model.clone(), Some(update.clone()));
                 turn.effect(Effect::Pack { task: task.clone(), attempt, update, base });
                 run.packing = packing;
                 self.running.insert(task, run);
@@ -105,8 +105,8 @@ impl Agent {
         if let Some(blob) = blob {
             turn.effect(Effect::Drop(blob));
         }
-        if let Some(model) = self.ending.remove(&(task.clone(), attempt)) {
-            release(model, turn);
+        if let Some(kit) = self.ending.remove(&(task.clone(), attempt)) {
+            release(&kit, turn);
             if self.closing && self.ending.is_empty() {
                 turn.effect(Effect::Stopped);
             }
@@ -116,7 +116,7 @@ impl Agent {
 
     /// A run leaves its slot.
     fn leave(&mut self, task: &TaskId, run: Run, end: End, turn: &mut Turn) {
-        release(run.model, turn);
+        release(&run.kit, turn);
         turn.keep(|| Entry::forget(record::RUNNING, task));
         self.conclude(task, run.attempt, end, turn);
     }
@@ -213,10 +213,13 @@ impl Agent {
     }
 }
 
-/// Whoever ran on a blob does not need it any longer.
-fn release(model: Option<BaseModel>, turn: &mut Turn) {
-    match model {
+/// Whoever ran on blobs does not need them any longer.
+pub(super) fn release(kit: &Kit, turn: &mut Turn) {
+    match kit.model {
         Some(BaseModel::Stored(sha256)) => turn.effect(Effect::Release(sha256)),
         Some(BaseModel::Here(_)) | None => {}
+    }
+    if let Some(sha256) = kit.module {
+        turn.effect(Effect::Release(sha256));
     }
 }

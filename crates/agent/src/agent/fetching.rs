@@ -1,84 +1,85 @@
-//! Base models on their way in, piece by piece, and the updates whose pieces go out.
+//! Base models and modules on their way in, piece by piece, and the updates whose pieces go out.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use protocol::{
     Digest, Envelope, Letter as _, Manifest, ModelUri, RoundId, TaskId, Topic,
-    message::{ModelWants, UpdateWants},
+    message::{ModelWants, ModuleWants, UpdateWants},
 };
 use transfer::{Assembly, Bitmap, Rules, Step, Way};
 
-use super::{Agent, Waiting};
+use super::{Agent, Kit, tasks::missing};
 use crate::{
-    BaseModel, Effect, Failure, Note, fetches::Stage, models::Known, turn::Turn, updates::Moves,
+    BaseModel, Effect, Need, Note, fetches::Stage, models::Known, turn::Turn, updates::Moves,
 };
 
 /// A task gives up before its model does: whoever waits for it knows better how long.
 const STALL_ROOM: Duration = Duration::from_secs(60);
+/// The manager shows a module's pieces when it sends the start: they are there soon, or lost.
+const MODULE_PATIENCE: Duration = Duration::from_secs(3);
 
 impl Agent {
     /// Hands a model to whoever waits for it.
-    pub(super) fn model_heard(&mut self, model: &ModelUri, payload: &Bytes, turn: &mut Turn) {
-        if !self.listens_to(model) {
+    pub(super) fn model_heard(&mut self, uri: ModelUri, payload: &Bytes, turn: &mut Turn) {
+        let need = Need::Model(uri.clone());
+        if !self.listens_to(&need) {
             return;
         }
-        turn.unlisten(Topic::Model { uri: model.clone() });
-        self.models.put(model.clone(), Known::Whole(payload.clone()));
-        for Waiting { start, purpose, .. } in self.waiting_for(model) {
-            self.run(start, purpose, Some(BaseModel::Here(payload.clone())), turn);
-        }
+        turn.unlisten(Topic::Model { uri: uri.clone() });
+        self.models.put(uri, Known::Whole(payload.clone()));
+        let here = BaseModel::Here(payload.clone());
+        self.supply(&need, |kit| kit.model = Some(here.clone()), turn);
     }
 
     /// A model comes in pieces.
-    pub(super) fn blob_heard(&mut self, model: &ModelUri, blob: Manifest, turn: &mut Turn) {
-        if !self.listens_to(model) {
+    pub(super) fn blob_heard(&mut self, uri: ModelUri, blob: Manifest, turn: &mut Turn) {
+        let need = Need::Model(uri.clone());
+        if !self.listens_to(&need) {
             return;
         }
-        turn.unlisten(Topic::Model { uri: model.clone() });
-        self.models.put(model.clone(), Known::Pieces(Box::new(blob.clone())));
-        self.fetch(model, blob, turn);
+        turn.unlisten(Topic::Model { uri: uri.clone() });
+        self.models.put(uri, Known::Pieces(Box::new(blob.clone())));
+        self.fetch(need, blob, turn);
     }
 
-    pub(super) fn fetch(&mut self, model: &ModelUri, blob: Manifest, turn: &mut Turn) {
+    pub(super) fn fetch(&mut self, need: Need, blob: Manifest, turn: &mut Turn) {
         turn.effect(Effect::Begin(blob.clone()));
-        self.fetches.insert(model.clone(), blob);
+        self.fetches.insert(need, blob);
     }
 
     /// The disk was looked at.
     pub(super) fn begun(&mut self, sha256: Digest, have: Result<Bitmap, String>, turn: &mut Turn) {
         let is_meant = |stage: &Stage| matches!(stage, Stage::Beginning);
-        let Some(model) = &self.fetches.find(sha256, is_meant) else { return };
+        let Some(need) = &self.fetches.find(sha256, is_meant) else { return };
         let have = match have {
             Ok(have) => have,
-            Err(why) => return self.fetch_failed(model, &why, turn),
+            Err(why) => return self.fetch_failed(need, &why, turn),
         };
-        let Some(fetch) = self.fetches.get_mut(model) else { return };
+        let Some(fetch) = self.fetches.get_mut(need) else { return };
         let blob = fetch.blob.clone();
         let stall_max = self.config.model_wait.saturating_add(STALL_ROOM);
-        let rules = Rules { stall_max, ..Rules::default() };
+        let patience = match need {
+            Need::Model(_) => Rules::default().patience,
+            Need::Module(_) => MODULE_PATIENCE,
+        };
+        let rules = Rules { stall_max, patience, ..Rules::default() };
         let mut assembly = Assembly::new(blob.clone(), Way::Retained, rules);
         assembly.restore(&have);
         let steps = if self.link.up { assembly.connected(turn.now) } else { vec![] };
         fetch.stage = Stage::Coming(Box::new(assembly));
         if !have.is_full() {
-            turn.note(Note::Fetching { model: model.clone(), blob, have: have.count() });
+            turn.note(Note::Fetching { need: need.clone(), blob, have: have.count() });
         }
-        self.progressed(model, turn);
-        self.follow(model, steps, turn);
+        self.progressed(need, turn);
+        self.follow(need, steps, turn);
     }
 
     /// A piece of a model. What is refused is counted there; a flood of it gets no answer.
-    pub(super) fn chunk_heard(
-        &mut self,
-        model: &ModelUri,
-        index: u32,
-        bytes: Bytes,
-        turn: &mut Turn,
-    ) {
-        let Some(assembly) = self.fetches.coming(model) else { return };
+    pub(super) fn chunk_heard(&mut self, need: &Need, index: u32, bytes: Bytes, turn: &mut Turn) {
+        let Some(assembly) = self.fetches.coming(need) else { return };
         if let Ok(steps) = assembly.chunk(index, bytes, turn.now) {
-            self.follow(model, steps, turn);
+            self.follow(need, steps, turn);
         }
     }
 
@@ -89,8 +90,8 @@ impl Agent {
         result: Result<(), String>,
         turn: &mut Turn,
     ) {
-        for model in &self.fetches.models() {
-            let Some(assembly) = self.fetches.coming(model) else { continue };
+        for need in &self.fetches.needs() {
+            let Some(assembly) = self.fetches.coming(need) else { continue };
             if assembly.manifest().sha256() != sha256 {
                 continue;
             }
@@ -104,71 +105,76 @@ impl Agent {
                 }
             };
             if assembly.progress().have > before {
-                self.progressed(model, turn);
+                self.progressed(need, turn);
             }
-            self.follow(model, steps, turn);
+            self.follow(need, steps, turn);
         }
     }
 
     /// A model is on the disk as a whole, and pinned once; or it is not what was promised.
     pub(super) fn fetched(&mut self, sha256: Digest, result: Result<(), String>, turn: &mut Turn) {
         let is_meant = |stage: &Stage| matches!(stage, Stage::Finishing { .. });
-        let model = self.fetches.find(sha256, is_meant);
-        match (result, model) {
-            (Ok(()), Some(model)) => self.run_on(&model, sha256, turn),
+        let need = self.fetches.find(sha256, is_meant);
+        match (result, need) {
+            (Ok(()), Some(need)) => self.run_on(&need, sha256, turn),
             (Ok(()), None) => turn.effect(Effect::Release(sha256)),
-            (Err(why), Some(model)) => self.fetch_failed(&model, &why, turn),
+            (Err(why), Some(need)) => self.fetch_failed(&need, &why, turn),
             (Err(_), None) => {}
         }
     }
 
     /// Runs the tasks that waited for this model; each has a pin of its own.
-    fn run_on(&mut self, model: &ModelUri, sha256: Digest, turn: &mut Turn) {
-        if let Some(fetch) = self.fetches.remove(model)
+    fn run_on(&mut self, need: &Need, sha256: Digest, turn: &mut Turn) {
+        if let Some(fetch) = self.fetches.remove(need)
             && let Stage::Finishing { refused } = fetch.stage
         {
-            turn.note(Note::Fetched { model: model.clone(), blob: fetch.blob, refused });
+            turn.note(Note::Fetched { need: need.clone(), blob: fetch.blob, refused });
         }
-        let waiting = self.waiting_for(model);
-        if !waiting.is_empty() {
-            turn.effect(Effect::Hold(vec![sha256; waiting.len()]));
+        let count = self.waiting.values().filter(|waiting| waiting.lacks.contains(need)).count();
+        if count > 0 {
+            turn.effect(Effect::Hold(vec![sha256; count]));
         }
-        for Waiting { start, purpose, .. } in waiting {
-            self.run(start, purpose, Some(BaseModel::Stored(sha256)), turn);
-        }
+        let give = |kit: &mut Kit| match need {
+            Need::Model(_) => kit.model = Some(BaseModel::Stored(sha256)),
+            Need::Module(_) => kit.module = Some(sha256),
+        };
+        self.supply(need, give, turn);
         turn.effect(Effect::Release(sha256));
     }
 
     /// Asks again for what is overdue.
     pub(super) fn attend_fetches(&mut self, turn: &mut Turn) {
-        for model in &self.fetches.models() {
-            let Some(assembly) = self.fetches.coming(model) else { continue };
+        for need in &self.fetches.needs() {
+            let Some(assembly) = self.fetches.coming(need) else { continue };
             if assembly.deadline().is_some_and(|deadline| turn.now >= deadline) {
                 let steps = assembly.tick(turn.now);
-                self.follow(model, steps, turn);
+                self.follow(need, steps, turn);
             }
         }
     }
 
     /// Pieces that were asked for before the connection was lost are asked for again.
     pub(super) fn go_on_fetching(&mut self, turn: &mut Turn) {
-        for model in &self.fetches.models() {
-            let Some(assembly) = self.fetches.coming(model) else { continue };
+        for need in &self.fetches.needs() {
+            let Some(assembly) = self.fetches.coming(need) else { continue };
             let steps = assembly.connected(turn.now);
-            self.follow(model, steps, turn);
+            self.follow(need, steps, turn);
         }
     }
 
     /// Nobody waits for this model any more, if that is so.
-    pub(super) fn let_fetch_go(&mut self, model: &ModelUri, turn: &mut Turn) {
-        if self.awaits(model) {
+    pub(super) fn let_fetch_go(&mut self, need: &Need, turn: &mut Turn) {
+        if self.awaits(need) {
             return;
         }
-        let Some(mut fetch) = self.fetches.remove(model) else {
-            return turn.unlisten(Topic::Model { uri: model.clone() });
+        let Some(mut fetch) = self.fetches.remove(need) else {
+            return match need {
+                Need::Model(uri) => turn.unlisten(Topic::Model { uri: uri.clone() }),
+                Need::Module(_) => {}
+            };
         };
         if let Stage::Coming(assembly) = &mut fetch.stage {
-            unsubscribe(model, assembly.abandon(), turn);
+            unsubscribe(need, assembly.abandon(), turn);
         }
         turn.effect(Effect::Abandon(fetch.blob));
     }
@@ -215,18 +221,14 @@ impl Agent {
     }
 
     /// Does what a transfer asks for.
-    fn follow(&mut self, model: &ModelUri, steps: Vec<Step>, turn: &mut Turn) {
+    fn follow(&mut self, need: &Need, steps: Vec<Step>, turn: &mut Turn) {
         for step in steps {
-            let Some(fetch) = self.fetches.get_mut(model) else { return };
+            let Some(fetch) = self.fetches.get_mut(need) else { return };
             let blob = fetch.blob.clone();
             match step {
-                Step::Subscribe(index) => {
-                    turn.listen(Topic::ModelChunk { uri: model.clone(), index })
-                }
-                Step::Unsubscribe(index) => {
-                    turn.unlisten(Topic::ModelChunk { uri: model.clone(), index })
-                }
-                Step::Ask(_) => turn.publish(wants(model).seal()),
+                Step::Subscribe(index) => turn.listen(piece(need, index)),
+                Step::Unsubscribe(index) => turn.unlisten(piece(need, index)),
+                Step::Ask(_) => self.ask(need, turn),
                 Step::Store { index, bytes } => turn.effect(Effect::Store { blob, index, bytes }),
                 Step::Done => {
                     let refused = match &fetch.stage {
@@ -236,43 +238,83 @@ impl Agent {
                     fetch.stage = Stage::Finishing { refused };
                     turn.effect(Effect::Finish(blob));
                 }
-                Step::Failed { reason } => self.fetch_failed(model, &reason.to_string(), turn),
+                Step::Failed { reason } => self.fetch_failed(need, &reason.to_string(), turn),
             }
         }
     }
 
-    fn fetch_failed(&mut self, model: &ModelUri, why: &str, turn: &mut Turn) {
-        self.models.forget(model);
-        if let Some(mut fetch) = self.fetches.remove(model) {
+    fn fetch_failed(&mut self, need: &Need, why: &str, turn: &mut Turn) {
+        if let Need::Model(uri) = need {
+            self.models.forget(uri);
+        }
+        if let Some(mut fetch) = self.fetches.remove(need) {
             if let Stage::Coming(assembly) = &mut fetch.stage {
-                unsubscribe(model, assembly.abandon(), turn);
+                unsubscribe(need, assembly.abandon(), turn);
             }
             turn.effect(Effect::Abandon(fetch.blob));
         }
-        for Waiting { start, .. } in self.waiting_for(model) {
-            let message = format!("base model {model} cannot be had: {why}");
-            let failure = Failure::new("no_model", message);
-            self.conclude(&start.id, start.attempt, failure.into(), turn);
+        let lacking = self.waiting.iter().filter(|(_, waiting)| waiting.lacks.contains(need));
+        let lacking: Vec<_> =
+            lacking.map(|(task, waiting)| (task.clone(), waiting.start.attempt)).collect();
+        for (task, attempt) in lacking {
+            if let Some(waiting) = self.waiting.get_mut(&task) {
+                waiting.lacks.retain(|it| it != need);
+            }
+            self.let_go(&task, attempt, turn);
+            let failure = missing(need, format!("{need} cannot be had: {why}"));
+            self.conclude(&task, attempt, failure.into(), turn);
         }
     }
 
-    /// Who waits for this model waits from now on.
-    fn progressed(&mut self, model: &ModelUri, turn: &Turn) {
+    /// Who waits for this waits from now on.
+    fn progressed(&mut self, need: &Need, turn: &Turn) {
         let until = turn.now + self.config.model_wait;
-        let waiting = self.waiting.values_mut().filter(|waiting| waiting.model == *model);
+        let waiting = self.waiting.values_mut().filter(|waiting| waiting.lacks.contains(need));
         waiting.for_each(|waiting| waiting.until = until);
     }
 
-    /// Takes those out that wait for this model.
-    fn waiting_for(&mut self, model: &ModelUri) -> Vec<Waiting> {
-        let waiting = self.waiting.iter().filter(|(_, waiting)| waiting.model == *model);
-        let tasks: Vec<TaskId> = waiting.map(|(task, _)| task.clone()).collect();
-        tasks.iter().filter_map(|task| self.waiting.remove(task)).collect()
+    /// Gives what has come to all that wait for it; those that lack nothing else run.
+    fn supply(&mut self, need: &Need, give: impl Fn(&mut Kit), turn: &mut Turn) {
+        let mut ready: Vec<TaskId> = vec![];
+        for waiting in self.waiting.values_mut().filter(|it| it.lacks.contains(need)) {
+            waiting.lacks.retain(|it| it != need);
+            give(&mut waiting.kit);
+            if waiting.lacks.is_empty() {
+                ready.push(waiting.start.id.clone());
+            }
+        }
+        for task in ready {
+            if let Some(waiting) = self.waiting.remove(&task) {
+                self.run(waiting, turn);
+            }
+        }
+    }
+
+    /// Tells whoever holds this that its pieces do not come.
+    fn ask(&self, need: &Need, turn: &mut Turn) {
+        match need {
+            Need::Model(ModelUri { line, version }) => {
+                let wants = ModelWants { line: line.clone(), version: *version };
+                turn.publish(wants.seal());
+            }
+            Need::Module(sha256) => {
+                let proplet_id = self.config.proplet.clone();
+                turn.publish(ModuleWants { proplet_id, sha256: *sha256 }.seal());
+            }
+        }
     }
 
     /// Whether it was not heard yet what this model is.
-    fn listens_to(&self, model: &ModelUri) -> bool {
-        self.awaits(model) && !self.fetches.contains(model)
+    fn listens_to(&self, need: &Need) -> bool {
+        self.awaits(need) && !self.fetches.contains(need)
+    }
+}
+
+/// Where a piece is.
+fn piece(need: &Need, index: u32) -> Topic {
+    match need {
+        Need::Model(uri) => Topic::ModelChunk { uri: uri.clone(), index },
+        Need::Module(sha256) => Topic::ModuleChunk { sha256: *sha256, index },
     }
 }
 
@@ -282,14 +324,10 @@ fn read(round: &RoundId, moves: Moves, turn: &mut Turn) {
     }
 }
 
-fn wants(model: &ModelUri) -> ModelWants {
-    ModelWants { line: model.line.clone(), version: model.version }
-}
-
-fn unsubscribe(model: &ModelUri, steps: Vec<Step>, turn: &mut Turn) {
+fn unsubscribe(need: &Need, steps: Vec<Step>, turn: &mut Turn) {
     for step in steps {
         if let Step::Unsubscribe(index) = step {
-            turn.unlisten(Topic::ModelChunk { uri: model.clone(), index });
+            turn.unlisten(piece(need, index));
         }
     }
 }

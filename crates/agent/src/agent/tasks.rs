@@ -1,15 +1,15 @@
 //! The life of a task: taken, queued, waiting for its model, running, ended.
 
 use protocol::{
-    Entry, Letter as _, ModelUri, RoundId, TaskId, Topic,
+    Entry, Letter as _, Manifest, ModelUri, RoundId, TaskId, Topic,
     message::{TaskResults, TaskStart, TaskStop},
 };
 use serde_json::Value;
 
-use super::{Agent, Run, Waiting};
+use super::{Agent, Kit, Run, Waiting, contributing::release};
 use crate::{
-    BaseModel, ENV_PROPLET_ID, Effect, Failure, Note, models::Known, purpose::Purpose, record,
-    turn::Turn,
+    BaseModel, ENV_PROPLET_ID, Effect, Failure, Need, Note, models::Known, purpose::Purpose,
+    record, turn::Turn,
 };
 
 /// How a task ended.
@@ -67,27 +67,27 @@ impl Agent {
         self.conclude(&stop.id, attempt, Failure::cancelled().into(), turn);
     }
 
-    /// Ends the tasks whose model did not come. While the broker is away, nothing can come.
+    /// Ends the tasks whose model or module did not come. While the broker is away, nothing can.
     pub(super) fn give_up_waiting(&mut self, turn: &mut Turn) {
         if !self.link.up {
             return;
         }
-        let late: Vec<(TaskId, u32, ModelUri)> = self
-            .waiting
-            .iter()
-            .filter(|(_, waiting)| waiting.until <= turn.now)
-            .filter(|(_, waiting)| !self.fetches.is_local(&waiting.model))
-            .map(|(task, it)| (task.clone(), it.start.attempt, it.model.clone()))
+        let late = self.waiting.iter().filter(|(_, waiting)| waiting.until <= turn.now);
+        let late: Vec<(TaskId, u32, Need)> = late
+            .filter_map(|(task, waiting)| {
+                let need = self.depends(waiting)?.clone();
+                Some((task.clone(), waiting.start.attempt, need))
+            })
             .collect();
-        for (task, attempt, model) in late {
+        for (task, attempt, need) in late {
             // The next attempt asks anew what the model is: it may be cut differently by now.
-            self.models.forget(&model);
+            if let Need::Model(model) = &need {
+                self.models.forget(model);
+            }
             self.let_go(&task, attempt, turn);
-            let message = format!(
-                "base model {model} did not arrive within {} s",
-                self.config.model_wait.as_secs_f64()
-            );
-            self.conclude(&task, attempt, Failure::new("no_model", message).into(), turn);
+            let within = self.config.model_wait.as_secs_f64();
+            let message = format!("{need} did not arrive within {within} s");
+            self.conclude(&task, attempt, missing(&need, message).into(), turn);
         }
     }
 
@@ -136,40 +136,61 @@ impl Agent {
     }
 
     fn begin(&mut self, start: Box<TaskStart>, purpose: Purpose, turn: &mut Turn) {
-        let Some(model) = purpose.model().cloned() else {
-            return self.run(start, purpose, None, turn);
-        };
-        let known = self.models.get(&model);
-        if let Some(Known::Whole(payload)) = known {
-            return self.run(start, purpose, Some(BaseModel::Here(payload)), turn);
+        let (mut lacks, mut kit) = (vec![], Kit::default());
+        if let Some(blob) = module_of(&start) {
+            let (bytes, max) = (blob.bytes(), self.config.module_bytes_max);
+            if bytes > max {
+                let message = format!("the task's module has {bytes} bytes, at most {max} are run");
+                let failure = Failure::new("fetch_too_large", message);
+                return self.conclude(&start.id, start.attempt, failure.into(), turn);
+            }
+            let need = Need::Module(blob.sha256());
+            if !self.awaits(&need) {
+                self.fetch(need.clone(), blob.clone(), turn);
+            }
+            lacks.push(need);
         }
-        if !self.awaits(&model) {
-            match known {
-                Some(Known::Pieces(blob)) => self.fetch(&model, *blob, turn),
-                Some(Known::Whole(_)) | None => {
-                    turn.listen(Topic::Model { uri: model.clone() });
+        if let Some(model) = purpose.model() {
+            match self.models.get(model) {
+                Some(Known::Whole(payload)) => kit.model = Some(BaseModel::Here(payload)),
+                known => {
+                    self.seek(model, known, turn);
+                    lacks.push(Need::Model(model.clone()));
                 }
             }
         }
         let until = turn.now + self.config.model_wait;
-        self.waiting.insert(start.id.clone(), Waiting { start, purpose, model, until });
+        let waiting = Waiting { start, purpose, lacks, kit, until };
+        if waiting.lacks.is_empty() {
+            return self.run(waiting, turn);
+        }
+        self.waiting.insert(waiting.start.id.clone(), waiting);
     }
 
-    pub(super) fn run(
-        &mut self,
-        mut start: Box<TaskStart>,
-        purpose: Purpose,
-        model: Option<BaseModel>,
-        turn: &mut Turn,
-    ) {
+    /// Has a model come, unless it is on its way.
+    fn seek(&mut self, model: &ModelUri, known: Option<Known>, turn: &mut Turn) {
+        let need = Need::Model(model.clone());
+        if self.awaits(&need) {
+            return;
+        }
+        match known {
+            Some(Known::Pieces(blob)) => self.fetch(need, *blob, turn),
+            Some(Known::Whole(_)) | None => turn.listen(Topic::Model { uri: model.clone() }),
+        }
+    }
+
+    /// Runs a task that lacks nothing any more.
+    pub(super) fn run(&mut self, ready: Waiting, turn: &mut Turn) {
+        let Waiting { mut start, purpose, kit, .. } = ready;
         let (task, attempt) = (start.id.clone(), start.attempt);
         let name = || self.proplet.to_string();
         start.env.entry(ENV_PROPLET_ID.to_owned()).or_insert_with(name);
         turn.keep(|| record::running(&task, attempt));
         turn.note(Note::Started { task: task.clone(), attempt });
-        turn.effect(Effect::Run { start, model: model.clone() });
+        turn.effect(Effect::Run { start, model: kit.model.clone() });
         turn.alive = true;
-        self.running.insert(task, Run { attempt, purpose, model, packing: None });
+        self.measure_later(turn);
+        self.running.insert(task, Run { attempt, purpose, kit, packing: None });
     }
 
     /// The one place where a task gets its result.
@@ -220,10 +241,13 @@ impl Agent {
     }
 
     /// Takes a task out of the queue, or out of its waiting, or cancels its run.
-    fn let_go(&mut self, task: &TaskId, attempt: u32, turn: &mut Turn) {
+    pub(super) fn let_go(&mut self, task: &TaskId, attempt: u32, turn: &mut Turn) {
         self.queue.retain(|queued| queued.id != *task);
         if let Some(waiting) = self.waiting.remove(task) {
-            self.let_fetch_go(&waiting.model, turn);
+            for need in waiting.lacks {
+                self.let_fetch_go(&need, turn);
+            }
+            release(&waiting.kit, turn);
         }
         if let Some(run) = self.running.remove(task) {
             turn.keep(|| Entry::forget(record::RUNNING, task));
@@ -231,7 +255,7 @@ impl Agent {
             if run.packing.is_none() {
                 turn.effect(Effect::Cancel { task: task.clone(), attempt });
             }
-            self.ending.insert((task.clone(), attempt), run.model);
+            self.ending.insert((task.clone(), attempt), run.kit);
         }
     }
 
@@ -241,8 +265,26 @@ impl Agent {
         self.running.get(task).map(|run| run.attempt).or_else(waiting).or_else(queued)
     }
 
-    pub(super) fn awaits(&self, model: &ModelUri) -> bool {
-        self.waiting.values().any(|waiting| waiting.model == *model)
+    pub(super) fn awaits(&self, need: &Need) -> bool {
+        self.waiting.values().any(|waiting| waiting.lacks.contains(need))
+    }
+
+    /// What this task lacks that somebody else has.
+    pub(super) fn depends<'a>(&self, waiting: &'a Waiting) -> Option<&'a Need> {
+        waiting.lacks.iter().find(|need| !self.fetches.is_local(need))
+    }
+}
+
+/// The module of a task, if it comes in pieces.
+fn module_of(start: &TaskStart) -> Option<&Manifest> {
+    let whole = start.file.as_ref().is_some_and(|file| !file.is_empty());
+    start.file_blob.as_ref().filter(|_| !whole)
+}
+
+pub(super) fn missing(need: &Need, message: String) -> Failure {
+    match need {
+        Need::Model(_) => Failure::new("no_model", message),
+        Need::Module(_) => Failure::new("no_module", message),
     }
 }
 
@@ -250,5 +292,6 @@ impl Agent {
 fn weight(start: &TaskStart) -> usize {
     let env: usize = start.env.iter().map(|(name, value)| name.len() + value.len()).sum();
     let args: usize = start.cli_args.iter().map(String::len).sum();
-    1024 + start.file.as_ref().map_or(0, String::len) + env + args
+    let blob = start.file_blob.as_ref().map_or(0, |blob| 32 * blob.count() as usize);
+    1024 + start.file.as_ref().map_or(0, String::len) + blob + env + args
 }

@@ -28,7 +28,8 @@ impl Agent {
         }
         self.go_on_fetching(turn);
         self.next_alive = turn.now + self.config.alive_every;
-        self.next_metrics = self.config.metrics_every.map(|every| turn.now + every);
+        self.next_metrics = None;
+        self.measure_later(turn);
         let mut metadata = self.config.metadata.clone();
         metadata.insert("directed".to_owned(), true.into());
         let create = PropletCreate {
@@ -53,9 +54,20 @@ impl Agent {
             turn.publish(self.alive(AliveStatus::Alive).seal());
         }
         if self.next_metrics.is_some_and(|due| due <= turn.now) {
-            self.next_metrics = self.config.metrics_every.map(|every| turn.now + every);
+            // Whoever does nothing has nothing to say of itself.
+            self.next_metrics = None;
+            if self.slots_taken() > 0 {
+                self.measure_later(turn);
+            }
             turn.effect(Effect::Measure);
         }
+    }
+
+    /// Something has happened that will show in the metrics: once connected, and whenever something
+    /// runs.
+    pub(super) fn measure_later(&mut self, turn: &Turn) {
+        let due = self.config.metrics_every.map(|every| turn.now + every);
+        self.next_metrics = self.next_metrics.or(due);
     }
 
     pub(super) fn measured(&self, measurement: Measurement, turn: &mut Turn) {

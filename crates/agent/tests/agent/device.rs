@@ -73,7 +73,10 @@ impl Device {
                 Output::Promise(envelope) | Output::Publish(envelope) => self.said.push(envelope),
                 Output::Listen(filter) => {
                     // A piece that did not come is listened to again, so that it comes.
-                    let again = matches!(filter, Filter::Exactly(Topic::ModelChunk { .. }));
+                    let again = matches!(
+                        filter,
+                        Filter::Exactly(Topic::ModelChunk { .. } | Topic::ModuleChunk { .. })
+                    );
                     assert!(self.listening.insert(filter) || again, "listens twice");
                 }
                 Output::Unlisten(filter) => {

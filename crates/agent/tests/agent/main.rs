@@ -2,6 +2,7 @@
 
 mod device;
 mod invariants;
+mod modules;
 mod pieces;
 mod restarts;
 mod tasks;

@@ -301,11 +301,17 @@ fn a_binary_result_is_text_with_marks_and_a_file_beside_it_is_ignored() {
 }
 
 #[test]
-fn it_says_what_it_takes_at_intervals() {
+fn it_says_what_it_takes_once_it_is_connected_and_while_something_runs() {
     let mut device =
         Device::connected(|config| config.metrics_every = Some(Duration::from_secs(30)));
+    device.wait(Duration::from_secs(3600));
+    assert_eq!(device.measures, 1, "nothing has changed");
+    device.hear(&plain("t-1", 1));
     device.wait(Duration::from_secs(61));
-    assert_eq!(device.measures, 2);
+    assert_eq!(device.measures, 3);
+    device.print("t-1", 1, "1");
+    device.wait(Duration::from_secs(3600));
+    assert_eq!(device.measures, 4, "once more after it has ended");
     device.measured(Measurement { cpu_percent: 1.5, memory_bytes: 1 << 20, uptime_s: 61 });
     let metrics = device.take::<PropletMetrics>(&Topic::PropletMetrics);
     assert_eq!((metrics[0].memory_bytes, metrics[0].uptime_s), (1 << 20, 61));

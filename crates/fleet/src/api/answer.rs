@@ -162,7 +162,7 @@ impl State {
             }
             spec.file = file.map(|bytes| self.files.take(bytes, out));
             if let Some(before) = before {
-                self.files.release(before, out);
+                self.release_file(before, out);
             }
         }
         self.change(id, now, out, |task| {

@@ -31,6 +31,8 @@ pub enum Refusal {
     TasksFull { max: usize },
     #[error("file has {len} bytes; {held} of at most {max} for all files are taken")]
     FilesFull { len: usize, held: usize, max: usize },
+    #[error("the start of task {id} has {len} bytes, the broker takes {max}")]
+    StartTooLong { id: TaskId, len: usize, max: usize },
 }
 
 /// What kind of refusal, for those who answer in numbers.
@@ -55,7 +57,7 @@ impl Refusal {
             | Self::PropletAlive(_)
             | Self::State { .. }
             | Self::TasksFull { .. } => RefusalKind::Conflict,
-            Self::FilesFull { .. } => RefusalKind::TooLarge,
+            Self::FilesFull { .. } | Self::StartTooLong { .. } => RefusalKind::TooLarge,
         }
     }
 }

@@ -13,7 +13,9 @@ use protocol::{
 };
 use serde_json::{Value, json};
 
-use crate::{Answer, Ask, Edit, Effect, Fleet, Limits, News, Notice, Refusal, Report, TaskView};
+use crate::{
+    Answer, Ask, Edit, Effect, Fleet, Limits, News, Notice, Piece, Refusal, Report, TaskView,
+};
 
 pub(super) type Asked = Result<Answer, Refusal>;
 
@@ -24,6 +26,8 @@ pub(super) struct World {
     pub(super) promised: Vec<Envelope>,
     pub(super) published: Vec<Envelope>,
     pub(super) notices: Vec<Notice>,
+    /// Pieces that wait for room in the transport.
+    pub(super) passing: Vec<Piece>,
     limits: Limits,
 }
 
@@ -33,6 +37,11 @@ pub(super) fn proplet(name: &str) -> PropletId {
 
 pub(super) fn task(name: &str) -> TaskId {
     name.parse().unwrap()
+}
+
+pub(super) fn base64(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
 pub(super) fn round_start(id: &str, participants: &[&str]) -> Value {
@@ -56,6 +65,7 @@ impl World {
             promised: vec![],
             published: vec![],
             notices: vec![],
+            passing: vec![],
             limits,
         };
         world.step(Input::Connected { resumed: false });
@@ -87,6 +97,7 @@ impl World {
                 Output::Promise(envelope) => self.promised.push(envelope),
                 Output::Publish(envelope) => self.published.push(envelope),
                 Output::Effect(Effect::Tell(notice)) => self.notices.push(notice),
+                Output::Effect(Effect::Pass(piece)) => self.passing.push(piece),
                 Output::Effect(Effect::Reply { to: 7, answer }) => answered = Some(answer),
                 other @ (Output::Effect(Effect::Reply { .. })
                 | Output::Listen(_)
@@ -172,7 +183,8 @@ impl World {
     }
 
     pub(super) fn ask(&mut self, ask: Ask) -> Asked {
-        self.step(Input::Report(Report { reply: 7, ask })).expect("every question is answered")
+        self.step(Input::Report(Report::Asked { reply: 7, ask }))
+            .expect("every question is answered")
     }
 
     /// A task that somebody asked for.
@@ -255,6 +267,10 @@ fn holds(held: &[(&TaskId, u32)]) -> Vec<HeldTask> {
 }
 
 impl World {
+    pub(super) fn fleet_disconnected(&mut self) {
+        self.fleet.disconnected();
+    }
+
     pub(super) fn fleet_deadline(&self) -> Option<Timestamp> {
         self.fleet.deadline()
     }

@@ -93,6 +93,13 @@ pub struct ModelWants {
     pub version: ModelVersion,
 }
 
+/// A proplet lacks the pieces of a module, which do not stand at the broker, or did not come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleWants {
+    pub proplet_id: PropletId,
+    pub sha256: Digest,
+}
+
 #[derive(Serialize, Deserialize)]
 struct WireWants {
     sha256: Digest,
@@ -237,6 +244,12 @@ impl ModelWants {
     }
 }
 
+impl ModuleWants {
+    pub fn read(payload: &[u8]) -> Result<Self, WantsError> {
+        read(payload)
+    }
+}
+
 fn read<T: DeserializeOwned>(payload: &[u8]) -> Result<T, WantsError> {
     if payload.len() > WANTS_LEN_MAX {
         return Err(WantsError::TooLong(payload.len()));
@@ -293,6 +306,12 @@ impl Letter for UpdateWants {
 impl Letter for ModelPublishWants {
     fn topic(&self) -> Topic {
         Topic::ModelPublishWants { line: self.line.clone() }
+    }
+}
+
+impl Letter for ModuleWants {
+    fn topic(&self) -> Topic {
+        Topic::ModuleWants
     }
 }
 

@@ -52,6 +52,7 @@ pub const TOPICS: &[TopicRow] = table! {
     "{B}/control/proplet/metrics" "proplet" "manager" false "PropletMetrics";
     "{B}/control/proplet/task_metrics" "proplet" "manager" false "TaskMetrics";
     "{B}/control/proplet/results" "proplet" "manager" false "TaskResults";
+    "{B}/control/proplet/module_wants" "proplet" "manager" false "ModuleWants";
     "{B}/control/manager/start" "manager" "every proplet of the channel" false "TaskStart";
     "{B}/control/manager/stop" "manager" "every proplet of the channel" false "TaskStop";
     "{B}/control/manager/{proplet_id}/start" "manager" "that proplet" false "TaskStart";

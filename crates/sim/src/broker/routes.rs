@@ -145,6 +145,7 @@ impl Routes {
                 | Topic::ModelPublishChunk { .. }
                 | Topic::ModelWants { .. }
                 | Topic::ModelChunk { .. }
+                | Topic::ModuleWants
                 | Topic::ModuleChunk { .. }
                 | Topic::SessionStart
                 | Topic::SessionCommand { .. }

@@ -229,6 +229,7 @@ impl<'a> Plan<'a> {
             proplets_max: fleet::Limits::default().proplets_max.max(proplets.len() + 1),
             federated_kept_max: platform.tasks_kept,
             records: self.records("manager", None),
+            inline_len_max: usize::MAX,
             tasks_max: 2 * proplets.len() + platform.tasks_kept + TASKS_SPARE,
             ..fleet::Limits::default()
         };

@@ -90,6 +90,7 @@ impl Watcher {
             | Topic::ModelPublishChunk { .. }
             | Topic::ModelWants { .. }
             | Topic::ModelChunk { .. }
+            | Topic::ModuleWants
             | Topic::ModuleChunk { .. }
             | Topic::SessionStart
             | Topic::SessionCommand { .. }
