@@ -36,4 +36,5 @@ pub(crate) struct Cast {
     pub(crate) seed: u64,
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) model_format: ModelFormat,
+    pub(crate) encoding: Option<String>,
 }

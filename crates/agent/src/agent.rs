@@ -1,6 +1,7 @@
 //! The agent: one proplet's part in the platform.
 
 mod contributing;
+mod encoded;
 mod fetching;
 mod tasks;
 mod voice;
@@ -15,8 +16,8 @@ use protocol::{
 
 use crate::{
     BaseModel, Config, Effect, News, Note, Report, fetches::Fetches, models::Models,
-    purpose::Purpose, record, record::ResultRecord, results::Results, slots::Slots, turn::Turn,
-    updates::Updates,
+    purpose::Purpose, record, record::ResultRecord, residuals::Residuals, results::Results,
+    slots::Slots, turn::Turn, updates::Updates,
 };
 
 /// One proplet, without its sockets, files and programs.
@@ -43,6 +44,7 @@ pub struct Agent {
     interrupted: BTreeMap<TaskId, u32>,
     results: Results,
     updates: Updates,
+    residuals: Residuals,
     models: Models,
     fetches: Fetches,
 }
@@ -91,6 +93,7 @@ impl Agent {
             interrupted: BTreeMap::new(),
             results,
             updates,
+            residuals: Residuals::default(),
             models,
             fetches: Fetches::default(),
         }
@@ -120,6 +123,9 @@ impl Agent {
             Report::Finished(finished) => self.finished(*finished, turn),
             Report::Measured(measurement) => self.measured(measurement, turn),
             Report::Packed { task, attempt, result } => self.packed(&task, attempt, result, turn),
+            Report::Encoded { task, attempt, result } => {
+                self.encoded(&task, attempt, result, turn);
+            }
             Report::Begun { sha256, have } => self.begun(sha256, have, turn),
             Report::Stored { sha256, index, result } => self.stored(sha256, index, result, turn),
             Report::Fetched { sha256, result } => self.fetched(sha256, result, turn),
@@ -144,6 +150,9 @@ impl Agent {
         if let Some(blob) = blob {
             turn.effect(Effect::Drop(blob));
         }
+        let (entries, blobs) = self.residuals.judged(&ack.round_id, ack.verdict);
+        entries.into_iter().for_each(|entry| turn.keep(entry));
+        blobs.into_iter().for_each(|blob| turn.effect(Effect::Drop(blob)));
         let round = ack.round_id.clone();
         turn.note(match ack.verdict {
             Verdict::Accepted => Note::Accepted { round },
@@ -170,8 +179,11 @@ impl Machine for Agent {
     }
 
     fn restore(&mut self, entries: Vec<Entry>) -> Result<(), EntryError> {
+        let mut residuals = vec![];
         for entry in entries {
-            if entry.table == record::RESULTS {
+            if [record::RESIDUALS, record::RESIDUAL_VALUES].contains(&entry.table) {
+                residuals.push(entry);
+            } else if entry.table == record::RESULTS {
                 if let Some(kept) = entry.read::<ResultRecord>()? {
                     self.results.restore(kept);
                 }
@@ -182,7 +194,7 @@ impl Machine for Agent {
                 self.updates.restore(round, payload);
             }
         }
-        Ok(())
+        self.residuals.restore(residuals)
     }
 
     fn step(&mut self, input: Input<News, Report>, now: Timestamp) -> Vec<Output<Effect>> {

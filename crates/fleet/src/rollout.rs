@@ -49,6 +49,8 @@ struct Shared {
     file: Result<Option<Bytes>, String>,
     /// Of every task's environment; the proplet's own name is the last.
     names: [Arc<str>; 4],
+    /// Said only where the round asks for one.
+    encoding: Option<(Arc<str>, Arc<str>)>,
     round: Arc<str>,
     model: Arc<str>,
     hyperparams: Arc<str>,
@@ -147,6 +149,7 @@ impl State {
             round: start.round_id.as_str().into(),
             model: start.model_uri.to_string().into(),
             hyperparams: start.hyperparams.as_str().into(),
+            encoding: start.encoding.as_deref().map(|asked| ("ENCODING".into(), asked.into())),
         }
     }
 
@@ -201,7 +204,8 @@ impl Shared {
         let mut spec = Spec::named(format!("fl-round-{}-{proplet}", start.round_id));
         spec.image_url = start.task_wasm_image.clone();
         spec.placed = Placed::Pinned(proplet.clone());
-        spec.env = self.names.iter().cloned().zip(values).collect();
+        let encoding = self.encoding.clone();
+        spec.env = self.names.iter().cloned().zip(values).chain(encoding).collect();
         spec
     }
 }

@@ -11,7 +11,7 @@ mod transfer;
 mod update;
 mod verdict;
 
-pub use forward::{FORWARD_TAIL_LEN_MAX, Forwarded, Origin, forward};
+pub use forward::{FORWARD_TAIL_LEN_MAX, Forwarded, Origin, forward, is_zlib};
 pub use model::{Model, ModelError, ModelLatest};
 pub use proplet::{
     AliveStatus, HeldTask, PropletAlive, PropletCreate, PropletMetrics, TaskMetrics,
@@ -27,5 +27,8 @@ pub use transfer::{
     ModelBlob, ModelPublishWants, ModelWants, UpdateOffer, UpdateWants, WANTS_MAX, Wants,
     WantsError, is_blob_form, read_update_offer,
 };
-pub use update::{METRICS_MAX, Update, UpdateAsked, UpdateError, read_update, read_update_address};
+pub use update::{
+    METRICS_MAX, Update, UpdateAsked, UpdateError, read_update, read_update_address,
+    read_update_encoding,
+};
 pub use verdict::{UpdateAck, Verdict};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use encoding::{Encoding, SpecError};
 use protocol::{
     FailReason, Letter as _, ModelUri, Output, PropletId, RoundId,
     message::{RoundFailed, RoundOpened, RoundStart},
@@ -39,10 +40,10 @@ impl Rounds {
             let what = format!("{} rounds are open, no more are taken", self.open.len());
             return self.bad_start(id.clone(), what, turn);
         }
-        if let Some(encoding) = &start.encoding {
-            let what = format!("encoding {encoding:?}: updates are not encoded yet");
-            return self.bad_start(id.clone(), what, turn);
-        }
+        let encoding = match self.encoding(start) {
+            Ok(encoding) => encoding,
+            Err(what) => return self.bad_start(id.clone(), what, turn),
+        };
         if let Err(what) = start.strategy.as_ref().map_or(Ok(()), check_strategy) {
             return self.bad_start(id.clone(), what, turn);
         }
@@ -56,8 +57,20 @@ impl Rounds {
             updates_min,
             start: fingerprint,
             strategy: start.strategy.clone(),
+            encoding,
         };
         self.open(spec, Duration::from_secs(start.timeout_s), turn);
+    }
+
+    /// The encoding that a start asks for, if that serves its base model as far as that is known.
+    fn encoding(&self, start: &RoundStart) -> Result<Option<Encoding>, String> {
+        let Some(text) = &start.encoding else { return Ok(None) };
+        let unfit = |why: &dyn std::fmt::Display| format!("encoding {text:?}: {why}");
+        let encoding: Encoding = text.parse().map_err(|why: SpecError| unfit(&why))?;
+        if let Some(base) = self.versions.base(&start.model_uri) {
+            encoding.check(&base.schema).map_err(|why| unfit(&why))?;
+        }
+        Ok(Some(encoding))
     }
 
     /// Says that a start is no good; of a round that is known, a bad start changes nothing.
@@ -86,6 +99,7 @@ impl Rounds {
             updates_min: self.rules.updates_min.clamp(1, LAZY_K),
             start: None,
             strategy: None,
+            encoding: None,
         };
         self.open(spec, LAZY_TIMEOUT, turn);
     }

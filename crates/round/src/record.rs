@@ -44,6 +44,8 @@ struct RoundRecord {
     start: Option<Digest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     strategy: Option<StrategySpec>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    encoding: Option<String>,
     schema: Option<Schema>,
     #[serde(default)]
     form: Form,
@@ -110,7 +112,7 @@ pub(crate) fn member_key(round: &RoundId, proplet: &PropletId) -> String {
 }
 
 pub(crate) fn keep_round(round: &Round) -> Entry {
-    let Spec { id, base, members, k, updates_min, start, strategy } = round.spec.clone();
+    let Spec { id, base, members, k, updates_min, start, strategy, encoding } = round.spec.clone();
     let members = match members {
         Members::Named(names) => Some(names),
         Members::AsTheyCome => None,
@@ -128,6 +130,7 @@ pub(crate) fn keep_round(round: &Round) -> Entry {
         updates_min,
         start,
         strategy,
+        encoding: encoding.map(|encoding| encoding.to_string()),
         schema: round.base.as_ref().map(|base| base.schema.clone()),
         form: round.base.as_ref().map_or(Form::Json, |base| base.form),
         base_blob: values(round).and_then(Kept::stored),
@@ -264,9 +267,10 @@ impl PhaseRecord {
 }
 
 fn round(record: RoundRecord) -> (RoundId, (Round, PhaseRecord)) {
-    let RoundRecord { id, base, members, k, updates_min, start, strategy, .. } = record;
+    let RoundRecord { id, base, members, k, updates_min, start, strategy, encoding, .. } = record;
+    let encoding = encoding.map(|text| text.parse().expect("what was kept is an encoding"));
     let members = members.map_or(Members::AsTheyCome, Members::Named);
-    let spec = Spec { id: id.clone(), base, members, k, updates_min, start, strategy };
+    let spec = Spec { id: id.clone(), base, members, k, updates_min, start, strategy, encoding };
     let mut round = Round::open(spec, record.opened_at, record.deadline);
     let form = record.form;
     let values = record.base_blob.map(Kept::Stored);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use encoding::Encoding;
 use protocol::{
     Digest, FailReason, Manifest, ModelUri, PropletId, Rejection, RoundId, Timestamp,
     message::{Contribution, StrategySpec, Update, UpdateOffer},
@@ -11,6 +12,7 @@ use protocol::{
 use crate::{
     Base, Job, JobMember, Kept, Made, Rules,
     arrival::{Content, Objection},
+    decoding::Encoded,
 };
 
 /// Most counted updates that are told apart when a round is complete.
@@ -44,6 +46,8 @@ pub(crate) struct Spec {
     pub(crate) start: Option<Digest>,
     /// How its updates become a model, where its start says; the shell's default otherwise.
     pub(crate) strategy: Option<StrategySpec>,
+    /// How updates are written, where its start says; as they are otherwise.
+    pub(crate) encoding: Option<Encoding>,
 }
 
 /// Whose updates count.
@@ -158,35 +162,85 @@ impl Round {
             Some(_) | None => {}
         }
         match content {
-            Ok(content) => self.weigh(content, rules, room),
+            Ok(content) => self.weigh((proplet, content), rules, room),
             Err(objection) => Judgement::Reject(objection),
         }
     }
 
-    fn weigh(&self, content: Content, rules: &Rules, room: u64) -> Judgement {
-        let reject = |reason, what| Judgement::Reject(Objection { reason, what });
-        let base = content.base();
+    fn weigh(
+        &self,
+        (proplet, content): (&PropletId, Content),
+        rules: &Rules,
+        room: u64,
+    ) -> Judgement {
+        let fingerprint = content.fingerprint();
+        let weighed = match content {
+            Content::Whole(update) => self.weigh_whole(update, fingerprint, rules, room),
+            Content::Encoded(encoded) => self.weigh_encoded((proplet, &encoded), rules, room),
+            Content::Offered(offer) => self.weigh_offer(offer, fingerprint, rules),
+        };
+        weighed.unwrap_or_else(Judgement::Reject)
+    }
+
+    fn weigh_whole(
+        &self,
+        update: Update,
+        fingerprint: Digest,
+        rules: &Rules,
+        room: u64,
+    ) -> Result<Judgement, Objection> {
+        self.check(&update.base_model_uri, update.num_samples, rules)?;
+        if let Some(asked) = &self.spec.encoding {
+            let what = format!("the round asks for encoding {asked}, the update is in none");
+            return Err(Objection::new(Rejection::Malformed, what));
+        }
+        let Some(base) = &self.base else { return Ok(Judgement::TooEarly) };
+        let tensors = base.fit(&update)?;
+        Ok(count(update, fingerprint, Kept::of(&tensors), room))
+    }
+
+    fn weigh_encoded(
+        &self,
+        (proplet, encoded): (&PropletId, &Encoded),
+        rules: &Rules,
+        room: u64,
+    ) -> Result<Judgement, Objection> {
+        let Some(base) = &self.base else { return Ok(Judgement::TooEarly) };
+        let asked = self.spec.encoding.as_ref();
+        let update = encoded.decode(asked, (base, proplet), rules.update_len_max)?;
+        if update.round_id != self.spec.id {
+            let (named, own) = (&update.round_id, &self.spec.id);
+            let what = format!("the payload names round {named}, but it came in {own}");
+            return Err(Objection::new(Rejection::SenderMismatch, what));
+        }
+        self.check(&update.base_model_uri, update.num_samples, rules)?;
+        let values = Kept::of(&update.update);
+        Ok(count(update, encoded.fingerprint(), values, room))
+    }
+
+    fn weigh_offer(
+        &self,
+        offer: UpdateOffer,
+        fingerprint: Digest,
+        rules: &Rules,
+    ) -> Result<Judgement, Objection> {
+        self.check(&offer.base_model_uri, offer.num_samples, rules)?;
+        let Some(base) = &self.base else { return Ok(Judgement::TooEarly) };
+        base.fit_blob(&offer.blob, self.spec.encoding.as_ref(), rules.blob_len_max)?;
+        Ok(Judgement::Receive(offer, fingerprint))
+    }
+
+    /// What an update says of itself, its numbers aside.
+    fn check(&self, base: &ModelUri, num_samples: u64, rules: &Rules) -> Result<(), Objection> {
         if *base != self.spec.base {
             let what = format!("based on {base}, the round on {}", self.spec.base);
-            return reject(Rejection::StaleBase, what);
+            return Err(Objection::new(Rejection::StaleBase, what));
         }
-        let num_samples = content.num_samples();
         if num_samples == 0 || num_samples > rules.samples_max {
             let what = format!("num_samples takes 1 to {}, not {num_samples}", rules.samples_max);
-            return reject(Rejection::NumSamples, what);
+            return Err(Objection::new(Rejection::NumSamples, what));
         }
-        let Some(base) = &self.base else { return Judgement::TooEarly };
-        let fingerprint = content.fingerprint();
-        match content {
-            Content::Whole(update) => match base.fit(&update) {
-                Ok(tensors) => count(update, fingerprint, Kept::of(&tensors), room),
-                Err(objection) => Judgement::Reject(objection),
-            },
-            Content::Offered(offer) => match base.fit_blob(&offer.blob, rules.blob_len_max) {
-                Ok(()) => Judgement::Receive(offer, fingerprint),
-                Err(objection) => Judgement::Reject(objection),
-            },
-        }
+        Ok(())
     }
 
     /// Whether the round closes now, and how.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod chaos;
+mod encodings;
 mod goodbye;
 mod hostile;
 mod kills;
