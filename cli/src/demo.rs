@@ -36,6 +36,7 @@ pub(crate) struct Cast {
     pub(crate) seed: u64,
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) model_format: ModelFormat,
+    pub(crate) encoding: Option<String>,
 }
 
 /// Sets the stage without a play on it; rows of each proplet.

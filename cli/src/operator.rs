@@ -49,7 +49,7 @@ pub(crate) struct LinkArgs {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum RoundNews {
     Opened(RoundOpened),
-    Update { round: RoundId, proplet: PropletId },
+    Update { round: RoundId, proplet: PropletId, bytes: usize },
     Absent(RoundAbsent),
     Complete(RoundComplete),
     Failed(RoundFailed),
@@ -281,7 +281,8 @@ fn read(envelope: &Envelope) -> Option<RoundNews> {
     match &envelope.topic {
         Topic::RoundOpened { .. } => envelope.open().ok().map(RoundNews::Opened),
         Topic::RoundUpdate { round, proplet } => {
-            Some(RoundNews::Update { round: round.clone(), proplet: proplet.clone() })
+            let bytes = envelope.payload.len();
+            Some(RoundNews::Update { round: round.clone(), proplet: proplet.clone(), bytes })
         }
         Topic::RoundAbsent { .. } => envelope.open().ok().map(RoundNews::Absent),
         Topic::RoundComplete { .. } => envelope.open().ok().map(RoundNews::Complete),

@@ -94,6 +94,8 @@ impl Effects<Rounds> for Averaging {
             Effect::Begin(_)
             | Effect::Store { .. }
             | Effect::Finish { .. }
+            | Effect::Decode { .. }
+            | Effect::Pin(_)
             | Effect::Abandon(_)
             | Effect::Hold(_)
             | Effect::Drop(_) => {

@@ -1,6 +1,8 @@
 //! The directory of what is too large for one message: updates on their way in, models on their
 //! way out. File work is done by one thread, in the order in which it is asked for.
 
+mod decode;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
@@ -109,6 +111,14 @@ impl Storage {
             Effect::Finish { blob, schema } => {
                 let result = self.finish(&blob, &schema);
                 Some(Report::Received { sha256: blob.sha256(), result })
+            }
+            Effect::Decode { blob, schema, encoding, base_values } => {
+                let result = self.decode(&blob, &schema, (&encoding, base_values));
+                Some(Report::Decoded { sha256: blob.sha256(), result })
+            }
+            Effect::Pin(sha256) => {
+                self.lock().need(sha256);
+                None
             }
             Effect::Abandon(blob) => {
                 self.lock().blobs.abandon(&blob);

@@ -29,6 +29,8 @@ pub struct RoundPlan {
     pub timeout_s: u64,
     /// The workload, base64.
     pub file: String,
+    /// How updates are to be written.
+    pub encoding: Option<String>,
 }
 
 /// How a round ended.
@@ -72,6 +74,7 @@ impl RoundPlan {
             k_of_n: fleet.members.len(),
             timeout_s: 50,
             file: one_hot_base64().to_owned(),
+            encoding: None,
         }
     }
 
@@ -81,12 +84,15 @@ impl RoundPlan {
     }
 
     fn message(&self) -> String {
-        json!({
+        let mut message = json!({
             "round_id": self.id, "model_uri": self.model_uri(), "file": self.file,
             "participants": self.participants, "hyperparams": self.hyperparams,
             "k_of_n": self.k_of_n, "timeout_s": self.timeout_s,
-        })
-        .to_string()
+        });
+        if let Some(encoding) = &self.encoding {
+            message["encoding"] = encoding.as_str().into();
+        }
+        message.to_string()
     }
 }
 

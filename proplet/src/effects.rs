@@ -121,6 +121,7 @@ impl Effects<Agent> for Shell {
                 }
             }
             Effect::Pack { .. }
+            | Effect::Encode(_)
             | Effect::Begin(_)
             | Effect::Store { .. }
             | Effect::Finish(_)

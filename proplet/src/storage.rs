@@ -1,6 +1,8 @@
 //! The directory of what is too large for one message: base models on their way in, updates on
 //! their way out. One thread owns it, and does what it is asked for in that order.
 
+mod encode;
+
 use std::{
     collections::BTreeMap,
     fs::File,
@@ -158,6 +160,11 @@ impl Owner {
             Effect::Pack { task, attempt, update, base } => {
                 let result = self.pack(*update, base);
                 Some(Report::Packed { task, attempt, result })
+            }
+            Effect::Encode(encode) => {
+                let result = self.encode(&encode);
+                let (task, attempt) = (encode.task, encode.attempt);
+                Some(Report::Encoded { task, attempt, result })
             }
             Effect::Abandon(blob) => {
                 self.blobs.abandon(&blob);

@@ -15,18 +15,18 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("encoding", &["protocol"]),
     ("transfer", &["protocol"]),
     ("modelfile", &["protocol"]),
-    ("round", &["protocol", "aggregate", "transfer"]),
+    ("round", &["protocol", "aggregate", "encoding", "transfer"]),
     ("fleet", &["protocol", "transfer"]),
-    ("agent", &["protocol", "transfer"]),
+    ("agent", &["protocol", "encoding", "transfer"]),
     ("lineage", &["protocol", "transfer"]),
     ("session", &["protocol"]),
     ("service", &["protocol", "transfer"]),
     ("http-api", &["protocol"]),
     ("sim", &["protocol", "round", "fleet", "agent", "lineage", "aggregate"]),
     ("manager", &["protocol", "transfer", "fleet", "service", "http-api"]),
-    ("coordinator", &["protocol", "transfer", "round", "session", "aggregate", "service", "http-api"]),
+    ("coordinator", COORDINATOR_MAY_IMPORT),
     ("model-server", &["protocol", "transfer", "lineage", "modelfile", "service"]),
-    ("proplet", &["protocol", "transfer", "agent", "service"]),
+    ("proplet", &["protocol", "transfer", "encoding", "agent", "service"]),
     ("cosim", &["protocol", "sim"]),
     ("client-wasm", &[]),
     ("broker", &[]),
@@ -34,6 +34,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("e2e", &["protocol"]),
     ("xtask", &[]),
 ];
+
+const COORDINATOR_MAY_IMPORT: &[&str] =
+    &["protocol", "transfer", "encoding", "round", "session", "aggregate", "service", "http-api"];
 
 /// Everything that runs, and what it takes to speak to it.
 const CLI_MAY_IMPORT: &[&str] = &[

@@ -46,6 +46,9 @@ pub(crate) struct Demo {
     /// How models and updates travel
     #[arg(long, value_enum, default_value_t)]
     model_format: ModelFormat,
+    /// How updates are made smaller on the wire, like delta+int8+deflate
+    #[arg(long)]
+    encoding: Option<String>,
     /// Keep models, state and each proplet's part of the data in this directory, which is cleared
     /// first
     #[arg(long, value_name = "DIR", default_value = KEEP_DEFAULT)]
@@ -99,6 +102,7 @@ impl Demo {
             seed: self.seed,
             data_dir: self.data_dir,
             model_format: self.model_format,
+            encoding: self.encoding,
         })
     }
 }

@@ -62,6 +62,9 @@ pub(crate) struct Start {
     /// Where proplets fetch the workload
     #[arg(long, value_name = "URL")]
     image: Option<String>,
+    /// How updates are made smaller on the wire, like delta+int8+deflate
+    #[arg(long)]
+    encoding: Option<String>,
     /// Follow the round to its end
     #[arg(long)]
     watch: bool,
@@ -151,7 +154,7 @@ impl Start {
             min_updates: None,
             strategy: None,
             session: None,
-            encoding: None,
+            encoding: self.encoding.clone(),
             purpose: protocol::message::Purpose::Train,
         })
     }
@@ -189,8 +192,9 @@ fn show(news: &RoundNews, format: Format) {
 fn as_json(news: &RoundNews) -> Value {
     match news {
         RoundNews::Opened(opened) => json!({ "event": "opened", "round": opened }),
-        RoundNews::Update { round, proplet } => {
-            json!({ "event": "update", "round": { "round_id": round, "proplet_id": proplet } })
+        RoundNews::Update { round, proplet, bytes } => {
+            let round = json!({ "round_id": round, "proplet_id": proplet });
+            json!({ "event": "update", "round": round, "bytes": bytes })
         }
         RoundNews::Absent(absent) => json!({ "event": "absent", "round": absent }),
         RoundNews::Complete(complete) => json!({ "event": "complete", "round": complete }),
@@ -205,7 +209,9 @@ pub(crate) fn in_words(news: &RoundNews) -> String {
             "{}  opened on model {}: {} participants, {} updates close it",
             opened.round_id, opened.model_uri, opened.participants, opened.k_of_n
         ),
-        RoundNews::Update { round, proplet } => format!("{round}  update of {proplet}"),
+        RoundNews::Update { round, proplet, bytes } => {
+            format!("{round}  update of {proplet}, {bytes} bytes")
+        }
         RoundNews::Absent(absent) => format!(
             "{}  {} is absent: {}{}",
             absent.round_id,

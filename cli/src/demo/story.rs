@@ -126,12 +126,13 @@ impl Show<'_> {
         bar: &ProgressBar,
     ) -> anyhow::Result<Option<ModelVersion>> {
         let start = self.start(base, number)?;
-        let mut heard = 0;
+        let (mut heard, mut heard_bytes) = (0, 0);
         bar.set_message(format!("round {number}: training"));
         let end = operator
             .run_round(&start, self.stop, |news| {
-                if let RoundNews::Update { .. } = news {
+                if let RoundNews::Update { bytes, .. } = news {
                     heard += 1;
+                    heard_bytes += bytes;
                     bar.set_message(format!("round {number}: {heard} of {} updates", start.k_of_n));
                 }
             })
@@ -146,7 +147,8 @@ impl Show<'_> {
             RoundEnd::Complete(complete) => {
                 let (payload, _) = operator.model(&complete.model_topic).await?;
                 let accuracy = self.judge.score(&payload)?.accuracy;
-                bar.suspend(|| self.row(number, &complete, accuracy));
+                let each = heard_bytes / heard.max(1);
+                bar.suspend(|| self.row(number, &complete, (accuracy, each)));
                 Ok(Some(complete.model_version))
             }
         }
@@ -167,16 +169,16 @@ impl Show<'_> {
             min_updates: None,
             strategy: None,
             session: None,
-            encoding: None,
+            encoding: self.cast.encoding.clone(),
             purpose: protocol::message::Purpose::Train,
         })
     }
 
-    fn row(&self, number: u64, complete: &RoundComplete, accuracy: Option<f64>) {
+    fn row(&self, number: u64, complete: &RoundComplete, (accuracy, bytes): (Option<f64>, usize)) {
         let loss = complete.metrics.get("loss").map_or_else(|| "-".into(), |l| format!("{l:.4}"));
         let seconds = SystemClock.now().since(self.began).as_secs_f64();
         view::line(format!(
-            "{number:>5}  {:>7}  {:>7}  {:>13}  {:>8}  {:>7.2} s  {:>6.2} s",
+            "{number:>5}  {:>7}  {:>7}  {:>13}  {:>8}  {bytes:>12}  {:>7.2} s  {:>6.2} s",
             format!("{} of {}", complete.num_updates, self.cast.proplets),
             complete.total_samples,
             loss,
@@ -237,7 +239,9 @@ fn introduce(cast: &Cast, stage: &Stage) {
 }
 
 fn header() {
-    view::line("round  updates  samples  training loss  accuracy      took  since start");
+    view::line(
+        "round  updates  samples  training loss  accuracy  update bytes      took  since start",
+    );
 }
 
 fn bar(rounds: u64) -> ProgressBar {

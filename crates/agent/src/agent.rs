@@ -1,6 +1,7 @@
 //! The agent: one proplet's part in the platform.
 
 mod contributing;
+mod encoded;
 mod fetching;
 mod tasks;
 mod voice;
@@ -18,8 +19,8 @@ use protocol::{
 
 use crate::{
     BaseModel, Config, Effect, Need, News, Note, Report, fetches::Fetches, models::Models,
-    purpose::Purpose, record, record::ResultRecord, results::Results, slots::Slots, turn::Turn,
-    updates::Updates,
+    purpose::Purpose, record, record::ResultRecord, residuals::Residuals, results::Results,
+    slots::Slots, turn::Turn, updates::Updates,
 };
 
 /// One proplet, without its sockets, files and programs.
@@ -47,6 +48,7 @@ pub struct Agent {
     interrupted: BTreeMap<TaskId, u32>,
     results: Results,
     updates: Updates,
+    residuals: Residuals,
     models: Models,
     fetches: Fetches,
 }
@@ -111,6 +113,7 @@ impl Agent {
             interrupted: BTreeMap::new(),
             results,
             updates,
+            residuals: Residuals::default(),
             models,
             fetches: Fetches::default(),
         }
@@ -143,6 +146,9 @@ impl Agent {
             Report::Finished(finished) => self.finished(*finished, turn),
             Report::Measured(measurement) => self.measured(measurement, turn),
             Report::Packed { task, attempt, result } => self.packed(&task, attempt, result, turn),
+            Report::Encoded { task, attempt, result } => {
+                self.encoded(&task, attempt, result, turn);
+            }
             Report::Begun { sha256, have } => self.begun(sha256, have, turn),
             Report::Stored { sha256, index, result } => self.stored(sha256, index, result, turn),
             Report::Fetched { sha256, result } => self.fetched(sha256, result, turn),
@@ -167,6 +173,9 @@ impl Agent {
         if let Some(blob) = forgotten {
             turn.effect(Effect::Drop(blob));
         }
+        let (entries, blobs) = self.residuals.judged(&ack.round_id, ack.verdict);
+        entries.into_iter().for_each(|entry| turn.keep(|| entry));
+        blobs.into_iter().for_each(|blob| turn.effect(Effect::Drop(blob)));
         let round = ack.round_id.clone();
         turn.note(match ack.verdict {
             Verdict::Accepted => Note::Accepted { round },
@@ -193,8 +202,11 @@ impl Machine for Agent {
     }
 
     fn restore(&mut self, entries: Vec<Entry>) -> Result<(), EntryError> {
+        let mut residuals = vec![];
         for entry in entries {
-            if entry.table == record::RESULTS {
+            if [record::RESIDUALS, record::RESIDUAL_VALUES].contains(&entry.table) {
+                residuals.push(entry);
+            } else if entry.table == record::RESULTS {
                 if let Some(kept) = entry.read::<ResultRecord>()? {
                     self.results.restore(kept);
                 }
@@ -205,7 +217,7 @@ impl Machine for Agent {
                 self.updates.put(round, payload);
             }
         }
-        Ok(())
+        self.residuals.restore(residuals)
     }
 
     fn step(&mut self, input: Input<News, Report>, now: Timestamp) -> Vec<Output<Effect>> {

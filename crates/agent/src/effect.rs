@@ -10,7 +10,7 @@ use protocol::{
 };
 use transfer::Bitmap;
 
-use crate::{GuestOutput, Need};
+use crate::{Encode, Encoded, GuestOutput, Need};
 
 /// Something only the shell can do.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +25,9 @@ pub enum Effect {
     /// Make a blob of an update that is too long for one message: its tensors, in the types of its
     /// base model if it came as text. Pin it and report [`Report::Packed`].
     Pack { task: TaskId, attempt: u32, update: Box<Update>, base: Option<BaseModel> },
+    /// Write an update as its round's encoding has it, give its blob back, and report
+    /// [`Report::Encoded`]; what comes of it that is a blob is pinned.
+    Encode(Box<Encode>),
     /// Make ready for a blob, and report what of it is there: [`Report::Begun`].
     Begin(Manifest),
     /// Write this piece and report [`Report::Stored`].
@@ -65,6 +68,11 @@ pub enum Report {
         task: TaskId,
         attempt: u32,
         result: Result<Manifest, Failure>,
+    },
+    Encoded {
+        task: TaskId,
+        attempt: u32,
+        result: Result<Encoded, Failure>,
     },
     /// What is there of a blob; or why it cannot come.
     Begun {

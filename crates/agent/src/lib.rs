@@ -15,12 +15,14 @@ mod agent;
 mod backoff;
 mod config;
 mod effect;
+mod encode;
 mod fetches;
 mod models;
 mod news;
 mod output;
 mod purpose;
 mod record;
+mod residuals;
 mod results;
 mod slots;
 mod turn;
@@ -32,8 +34,10 @@ pub use effect::{
     BaseModel, Effect, Failure, Finished, Measurement, Note, Outcome, PackedUpdate, Report,
     RunMetrics,
 };
+pub use encode::{Encode, Encoded, EncodedPayload, failed, schema_digest};
 pub use fetches::Need;
 pub use news::News;
 pub use output::GuestOutput;
-pub use purpose::{ENV_MODEL_URI, ENV_PROPLET_ID, ENV_ROUND_ID};
+pub use purpose::{ENV_ENCODING, ENV_MODEL_URI, ENV_PROPLET_ID, ENV_ROUND_ID};
 pub use record::TABLES;
+pub use residuals::{Residual, ResidualValues};

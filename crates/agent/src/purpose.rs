@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, str::FromStr};
 
+use encoding::Encoding;
 use protocol::{ModelUri, RoundId};
 
 use crate::Failure;
@@ -10,11 +11,13 @@ use crate::Failure;
 pub const ENV_ROUND_ID: &str = "ROUND_ID";
 /// The base model that the task is given.
 pub const ENV_MODEL_URI: &str = "MODEL_URI";
+/// How the update is written that its round asks for, if it asks for anything.
+pub const ENV_ENCODING: &str = "ENCODING";
 /// Who runs the task.
 pub const ENV_PROPLET_ID: &str = "PROPLET_ID";
 
 /// What a task is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Purpose {
     /// Its output is its result.
     Plain { model: Option<ModelUri> },
@@ -23,10 +26,11 @@ pub(crate) enum Purpose {
 }
 
 /// Where an update belongs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Contribution {
     pub(crate) round: RoundId,
     pub(crate) base: ModelUri,
+    pub(crate) encoding: Option<Encoding>,
 }
 
 impl Purpose {
@@ -35,7 +39,10 @@ impl Purpose {
         let model: Option<ModelUri> = read(env, ENV_MODEL_URI)?;
         match (round, model) {
             (None, model) => Ok(Self::Plain { model }),
-            (Some(round), Some(base)) => Ok(Self::Federated(Contribution { round, base })),
+            (Some(round), Some(base)) => {
+                let encoding = read(env, ENV_ENCODING)?;
+                Ok(Self::Federated(Contribution { round, base, encoding }))
+            }
             (Some(round), None) => Err(Failure::new(
                 "environment",
                 format!("{ENV_ROUND_ID} is {round}, but {ENV_MODEL_URI} is missing"),

@@ -1,10 +1,10 @@
-//! The agent's memory as it lies on disk: three tables.
+//! The agent's memory as it lies on disk.
 
 use protocol::{Entry, EntryError, RoundId, TaskId, message::TaskResults};
 use serde::{Deserialize, Serialize};
 
 /// Every table there is.
-pub const TABLES: &[&str] = &[RESULTS, RUNNING, UPDATES];
+pub const TABLES: &[&str] = &[RESULTS, RUNNING, UPDATES, RESIDUALS, RESIDUAL_VALUES];
 
 /// Task id -> how it ended.
 pub(crate) const RESULTS: &str = "results";
@@ -12,6 +12,9 @@ pub(crate) const RESULTS: &str = "results";
 pub(crate) const RUNNING: &str = "running";
 /// Round id -> the update, or its offer, as it travels, until its verdict is heard.
 pub(crate) const UPDATES: &str = "updates";
+/// What encoded updates left out; and the numbers of it that are not in a blob.
+pub(crate) const RESIDUALS: &str = "residuals";
+pub(crate) const RESIDUAL_VALUES: &str = "residual_values";
 
 /// A row of [`RESULTS`].
 #[derive(Debug, Serialize, Deserialize)]

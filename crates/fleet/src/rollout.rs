@@ -49,6 +49,8 @@ struct Shared {
     file: Result<Option<Bytes>, String>,
     /// Of every task's environment; the proplet's own name is the last.
     names: [Arc<str>; 4],
+    /// Said only where the round asks for one.
+    encoding: Option<(Arc<str>, Arc<str>)>,
     round: Arc<str>,
     model: Arc<str>,
     hyperparams: Arc<str>,
@@ -148,6 +150,7 @@ impl State {
             round: start.round_id.as_str().into(),
             model: start.model_uri.to_string().into(),
             hyperparams: start.hyperparams.as_str().into(),
+            encoding: start.encoding.as_deref().map(|asked| ("ENCODING".into(), asked.into())),
         }
     }
 
@@ -203,7 +206,8 @@ impl Shared {
         spec.image_url = start.task_wasm_image.clone();
         spec.placed = Placed::Pinned(proplet.clone());
         let purpose = start.purpose.env().map(|value| (PURPOSE_ENV.into(), value.into()));
-        spec.env = self.names.iter().cloned().zip(values).chain(purpose).collect();
+        let more = purpose.into_iter().chain(self.encoding.clone());
+        spec.env = self.names.iter().cloned().zip(values).chain(more).collect();
         spec
     }
 }

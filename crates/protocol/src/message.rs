@@ -13,7 +13,7 @@ mod update;
 mod verdict;
 
 pub use evaluation::{EvaluateSpec, Evaluators, PURPOSE_ENV, Purpose, Quantiles};
-pub use forward::{FORWARD_TAIL_LEN_MAX, Forwarded, Origin, forward};
+pub use forward::{FORWARD_TAIL_LEN_MAX, Forwarded, Origin, forward, is_zlib};
 pub use model::{Model, ModelError, ModelLatest};
 pub use proplet::{
     AliveStatus, HeldTask, PropletAlive, PropletCreate, PropletMetrics, TaskMetrics,
@@ -29,5 +29,8 @@ pub use transfer::{
     ModelBlob, ModelPublishWants, ModelWants, ModuleWants, UpdateOffer, UpdateWants, WANTS_MAX,
     Wants, WantsError, is_blob_form, read_update_offer,
 };
-pub use update::{METRICS_MAX, Update, UpdateAsked, UpdateError, read_update, read_update_address};
+pub use update::{
+    METRICS_MAX, Update, UpdateAsked, UpdateError, read_update, read_update_address,
+    read_update_encoding,
+};
 pub use verdict::{UpdateAck, Verdict};

@@ -283,3 +283,26 @@ proptest! {
         let _ = Update::read(&bytes.into(), None);
     }
 }
+
+#[test]
+fn a_stream_is_handed_on_unread_with_its_sender_behind_it() {
+    let stream = [&[0x78_u8, 0xbb, 1, 2, 3, 4][..], &[7; 900]].concat();
+    assert!(protocol::message::is_zlib(&stream));
+    let forwarded = forward(&stream, &origin(), Timestamp::ZERO);
+    assert!(
+        forwarded.starts_with(&stream) && forwarded.len() <= stream.len() + FORWARD_TAIL_LEN_MAX
+    );
+    let tail: serde_json::Value = serde_json::from_slice(&forwarded[stream.len()..]).unwrap();
+    assert_eq!(tail["forwarded_at"], "1970-01-01T00:00:00Z");
+    let read = Forwarded::read(forwarded.clone());
+    assert_eq!((read.origin, &read.payload[..]), (Some(origin()), &stream[..]));
+    // Whoever puts a sender there himself is only overruled.
+    let forged =
+        String::from_utf8_lossy(&forwarded[stream.len()..]).replace("proplet-1", "another");
+    let forged = [&stream[..], forged.as_bytes()].concat();
+    let read = Forwarded::read(forward(&forged, &origin(), Timestamp::ZERO));
+    assert_eq!((read.origin, read.payload.len()), (Some(origin()), forged.len()));
+    for payload in [&b""[..], b"x", b"{\"a\":1}", b" {}", &update(&[1.0]).write()] {
+        assert!(!protocol::message::is_zlib(payload), "{payload:?}");
+    }
+}

@@ -9,7 +9,10 @@ use protocol::{
     },
 };
 
-use crate::PAYLOAD_LEN_MAX;
+use crate::{
+    PAYLOAD_LEN_MAX,
+    decoding::{Address, Encoded},
+};
 
 /// A forwarded payload, opened.
 #[derive(Debug)]
@@ -24,6 +27,8 @@ pub(crate) enum Arrival {
 #[derive(Debug)]
 pub(crate) enum Content {
     Whole(Update),
+    /// As its round's encoding has it.
+    Encoded(Encoded),
     /// Its tensors come in pieces.
     Offered(UpdateOffer),
 }
@@ -50,24 +55,12 @@ impl Objection {
 }
 
 impl Content {
-    fn address(&self) -> (&RoundId, &PropletId) {
+    /// Which model it starts from, where that can be read without the round.
+    pub(crate) const fn base(&self) -> Option<&ModelUri> {
         match self {
-            Self::Whole(update) => (&update.round_id, &update.proplet_id),
-            Self::Offered(offer) => (&offer.round_id, &offer.proplet_id),
-        }
-    }
-
-    pub(crate) const fn base(&self) -> &ModelUri {
-        match self {
-            Self::Whole(update) => &update.base_model_uri,
-            Self::Offered(offer) => &offer.base_model_uri,
-        }
-    }
-
-    pub(crate) const fn num_samples(&self) -> u64 {
-        match self {
-            Self::Whole(update) => update.num_samples,
-            Self::Offered(offer) => offer.num_samples,
+            Self::Whole(update) => Some(&update.base_model_uri),
+            Self::Encoded(_) => None,
+            Self::Offered(offer) => Some(&offer.base_model_uri),
         }
     }
 
@@ -75,6 +68,7 @@ impl Content {
     pub(crate) fn fingerprint(&self) -> Digest {
         match self {
             Self::Whole(update) => update.fingerprint(),
+            Self::Encoded(encoded) => encoded.fingerprint(),
             Self::Offered(offer) => offer.fingerprint(),
         }
     }
@@ -88,22 +82,45 @@ pub(crate) fn read(payload: Bytes, len_max: usize) -> Arrival {
     if len > len_max.saturating_add(FORWARD_TAIL_LEN_MAX) {
         return too_large(&payload, origin, len_max);
     }
+    if let Some((encoded, said)) = Encoded::of(&payload) {
+        return addressed(encoded, said, origin);
+    }
     let sender = origin.as_ref().map(|origin| &origin.proplet_id);
     let content = if is_blob_form(&payload) {
-        read_update_offer(&payload, sender).map(Content::Offered)
+        read_update_offer(&payload, sender).map(|offer| {
+            let address = (offer.round_id.clone(), offer.proplet_id.clone());
+            (address, Content::Offered(offer))
+        })
     } else {
-        Update::read(&payload, sender).map(Content::Whole)
+        Update::read(&payload, sender).map(|update| {
+            let address = (update.round_id.clone(), update.proplet_id.clone());
+            (address, Content::Whole(update))
+        })
     };
     match content {
-        Ok(content) => {
-            let (round, proplet) = content.address();
-            let (round, proplet) = (round.clone(), proplet.clone());
-            match mismatch(origin, &round) {
-                Some(refusal) => Arrival::Refused(refusal),
-                None => Arrival::Addressed { round, proplet, content: Ok(content) },
-            }
-        }
+        Ok(((round, proplet), content)) => match mismatch(origin, &round) {
+            Some(refusal) => Arrival::Refused(refusal),
+            None => Arrival::Addressed { round, proplet, content: Ok(content) },
+        },
         Err(why) => faulty(origin, why),
+    }
+}
+
+/// An update that cannot be read yet belongs to where it came from; what it says of itself is held
+/// against that once it is read.
+fn addressed(encoded: Encoded, said: Address, origin: Option<Origin>) -> Arrival {
+    let (round, proplet) = match origin {
+        Some(Origin { round_id, proplet_id }) => (Some(round_id), Some(proplet_id)),
+        None => said,
+    };
+    match (round, proplet) {
+        (Some(round), Some(proplet)) => {
+            Arrival::Addressed { round, proplet, content: Ok(Content::Encoded(encoded)) }
+        }
+        (round, proplet) => {
+            let objection = Objection::new(Rejection::Malformed, "it does not say who sent it");
+            Arrival::Refused(Refusal { round, proplet, objection })
+        }
     }
 }
 

@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use encoding::Encoding;
 use protocol::{
     Digest, Letter as _, PropletId, Rejection, RoundId, Schema, Timestamp,
     message::{UpdateOffer, UpdateWants, Wants},
@@ -19,7 +20,7 @@ use protocol::{
 use transfer::{Assembly, Bitmap, Rules, Step, Way};
 
 use crate::{
-    Effect, Kept, Note, Objection, Rounds, StoredBlob,
+    Effect, Kept, Note, Objection, Rounds, StoredBlob, Undecoded,
     round::{Counted, Round},
     turn::Turn,
 };
@@ -30,6 +31,7 @@ const ACTIVE_MAX: usize = 8;
 const QUEUED_MAX: usize = 10_000;
 
 type Key = (RoundId, PropletId);
+type Coded = (Encoding, Option<Kept>);
 
 /// Every update that is on its way in pieces.
 #[derive(Clone, Debug, Default)]
@@ -44,6 +46,8 @@ struct Transfer {
     fingerprint: Digest,
     /// What it has to hold.
     schema: Schema,
+    /// How it is written, and the numbers of its base model.
+    coded: Option<Coded>,
     stage: Stage,
     /// Who came first is served first.
     since: Timestamp,
@@ -88,7 +92,7 @@ impl Arriving {
     pub(crate) fn offered(
         &mut self,
         (offer, fingerprint): (UpdateOffer, Digest),
-        schema: Schema,
+        (schema, coded): (Schema, Option<Coded>),
         turn: &mut Turn,
     ) {
         let key = (offer.round_id.clone(), offer.proplet_id.clone());
@@ -99,7 +103,7 @@ impl Arriving {
             None => {}
         }
         let stage = Stage::Queued;
-        let transfer = Transfer { offer, fingerprint, schema, stage, since: turn.now };
+        let transfer = Transfer { offer, fingerprint, schema, coded, stage, since: turn.now };
         self.transfers.insert(key, transfer);
     }
 
@@ -157,7 +161,12 @@ impl Arriving {
                 Step::Done => {
                     transfer.stage = Stage::Finishing;
                     let schema = transfer.schema.clone();
-                    turn.effect(Effect::Finish { blob, schema });
+                    turn.effect(match transfer.coded.clone() {
+                        None => Effect::Finish { blob, schema },
+                        Some((encoding, base_values)) => {
+                            Effect::Decode { blob, schema, encoding, base_values }
+                        }
+                    });
                 }
                 Step::Failed { reason } => self.failed(key, reason.to_string(), turn),
                 // Nobody retains the pieces of updates.
@@ -273,10 +282,43 @@ impl Rounds {
         result: Result<(), Objection>,
         turn: &mut Turn,
     ) {
+        self.whole(sha256, result.map(|()| None), turn);
+    }
+
+    /// The same of one that had to be decoded.
+    pub(crate) fn decoded(
+        &mut self,
+        sha256: Digest,
+        result: Result<StoredBlob, Undecoded>,
+        turn: &mut Turn,
+    ) {
+        let result = match result {
+            Ok(blob) => Ok(Some(blob)),
+            Err(Undecoded::Refused(objection)) => Err(objection),
+            Err(Undecoded::Failed(why)) => {
+                let is_meant = |stage: &Stage| matches!(stage, Stage::Finishing);
+                if let Some(key) = self.arriving.find(sha256, is_meant) {
+                    self.arriving.failed(&key, why, turn);
+                }
+                return;
+            }
+        };
+        self.whole(sha256, result, turn);
+    }
+
+    /// `result` names the blob that is to be counted, where it is not the one that came.
+    fn whole(
+        &mut self,
+        sha256: Digest,
+        result: Result<Option<StoredBlob>, Objection>,
+        turn: &mut Turn,
+    ) {
         let is_meant = |stage: &Stage| matches!(stage, Stage::Finishing);
+        let counted = result.as_ref().ok().copied().flatten();
+        let pinned = counted.map_or(sha256, |blob| blob.sha256);
         let Some(key) = self.arriving.find(sha256, is_meant) else {
             return if result.is_ok() {
-                turn.effect(Effect::Drop(sha256))
+                turn.effect(Effect::Drop(pinned))
             };
         };
         let Some(transfer) = self.arriving.transfers.remove(&key) else { return };
@@ -284,24 +326,24 @@ impl Rounds {
         let open = self.open.get(&round).filter(|round| round.is_collecting());
         let objection = match (&result, open) {
             (Err(objection), _) => Some(objection.clone()),
-            (Ok(()), None) => {
+            (Ok(_), None) => {
                 let what = "the round has closed while the update was checked";
                 Some(Objection::new(Rejection::RoundClosed, what))
             }
-            (Ok(()), Some(open)) if open.counted.contains_key(&proplet) => {
+            (Ok(_), Some(open)) if open.counted.contains_key(&proplet) => {
                 let what = "another update of this proplet was counted";
                 Some(Objection::new(Rejection::Duplicate, what))
             }
-            (Ok(()), Some(_)) => None,
+            (Ok(_), Some(_)) => None,
         };
         if let Some(objection) = objection {
             if result.is_ok() {
-                turn.effect(Effect::Drop(sha256));
+                turn.effect(Effect::Drop(pinned));
             }
             return self.reject(Some(round), Some(proplet), objection, turn);
         }
         let Transfer { offer, fingerprint, .. } = transfer;
-        let blob = StoredBlob { sha256, bytes: offer.blob.bytes() };
+        let blob = counted.unwrap_or(StoredBlob { sha256, bytes: offer.blob.bytes() });
         let counted = Counted {
             num_samples: offer.num_samples,
             fingerprint,

@@ -1,5 +1,6 @@
 //! What a round knows of the model that it starts from; its numbers only where they are needed.
 
+use encoding::Encoding;
 use protocol::{
     Form, Manifest, ModelVersion, Rejection, Schema, Tensors,
     message::{Model, Update},
@@ -26,15 +27,22 @@ impl Base {
     }
 
     /// Whether a blob can be an update, by its length alone: the numbers, and a header that may
-    /// take as many bytes as any.
-    pub(crate) fn fit_blob(&self, blob: &Manifest, len_max: u64) -> Result<(), Objection> {
+    /// take as many bytes as any. What is encoded may be as short as it likes.
+    pub(crate) fn fit_blob(
+        &self,
+        blob: &Manifest,
+        encoding: Option<&Encoding>,
+        len_max: u64,
+    ) -> Result<(), Objection> {
         let reject = |reason, what| Err(Objection { reason, what });
-        let (len, least) = (blob.bytes(), self.schema.byte_len() as u64);
+        let len = blob.bytes();
+        let data = self.schema.byte_len() as u64;
         if len > len_max {
             let what = format!("{len} bytes in pieces, at most {len_max} are taken");
             return reject(Rejection::TooLarge, what);
         }
-        let most = least + HEADER_LEN_MAX as u64 + 8;
+        let plain = (data, data + HEADER_LEN_MAX as u64 + 8);
+        let (least, most) = encoding.map_or(plain, |it| (1, it.file_bytes_max(&self.schema)));
         if !(least..=most).contains(&len) {
             let what = format!("{len} bytes in pieces, the base model takes {least} to {most}");
             return reject(Rejection::Shape, what);

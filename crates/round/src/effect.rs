@@ -1,13 +1,14 @@
 //! What the coordinator wants done beside speaking and remembering, and what comes of it.
 
 use bytes::Bytes;
+use encoding::Encoding;
 use protocol::{
     Digest, FailReason, Form, Manifest, ModelUri, ModelVersion, PropletId, Rejection, RoundId,
     Schema, Tensors, Timestamp, message::StrategySpec,
 };
 use transfer::Bitmap;
 
-use crate::{Answer, Ask, Kept, Objection, Refusal};
+use crate::{Answer, Ask, Kept, Objection, Refusal, StoredBlob};
 
 /// Something for the shell.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +22,11 @@ pub enum Effect {
     /// All pieces are there: check the whole, and that it is a safetensors file of these tensors,
     /// all finite; pin it and report [`Report::Received`].
     Finish { blob: Manifest, schema: Schema },
+    /// As [`Effect::Finish`], of an update in this encoding: decode it to a safetensors file of
+    /// these tensors, pin that, give what came back, and report [`Report::Decoded`].
+    Decode { blob: Manifest, schema: Schema, encoding: Encoding, base_values: Option<Kept> },
+    /// This blob is needed once more.
+    Pin(Digest),
     /// Nobody waits for this blob any longer.
     Abandon(Manifest),
     /// Read a piece of a model that was made here and report [`Report::ChunkRead`].
@@ -92,11 +98,23 @@ pub enum Report {
         sha256: Digest,
         result: Result<(), Objection>,
     },
+    Decoded {
+        sha256: Digest,
+        result: Result<StoredBlob, Undecoded>,
+    },
     ChunkRead {
         sha256: Digest,
         index: u32,
         result: Result<Bytes, String>,
     },
+}
+
+/// Why an update was not decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Undecoded {
+    Refused(Objection),
+    /// It is not the update's fault; it may be offered again.
+    Failed(String),
 }
 
 /// What became of the updates of a round.

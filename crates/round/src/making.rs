@@ -57,9 +57,25 @@ impl Rounds {
                 self.averaged(&round, Err((reason, error)), turn);
             }
             Report::Asked { ticket, ask } => self.asked(ticket, ask, turn),
-            Report::Begun { sha256, have } => self.begun(sha256, have, turn),
-            Report::Stored { sha256, index, result } => self.stored(sha256, index, result, turn),
-            Report::Received { sha256, result } => self.received(sha256, result, turn),
+            Report::Begun { sha256, have } => {
+                if self.fetching.has(sha256) {
+                    self.model_begun(sha256, have, turn);
+                } else {
+                    self.begun(sha256, have, turn);
+                }
+            }
+            Report::Stored { sha256, index, result } => {
+                self.model_stored(sha256, index, &result, turn);
+                self.stored(sha256, index, result, turn);
+            }
+            Report::Received { sha256, result } => {
+                if self.fetching.has(sha256) {
+                    self.model_received(sha256, result, turn);
+                } else {
+                    self.received(sha256, result, turn);
+                }
+            }
+            Report::Decoded { sha256, result } => self.decoded(sha256, result, turn),
             Report::ChunkRead { sha256, index, result } => {
                 self.piece_read(sha256, index, result, turn);
             }
@@ -103,12 +119,22 @@ impl Rounds {
     /// A model that was listened for: a base whose shape was missing, or a version of ours.
     pub(crate) fn model(&mut self, model: BaseModel, turn: &mut Turn) {
         let BaseModel { uri, base, digest } = model;
+        let mut unfit = vec![];
         for round in self.open.values_mut() {
             if round.is_collecting() && round.spec.base == uri && round.base.is_none() {
+                if let Some(encoding) = &round.spec.encoding
+                    && let Err(why) = encoding.check(&base.schema)
+                {
+                    unfit.push((round.spec.id.clone(), format!("encoding {encoding}: {why}")));
+                    continue;
+                }
                 round.base = round.spec.base_from(&base);
                 turn.keep(record::keep_round(round));
                 turn.out.extend(record::keep_base(round).map(Output::Keep));
             }
+        }
+        for (round, why) in unfit {
+            self.fail(&round, FailReason::BadStart, Some(why), turn);
         }
         self.versions.learn(&uri, base);
         self.compare(&uri, digest, turn);
@@ -132,6 +158,7 @@ impl Rounds {
         if blob.check(0, bytes).is_err() {
             return;
         }
+        let blob = blob.clone();
         let (digest, header) = (blob.sha256(), Header::read(bytes, blob.bytes()));
         self.heads.remove(uri);
         turn.out.push(Output::Unlisten(of_head(uri)));
@@ -139,7 +166,9 @@ impl Rounds {
             Ok(header) => {
                 let (schema, form) = (header.schema(), Form::Safetensors);
                 let base = Base { schema, form, values: None };
+                let schema = base.schema.clone();
                 self.model(BaseModel { uri: uri.clone(), base, digest }, turn);
+                self.fetch_values(uri, (blob, schema), turn);
             }
             Err(why) => turn.note(Note::BadBase { model: uri.clone(), what: why.to_string() }),
         }

@@ -38,9 +38,10 @@ pub enum News {
         uri: ModelUri,
         blob: Manifest,
     },
-    /// The first piece of one.
-    ModelHead {
+    /// A piece of one.
+    ModelPiece {
         uri: ModelUri,
+        index: u32,
         bytes: Bytes,
     },
     /// A piece of an update.
@@ -90,9 +91,10 @@ impl TryFrom<Envelope> for News {
                 Ok(Self::ModelBlob { uri: uri.clone(), blob })
             }
             Topic::Model { uri } => model(&envelope, uri),
-            Topic::ModelChunk { uri, index: 0 } => {
+            Topic::ModelChunk { uri, index } => {
                 bounded(&envelope, CHUNK_BYTES_MAX as usize)?;
-                Ok(Self::ModelHead { uri: uri.clone(), bytes: envelope.payload })
+                let (uri, index) = (uri.clone(), *index);
+                Ok(Self::ModelPiece { uri, index, bytes: envelope.payload })
             }
             Topic::UpdateChunk { round, proplet, index } => {
                 bounded(&envelope, CHUNK_BYTES_MAX as usize)?;
@@ -126,7 +128,6 @@ impl TryFrom<Envelope> for News {
             | Topic::UpdateWants { .. }
             | Topic::ModelPublishChunk { .. }
             | Topic::ModelWants { .. }
-            | Topic::ModelChunk { .. }
             | Topic::ModuleWants
             | Topic::ModuleChunk { .. }
             | Topic::SessionStart

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use encoding::{Encoding, SpecError};
 use protocol::{
     FailReason, Letter as _, ModelUri, Output, PropletId, RoundId,
     message::{Purpose, RoundFailed, RoundOpened, RoundStart},
@@ -40,10 +41,14 @@ impl Rounds {
             self.bad_start(id.clone(), what.clone(), turn);
             return Err(Refusal::Conflict(what));
         }
-        if let Err(what) = check(start) {
-            self.bad_start(id.clone(), what.clone(), turn);
-            return Err(Refusal::Bad(what));
-        }
+        let encoding = check(start).and_then(|()| self.encoding(start));
+        let encoding = match encoding {
+            Ok(encoding) => encoding,
+            Err(what) => {
+                self.bad_start(id.clone(), what.clone(), turn);
+                return Err(Refusal::Bad(what));
+            }
+        };
         let k = start.k_effective();
         let updates_min = start.min_updates.unwrap_or(self.rules.updates_min).clamp(1, k);
         let spec = Spec {
@@ -55,9 +60,21 @@ impl Rounds {
             start: fingerprint,
             strategy: start.strategy.clone(),
             purpose: start.purpose,
+            encoding,
         };
         self.open(spec, Duration::from_secs(start.timeout_s), turn);
         Ok(Taken::Now)
+    }
+
+    /// The encoding that a start asks for, if that serves its base model as far as that is known.
+    fn encoding(&self, start: &RoundStart) -> Result<Option<Encoding>, String> {
+        let Some(text) = &start.encoding else { return Ok(None) };
+        let unfit = |why: &dyn std::fmt::Display| format!("encoding {text:?}: {why}");
+        let encoding: Encoding = text.parse().map_err(|why: SpecError| unfit(&why))?;
+        if let Some(base) = self.versions.base(&start.model_uri) {
+            encoding.check(&base.schema).map_err(|why| unfit(&why))?;
+        }
+        Ok(Some(encoding))
     }
 
     /// Says that a start is no good; of a round that is known, a bad start changes nothing.
@@ -87,6 +104,7 @@ impl Rounds {
             start: None,
             strategy: None,
             purpose: Purpose::Train,
+            encoding: None,
         };
         self.open(spec, LAZY_TIMEOUT, turn);
     }

@@ -46,6 +46,8 @@ struct RoundRecord {
     strategy: Option<StrategySpec>,
     #[serde(default, skip_serializing_if = "Purpose::is_train")]
     purpose: Purpose,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    encoding: Option<String>,
     schema: Option<Schema>,
     #[serde(default)]
     form: Form,
@@ -114,7 +116,8 @@ pub(crate) fn member_key(round: &RoundId, proplet: &PropletId) -> String {
 }
 
 pub(crate) fn keep_round(round: &Round) -> Entry {
-    let Spec { id, base, members, k, updates_min, start, strategy, purpose } = round.spec.clone();
+    let Spec { id, base, members, k, updates_min, start, strategy, purpose, encoding } =
+        round.spec.clone();
     let members = match members {
         Members::Named(names) => Some(names),
         Members::AsTheyCome => None,
@@ -133,6 +136,7 @@ pub(crate) fn keep_round(round: &Round) -> Entry {
         start,
         strategy,
         purpose,
+        encoding: encoding.map(|encoding| encoding.to_string()),
         schema: round.base.as_ref().map(|base| base.schema.clone()),
         form: round.base.as_ref().map_or(Form::Json, |base| base.form),
         base_blob: values(round).and_then(Kept::stored),
@@ -271,8 +275,11 @@ impl PhaseRecord {
 
 fn round(record: RoundRecord) -> (RoundId, (Round, PhaseRecord)) {
     let RoundRecord { id, base, members, k, updates_min, start, strategy, purpose, .. } = record;
+    let encoding = record.encoding.map(|text| text.parse().expect("what was kept is an encoding"));
     let members = members.map_or(Members::AsTheyCome, Members::Named);
-    let spec = Spec { id: id.clone(), base, members, k, updates_min, start, strategy, purpose };
+    let id_of = id.clone();
+    let spec =
+        Spec { id: id_of, base, members, k, updates_min, start, strategy, purpose, encoding };
     let mut round = Round::open(spec, record.opened_at, record.deadline);
     let form = record.form;
     let values = record.base_blob.map(Kept::Stored);

@@ -3,15 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use encoding::Encoding;
 use protocol::{
     Digest, FailReason, Manifest, ModelUri, PropletId, Rejection, RoundId, Timestamp,
-    message::{Contribution, Purpose, Quantiles, StrategySpec, Update, UpdateOffer},
+    message::{Contribution, Purpose, Quantiles, StrategySpec},
 };
 
-use crate::{
-    Base, Job, JobMember, Kept, Made, Rules,
-    arrival::{Content, Objection},
-};
+use crate::{Base, Job, JobMember, Kept, Made};
 
 /// Most counted updates that are told apart when a round is complete.
 const CONTRIBUTIONS_MAX: usize = 1000;
@@ -45,6 +43,8 @@ pub(crate) struct Spec {
     /// How its updates become a model, where its start says; the shell's default otherwise.
     pub(crate) strategy: Option<StrategySpec>,
     pub(crate) purpose: Purpose,
+    /// How updates are written, where its start says; as they are otherwise.
+    pub(crate) encoding: Option<Encoding>,
 }
 
 /// Whose updates count.
@@ -87,21 +87,6 @@ pub(crate) struct Counted {
     pub(crate) values: Option<Kept>,
 }
 
-/// What to say to an update.
-#[derive(Debug)]
-pub(crate) enum Judgement {
-    Count(Counted),
-    /// Everything that can be known of it before it is here is right: let it come.
-    Receive(UpdateOffer, Digest),
-    /// It has been counted before; say so again.
-    Repeated,
-    Reject(Objection),
-    /// The base model has not arrived: nothing can be said yet.
-    TooEarly,
-    /// More than may be held: nothing is said, it will come again.
-    NoRoom,
-}
-
 /// How a round leaves [`Phase::Collecting`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Closing {
@@ -132,71 +117,6 @@ impl Round {
         match &self.phase {
             Phase::Publishing(publication) => Some(publication),
             Phase::Collecting | Phase::Aggregating | Phase::Ready(_) => None,
-        }
-    }
-
-    /// What to say to an update of `proplet`, of which `room` bytes may be held.
-    pub(crate) fn judge(
-        &self,
-        proplet: &PropletId,
-        content: Result<Content, Objection>,
-        rules: &Rules,
-        room: u64,
-    ) -> Judgement {
-        if !self.spec.members.admit(proplet) {
-            let what = format!("{proplet} is not a participant");
-            let stranger = Judgement::Reject(Objection::new(Rejection::Stranger, what));
-            return if self.is_collecting() { stranger } else { closed() };
-        }
-        let fingerprint = content.as_ref().ok().map(Content::fingerprint);
-        match self.counted.get(proplet) {
-            Some(before) if Some(before.fingerprint) == fingerprint => return Judgement::Repeated,
-            Some(_) if self.is_collecting() => {
-                let what = "another update of this proplet was counted";
-                return Judgement::Reject(Objection::new(Rejection::Duplicate, what));
-            }
-            Some(_) | None if !self.is_collecting() => return closed(),
-            Some(_) | None => {}
-        }
-        match content {
-            Ok(content) => {
-                let fingerprint = fingerprint.expect("what was opened has a fingerprint");
-                self.weigh((content, fingerprint), rules, room)
-            }
-            Err(objection) => Judgement::Reject(objection),
-        }
-    }
-
-    fn weigh(
-        &self,
-        (content, fingerprint): (Content, Digest),
-        rules: &Rules,
-        room: u64,
-    ) -> Judgement {
-        let reject = |reason, what| Judgement::Reject(Objection { reason, what });
-        let base = content.base();
-        if *base != self.spec.base {
-            let what = format!("based on {base}, the round on {}", self.spec.base);
-            return reject(Rejection::StaleBase, what);
-        }
-        let num_samples = content.num_samples();
-        if num_samples == 0 || num_samples > rules.samples_max {
-            let what = format!("num_samples takes 1 to {}, not {num_samples}", rules.samples_max);
-            return reject(Rejection::NumSamples, what);
-        }
-        if self.spec.purpose == Purpose::Evaluate {
-            return weigh_evaluation(content);
-        }
-        let Some(base) = &self.base else { return Judgement::TooEarly };
-        match content {
-            Content::Whole(update) => match base.fit(&update) {
-                Ok(tensors) => count(update, fingerprint, Kept::of(&tensors), room),
-                Err(objection) => Judgement::Reject(objection),
-            },
-            Content::Offered(offer) => match base.fit_blob(&offer.blob, rules.blob_len_max) {
-                Ok(()) => Judgement::Receive(offer, fingerprint),
-                Err(objection) => Judgement::Reject(objection),
-            },
         }
     }
 
@@ -299,7 +219,7 @@ impl Round {
 }
 
 impl Members {
-    fn admit(&self, proplet: &PropletId) -> bool {
+    pub(crate) fn admit(&self, proplet: &PropletId) -> bool {
         match self {
             Self::Named(names) => names.contains(proplet),
             Self::AsTheyCome => true,
@@ -329,39 +249,4 @@ impl Members {
             Self::AsTheyCome => false,
         }
     }
-}
-
-/// An evaluation has metrics, and no tensors that could be counted.
-fn weigh_evaluation(content: Content) -> Judgement {
-    let reject = |reason, what: String| Judgement::Reject(Objection { reason, what });
-    let fingerprint = content.fingerprint();
-    let update = match content {
-        Content::Whole(update) => update,
-        Content::Offered(offer) => {
-            let what = format!("{} bytes of tensors, an evaluation has none", offer.blob.bytes());
-            return reject(Rejection::Shape, what);
-        }
-    };
-    let tensors = update.update.iter().count();
-    if tensors > 0 {
-        return reject(Rejection::Shape, format!("{tensors} tensors, an evaluation has none"));
-    }
-    if update.metrics.is_empty() {
-        let what = "an evaluation without a metric that is a finite number".to_owned();
-        return reject(Rejection::Malformed, what);
-    }
-    let Update { num_samples, metrics, .. } = update;
-    Judgement::Count(Counted { num_samples, fingerprint, metrics, values: None })
-}
-
-fn count(update: Update, fingerprint: Digest, values: Kept, room: u64) -> Judgement {
-    if values.len() > room {
-        return Judgement::NoRoom;
-    }
-    let Update { num_samples, metrics, .. } = update;
-    Judgement::Count(Counted { num_samples, fingerprint, metrics, values: Some(values) })
-}
-
-fn closed() -> Judgement {
-    Judgement::Reject(Objection::new(Rejection::RoundClosed, "the round has closed"))
 }

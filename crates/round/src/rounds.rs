@@ -13,10 +13,12 @@ use crate::{
     Effect, Kept, LazyRounds, News, Note, Report, Rules,
     arrival::{self, Arrival, Content, Objection, Refusal},
     arriving::Arriving,
+    fetching::Fetching,
     handing::Handing,
+    judging::Judgement,
     outcome::Outcomes,
     record,
-    round::{Counted, Judgement, Publication, Round},
+    round::{Counted, Publication, Round},
     rules::RESTART_GRACE,
     turn::Turn,
     unknown::Unknown,
@@ -33,6 +35,7 @@ pub struct Rounds {
     pub(crate) versions: Versions,
     pub(crate) repetition: Repetition,
     pub(crate) arriving: Arriving,
+    pub(crate) fetching: Fetching,
     pub(crate) handing: Handing,
     /// Base models in pieces, of which only the first is needed: it says what they are.
     pub(crate) heads: BTreeMap<ModelUri, Manifest>,
@@ -61,6 +64,7 @@ impl Rounds {
             versions: Versions::default(),
             repetition: Repetition::default(),
             arriving: Arriving::default(),
+            fetching: Fetching::default(),
             handing: Handing::default(),
             heads: BTreeMap::new(),
             listening: BTreeSet::new(),
@@ -119,6 +123,7 @@ impl Machine for Rounds {
             Input::Report(report) => self.reported(report, &mut turn),
             Input::Connected { .. } | Input::Tick => {}
         }
+        self.attend_fetching(&mut turn);
         self.attend_arriving(&mut turn);
         self.attend(&mut turn);
         turn.out
@@ -126,6 +131,7 @@ impl Machine for Rounds {
 
     fn disconnected(&mut self) {
         self.arriving.disconnected();
+        self.fetching.disconnected();
     }
 
     fn deadline(&self) -> Option<Timestamp> {
@@ -137,6 +143,7 @@ impl Machine for Rounds {
             self.unknown.deadline(self.rules.unknown_grace),
             self.repetition.next(),
             self.arriving.deadline(),
+            self.fetching.deadline(),
         ];
         rounds.map(|round| round.deadline).chain(others.into_iter().flatten()).min()
     }
@@ -153,7 +160,12 @@ impl Rounds {
             News::Latest(latest) => self.shown(latest, turn),
             News::Model(model) => self.model(model, turn),
             News::ModelBlob { uri, blob } => self.model_blob(uri, blob, turn),
-            News::ModelHead { uri, bytes } => self.model_head(&uri, &bytes, turn),
+            News::ModelPiece { uri, index, bytes } => {
+                if index == 0 {
+                    self.model_head(&uri, &bytes, turn);
+                }
+                self.model_piece(&uri, index, bytes, turn);
+            }
             News::Piece { round, proplet, index, bytes } => {
                 self.piece(&(round, proplet), index, bytes, turn);
             }
@@ -173,6 +185,7 @@ impl Rounds {
                 turn.out.extend(round.job().map(|job| Output::Effect(Effect::Aggregate(job))));
             }
         }
+        self.go_on_fetching(turn);
         self.go_on_arriving(turn);
         self.publish_all(turn);
     }
@@ -218,7 +231,10 @@ impl Rounds {
         if !self.open.contains_key(&round) {
             match (&content, self.rules.lazy) {
                 (Ok(content), LazyRounds::On) if self.open.len() < self.rules.rounds_open_max => {
-                    self.open_lazily(&round, content.base().clone(), turn);
+                    let Some(base) = content.base().cloned() else {
+                        return self.unknown.sent(&round, proplet, turn.now);
+                    };
+                    self.open_lazily(&round, base, turn);
                 }
                 (Ok(_) | Err(_), LazyRounds::On | LazyRounds::Off) => {
                     return self.unknown.sent(&round, proplet, turn.now);
@@ -245,7 +261,9 @@ impl Rounds {
             }
             Judgement::Receive(offer, fingerprint) => {
                 let Some(base) = &round.base else { return };
-                self.arriving.offered((offer, fingerprint), base.schema.clone(), turn);
+                let coded = round.spec.encoding.clone().map(|it| (it, base.values.clone()));
+                let holds = (base.schema.clone(), coded);
+                self.arriving.offered((offer, fingerprint), holds, turn);
             }
             Judgement::Repeated => turn.publish(accepted(id, &proplet)),
             Judgement::Reject(objection) => {

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use encoding::Encoding;
 use protocol::ModelVersion;
 
 use crate::{Base, round::Spec};
@@ -20,6 +21,7 @@ impl Spec {
     pub(crate) fn needs_values(&self) -> bool {
         let strategy = self.strategy.as_ref().and_then(|asked| aggregate::find(&asked.name));
         strategy.is_some_and(|strategy| !strategy.vectors.is_empty())
+            || self.encoding.as_ref().is_some_and(Encoding::is_delta)
     }
 
     /// As much of `base` as the round needs; nothing if that is not there.
@@ -44,7 +46,9 @@ pub(crate) fn forget_values(bases: &mut BTreeMap<ModelVersion, Base>) {
     for base in bases.values_mut().rev() {
         let Some(values) = &base.values else { continue };
         remembered += 1;
-        if remembered > REMEMBERED_MAX || values.len() > REMEMBERED_LEN_MAX {
+        // A file is pinned by the rounds that need it, and gone with them.
+        let is_file = values.stored().is_some();
+        if is_file || remembered > REMEMBERED_MAX || values.len() > REMEMBERED_LEN_MAX {
             base.values = None;
         }
     }

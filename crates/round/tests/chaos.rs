@@ -178,6 +178,8 @@ impl World {
                     Effect::Begin(_)
                     | Effect::Store { .. }
                     | Effect::Finish { .. }
+                    | Effect::Decode { .. }
+                    | Effect::Pin(_)
                     | Effect::Abandon(_)
                     | Effect::ReadChunk { .. }
                     | Effect::Drop(_),

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod chaos;
+mod encodings;
 mod evaluation;
 mod goodbye;
 mod hostile;

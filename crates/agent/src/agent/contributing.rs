@@ -1,6 +1,7 @@
 //! The end of a run: what it made becomes a result, or an update that is said, or offered, until
 //! its verdict is heard.
 
+use encoding::Encoding;
 use protocol::{
     Digest, Entry, Letter as _, Manifest, TaskId,
     message::{TaskMetrics, Update, UpdateOffer},
@@ -20,6 +21,8 @@ enum Made {
     End(End),
     /// An update that is too long for one message.
     Long(Box<Update>),
+    /// An update that its round wants encoded, and the blob of its tensors if they are in one.
+    Plain(Box<Update>, Encoding, Option<Digest>),
 }
 
 impl Agent {
@@ -39,7 +42,10 @@ impl Agent {
                 .map(|result| Made::End(End::Result(result))),
             (Outcome::Ok(output), Purpose::Federated(asked)) => {
                 let update = output.update(asked, &self.proplet);
-                update.and_then(|update| self.contribute(update, asked, turn))
+                update.and_then(|update| match &asked.encoding {
+                    Some(encoding) => Ok(self.encodable(update, encoding, None, turn)),
+                    None => self.contribute(update, asked, turn),
+                })
             }
             (Outcome::Packed(packed), Purpose::Plain { .. }) => {
                 turn.effect(Effect::Drop(packed.blob.sha256()));
@@ -50,7 +56,13 @@ impl Agent {
                 let update = packed.update(asked, &self.proplet);
                 let update =
                     update.inspect_err(|_| turn.effect(Effect::Drop(packed.blob.sha256())));
-                update.and_then(|update| self.offer(update, packed.blob, turn)).map(Made::End)
+                update.and_then(|update| match &asked.encoding {
+                    Some(encoding) => {
+                        let blob = Some(packed.blob.sha256());
+                        Ok(self.encodable(update, encoding, blob, turn))
+                    }
+                    None => self.offer(update, packed.blob, turn).map(Made::End),
+                })
             }
         };
         let end = match made {
@@ -61,10 +73,30 @@ impl Agent {
                 self.running.insert(task, run);
                 return;
             }
+            Ok(Made::Plain(update, encoding, blob)) => {
+                return self.encode((task, run), &encoding, (*update, blob), turn);
+            }
             Ok(Made::End(end)) => end,
             Err(failure) => failure.into(),
         };
         self.leave(&task, run, end, turn);
+    }
+
+    /// An update to be encoded, unless an earlier one stands.
+    fn encodable(
+        &self,
+        update: Update,
+        encoding: &Encoding,
+        blob: Option<Digest>,
+        turn: &mut Turn,
+    ) -> Made {
+        match self.duplicate(&update) {
+            Some(end) => {
+                blob.into_iter().for_each(|blob| turn.effect(Effect::Drop(blob)));
+                Made::End(end)
+            }
+            None => Made::Plain(Box::new(update), encoding.clone(), blob),
+        }
     }
 
     /// An update has become a blob.
@@ -90,21 +122,19 @@ impl Agent {
         self.leave(task, run, end.unwrap_or_else(End::Failed), turn);
     }
 
-    /// Takes a run out that has come to its end; not one that was cancelled, whose `blob` nobody
+    /// Takes a run out that has come to its end; not one that was cancelled, whose `blobs` nobody
     /// needs.
-    fn end_run(
+    pub(super) fn end_run(
         &mut self,
         task: &TaskId,
         attempt: u32,
-        blob: Option<Digest>,
+        blobs: impl IntoIterator<Item = Digest>,
         turn: &mut Turn,
     ) -> Option<Run> {
         if self.running.get(task).is_some_and(|run| run.attempt == attempt) {
             return self.running.remove(task);
         }
-        if let Some(blob) = blob {
-            turn.effect(Effect::Drop(blob));
-        }
+        blobs.into_iter().for_each(|blob| turn.effect(Effect::Drop(blob)));
         if let Some(kit) = self.ending.remove(&(task.clone(), attempt)) {
             release(&kit, turn);
             if self.closing && self.ending.is_empty() {
@@ -115,7 +145,7 @@ impl Agent {
     }
 
     /// A run leaves its slot.
-    fn leave(&mut self, task: &TaskId, run: Run, end: End, turn: &mut Turn) {
+    pub(super) fn leave(&mut self, task: &TaskId, run: Run, end: End, turn: &mut Turn) {
         release(&run.kit, turn);
         turn.keep(|| Entry::forget(record::RUNNING, task));
         self.conclude(task, run.attempt, end, turn);
@@ -151,7 +181,12 @@ impl Agent {
     }
 
     /// Keeps the offer of an update whose tensors are the pinned `blob`.
-    fn offer(&mut self, update: Update, blob: Manifest, turn: &mut Turn) -> Result<End, Failure> {
+    pub(super) fn offer(
+        &mut self,
+        update: Update,
+        blob: Manifest,
+        turn: &mut Turn,
+    ) -> Result<End, Failure> {
         if let Some(end) = self.duplicate(&update) {
             turn.effect(Effect::Drop(blob.sha256()));
             return Ok(end);
@@ -183,13 +218,13 @@ impl Agent {
     }
 
     /// An earlier run's update may have been counted already: it is the one that stands.
-    fn duplicate(&self, update: &Update) -> Option<End> {
+    pub(super) fn duplicate(&self, update: &Update) -> Option<End> {
         let round = update.round_id.clone();
         let result = json!({ "update": "duplicate", "round_id": round });
         self.updates.contains(&round).then_some(End::Update { round, result })
     }
 
-    fn has_room(&self, len: usize) -> Result<(), Failure> {
+    pub(super) fn has_room(&self, len: usize) -> Result<(), Failure> {
         let Some((count, bytes)) = self.updates.full(len) else { return Ok(()) };
         let message = format!("{count} updates of {bytes} bytes still wait for a verdict");
         Err(Failure::new("updates_full", message))

@@ -17,7 +17,8 @@ impl Agent {
             return;
         }
         // The pins of the process before are gone.
-        let blobs = self.updates.blobs();
+        let mut blobs = self.updates.blobs();
+        blobs.extend(self.residuals.blobs());
         if self.link.count == 1 && !blobs.is_empty() {
             turn.effect(Effect::Hold(blobs));
         }

@@ -118,6 +118,7 @@ impl Device {
                 self.effects.push(effect);
             }
             Effect::Pack { .. }
+            | Effect::Encode(_)
             | Effect::Begin(_)
             | Effect::Store { .. }
             | Effect::Abandon(_)

@@ -4,7 +4,8 @@
 //! at the address: where the payload does not itself say, at its top level, the round and the
 //! sender that the topic names, the topic's are appended before it as `"forwarded_from"`, so that
 //! the coordinator can hold the one against the other. In a safetensors file both are strings of
-//! the metadata: its header is written anew, its data stay as they are.
+//! the metadata: its header is written anew, its data stay as they are. A zlib stream is not looked
+//! into: an object of the two stands behind it.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,8 @@ use crate::{
 pub const FORWARD_TAIL_LEN_MAX: usize = 512;
 
 const ORIGIN_KEY: &str = ",\"forwarded_from\":";
+/// How what stands behind a stream begins.
+const STREAM_ORIGIN_KEY: &str = "{\"forwarded_from\":";
 const TIME_KEY: &str = "\"forwarded_at\":";
 const ORIGIN_FIELD: &str = "forwarded_from";
 const TIME_FIELD: &str = "forwarded_at";
@@ -51,6 +54,9 @@ struct Tail {
 /// The payload with `forwarded_at` as its last field. Bytes that cannot take a field, because they
 /// are neither a JSON object nor a safetensors file: an object that says so goes on in their place.
 pub fn forward(payload: &[u8], origin: &Origin, at: Timestamp) -> Bytes {
+    if is_zlib(payload) {
+        return forward_stream(payload, origin, at);
+    }
     let forwarded = match Form::of(payload) {
         Form::Json => forward_text(payload, origin, at),
         Form::Safetensors => forward_binary(payload, origin, at),
@@ -72,7 +78,7 @@ fn forward_text(payload: &[u8], origin: &Origin, at: Timestamp) -> Result<Bytes,
             && address.proplet_id.as_deref() == Some(origin.proplet_id.as_str())
     });
     // A payload that ends like a forwarded one must not speak for another: the topic's word follows.
-    let says_so = says_so && find_origin(body).is_none();
+    let says_so = says_so && find_origin(body, ORIGIN_KEY).is_none();
     let forwarded = assemble(body, (!says_so).then_some(origin), at);
     // Nor may one turn into a file, whose own metadata would be believed.
     match Form::of(&forwarded) {
@@ -103,6 +109,20 @@ fn forward_binary(payload: &[u8], origin: &Origin, at: Timestamp) -> Result<Byte
     Ok(out.into())
 }
 
+/// Whether a payload is a zlib stream, by its first bytes (RFC 1950, section 2.2): they are those
+/// of no text, and of no file of a sensible header.
+pub fn is_zlib(payload: &[u8]) -> bool {
+    let Some(first @ [method, _]) = payload.first_chunk() else { return false };
+    let is_method = method & 0x0f == 8 && method >> 4 <= 7;
+    is_method && u16::from_be_bytes(*first).is_multiple_of(31) && payload.get(3..8) != Some(&[0; 5])
+}
+
+fn forward_stream(payload: &[u8], origin: &Origin, at: Timestamp) -> Bytes {
+    let tail = assemble(b"", Some(origin), at);
+    // The comma between a body and the origin has nothing before it here.
+    [payload, b"{", &tail[2..]].concat().into()
+}
+
 fn assemble(body: &[u8], origin: Option<&Origin>, at: Timestamp) -> Bytes {
     let mut out = Vec::with_capacity(body.len() + FORWARD_TAIL_LEN_MAX);
     out.push(b'{');
@@ -122,8 +142,12 @@ fn assemble(body: &[u8], origin: Option<&Origin>, at: Timestamp) -> Bytes {
 impl Forwarded {
     /// Finds the origin that [`forward`] added, if it did, also behind a payload that is not JSON.
     /// Of a text only the very end is searched, of a file only the metadata, which forwarding
-    /// leaves no word of a sender in: a sender cannot forge it from inside.
+    /// leaves no word of a sender in: a sender cannot forge it from inside. What stands behind a
+    /// stream is taken off.
     pub fn read(payload: Bytes) -> Self {
+        if is_zlib(&payload) {
+            return Self::read_stream(payload);
+        }
         let origin = match Form::of(&payload) {
             Form::Json => read_origin(&payload),
             Form::Safetensors => Header::metadata_of(&payload)
@@ -131,19 +155,29 @@ impl Forwarded {
         };
         Self { origin, payload }
     }
+
+    fn read_stream(payload: Bytes) -> Self {
+        let Some(at) = find_origin(&payload, STREAM_ORIGIN_KEY) else {
+            return Self { origin: None, payload };
+        };
+        match serde_json::from_slice::<Tail>(&payload[at..]) {
+            Ok(tail) => Self { origin: Some(tail.forwarded_from), payload: payload.slice(..at) },
+            Err(_) => Self { origin: None, payload },
+        }
+    }
 }
 
 fn read_origin(payload: &[u8]) -> Option<Origin> {
-    let at = find_origin(payload)?;
+    let at = find_origin(payload, ORIGIN_KEY)?;
     let mut object = vec![b'{'];
     object.extend_from_slice(&payload[at + 1..]);
     serde_json::from_slice::<Tail>(&object).ok().map(|tail| tail.forwarded_from)
 }
 
 /// Where the last origin stands, if one stands at the very end.
-fn find_origin(payload: &[u8]) -> Option<usize> {
+fn find_origin(payload: &[u8], key: &str) -> Option<usize> {
     let from = payload.len().saturating_sub(FORWARD_TAIL_LEN_MAX);
-    rfind(&payload[from..], ORIGIN_KEY.as_bytes()).map(|at| from + at)
+    rfind(&payload[from..], key.as_bytes()).map(|at| from + at)
 }
 
 fn rfind(haystack: &[u8], needle: &[u8]) -> Option<usize> {

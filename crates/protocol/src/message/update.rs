@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::{
     Digest, Envelope, Form, Letter, ModelUri, PropletId, Rejection, RoundId, Tensors, Topic,
+    tensor::safetensors::Metadata,
 };
 
 pub use metrics::METRICS_MAX;
@@ -67,6 +68,20 @@ impl Update {
         binary::read_file(file, asked)
     }
 
+    /// What the metadata of an encoded update says, whose tensors only the round's encoding can
+    /// tell: it has none. `sender` as in [`Update::read`].
+    pub fn read_metadata(
+        metadata: &Metadata,
+        sender: Option<&PropletId>,
+    ) -> Result<Self, UpdateError> {
+        binary::read_metadata(metadata, sender)
+    }
+
+    /// All but the tensors, as a safetensors file says it.
+    pub fn metadata(&self) -> Metadata {
+        binary::metadata(self)
+    }
+
     /// The update as it travels, in its form.
     pub fn write(&self) -> Bytes {
         match self.form {
@@ -99,6 +114,14 @@ pub fn read_update(payload: &[u8], sender: Option<&PropletId>) -> Result<Update,
     match Form::of(payload) {
         Form::Json => json::read(payload, sender),
         Form::Safetensors => binary::read(&Bytes::copy_from_slice(payload), sender),
+    }
+}
+
+/// The encoding that a payload says it is in, if it is a file that says so.
+pub fn read_update_encoding(payload: &[u8]) -> Option<String> {
+    match Form::of(payload) {
+        Form::Json => None,
+        Form::Safetensors => binary::encoding(payload),
     }
 }
 

@@ -27,6 +27,8 @@ impl Averaging {
             Effect::Begin(_)
             | Effect::Store { .. }
             | Effect::Finish { .. }
+            | Effect::Decode { .. }
+            | Effect::Pin(_)
             | Effect::Abandon(_)
             | Effect::ReadChunk { .. }
             | Effect::Hold(_)

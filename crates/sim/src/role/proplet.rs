@@ -83,6 +83,15 @@ impl Bench {
                 let mail = Mail::Agent(Report::Measured(measured));
                 acts.push(Act::Tell { after_us: 1, mail });
             }
+            Effect::Encode(encode) => {
+                let result = encode.here().map(|(file, residual)| {
+                    let payload = agent::EncodedPayload::Here(file);
+                    agent::Encoded { payload, residual }
+                });
+                let (task, attempt) = (encode.task, encode.attempt);
+                let mail = Mail::Agent(Report::Encoded { task, attempt, result });
+                acts.push(Act::Tell { after_us: 1, mail });
+            }
             // A broker here takes messages of any length: nothing goes in pieces.
             Effect::Pack { .. }
             | Effect::Begin(_)

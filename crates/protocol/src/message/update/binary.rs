@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{Update, UpdateAsked, UpdateError, metrics, sent_by, shown};
 use crate::{
-    Form, ModelUri, PropletId, Rejection, RoundId,
+    Form, ModelUri, PropletId, Rejection, RoundId, Tensors,
     tensor::safetensors::{self, Header, Metadata, Safetensors},
 };
 
@@ -37,8 +37,28 @@ pub(super) fn read_file(file: &Bytes, asked: &UpdateAsked<'_>) -> Result<Update,
     interpret(file, Some(asked.proplet_id))
 }
 
+/// See [`Update::read_metadata`].
+pub(super) fn read_metadata(
+    metadata: &Metadata,
+    sender: Option<&PropletId>,
+) -> Result<Update, UpdateError> {
+    let mut metadata = metadata.clone();
+    metadata.remove(ENCODING);
+    interpret(Safetensors { metadata, tensors: Tensors::default() }, sender)
+}
+
+/// See [`super::read_update_encoding`].
+pub(super) fn encoding(payload: &[u8]) -> Option<String> {
+    Header::metadata_of(payload)?.remove(ENCODING)
+}
+
 /// See [`Update::write`].
 pub(super) fn write(update: &Update) -> Bytes {
+    safetensors::write(&update.update, &metadata(update))
+}
+
+/// See [`Update::metadata`].
+pub(super) fn metadata(update: &Update) -> Metadata {
     let metrics = serde_json::to_string(&update.metrics).expect("numbers by name serialize");
     let fields = [
         (ROUND_ID, update.round_id.to_string()),
@@ -47,8 +67,7 @@ pub(super) fn write(update: &Update) -> Bytes {
         (NUM_SAMPLES, update.num_samples.to_string()),
         (METRICS, metrics),
     ];
-    let metadata = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    safetensors::write(&update.update, &metadata)
+    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// See [`super::read_update_address`].

@@ -1,0 +1,208 @@
+//! What encoded updates left out, to be added to the next ones: kept with each update until its
+//! verdict, and for good only if that is `accepted`.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use protocol::{Digest, Entry, EntryError, RoundId, message::Verdict};
+use serde::{Deserialize, Serialize};
+
+use crate::record::{RESIDUAL_VALUES, RESIDUALS};
+
+/// Residuals that are kept; the one used longest ago goes first.
+const KEPT_MAX: usize = 4;
+
+/// What an encoded update left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Residual {
+    /// The digest of the model's schema; it is worth nothing to a model of another one.
+    pub schema: Digest,
+    pub values: ResidualValues,
+}
+
+/// An F32 for each parameter, tensors in the order of their names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResidualValues {
+    Here(Bytes),
+    /// A pinned blob.
+    Stored(Digest),
+}
+
+/// All residuals of one device.
+#[derive(Debug, Default)]
+pub(crate) struct Residuals {
+    /// By the line of models and the encoding.
+    kept: BTreeMap<String, Kept>,
+    /// Of updates whose verdict has not been heard.
+    waiting: BTreeMap<RoundId, Waiting>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    /// Higher is used later.
+    sequence: u64,
+    residual: Residual,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    series: String,
+    residual: Residual,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Record {
+    series: String,
+    /// Of one that waits for a verdict.
+    round: Option<RoundId>,
+    sequence: u64,
+    schema: Digest,
+    /// Where the values are a file of their own.
+    blob: Option<Digest>,
+}
+
+impl Residual {
+    const fn blob(&self) -> Option<Digest> {
+        match &self.values {
+            ResidualValues::Here(_) => None,
+            ResidualValues::Stored(blob) => Some(*blob),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match &self.values {
+            ResidualValues::Here(bytes) => bytes.len(),
+            ResidualValues::Stored(_) => 0,
+        }
+    }
+}
+
+impl Residuals {
+    /// What the last update of this series, a line of models in an encoding, that counted left out.
+    pub(crate) fn of(&self, series: &str) -> Option<Residual> {
+        self.kept.get(series).map(|kept| kept.residual.clone())
+    }
+
+    /// An update waits for its verdict, which left this out.
+    pub(crate) fn wait(
+        &mut self,
+        round: RoundId,
+        series: String,
+        residual: Residual,
+    ) -> Vec<Entry> {
+        let record = record(&series, Some(round.clone()), 0, &residual);
+        let entries = put(&waiting_key(&round), &record, &residual);
+        self.waiting.insert(round, Waiting { series, residual });
+        entries
+    }
+
+    /// The verdict on the update to `round` was heard: what is to be kept and forgotten, and the
+    /// blobs that nobody needs any more.
+    pub(crate) fn judged(
+        &mut self,
+        round: &RoundId,
+        verdict: Verdict,
+    ) -> (Vec<Entry>, Vec<Digest>) {
+        let Some(Waiting { series, residual }) = self.waiting.remove(round) else {
+            return (vec![], vec![]);
+        };
+        let mut entries = forget(&waiting_key(round), &residual);
+        let mut blobs = vec![];
+        match verdict {
+            Verdict::Rejected(_) => blobs.extend(residual.blob()),
+            Verdict::Accepted => {
+                let sequence = self.kept.values().map(|kept| kept.sequence).max().unwrap_or(0) + 1;
+                let key = kept_key(&series);
+                if let Some(before) = self.kept.remove(&series) {
+                    entries.extend(forget(&key, &before.residual));
+                    blobs.extend(before.residual.blob());
+                }
+                entries.extend(put(&key, &record(&series, None, sequence, &residual), &residual));
+                self.kept.insert(series, Kept { sequence, residual });
+                let (gone, unused) = self.make_room();
+                entries.extend(gone);
+                blobs.extend(unused);
+            }
+        }
+        (entries, blobs)
+    }
+
+    /// The blobs that are needed, each as often as it is.
+    pub(crate) fn blobs(&self) -> Vec<Digest> {
+        let kept = self.kept.values().map(|kept| &kept.residual);
+        let waiting = self.waiting.values().map(|waiting| &waiting.residual);
+        kept.chain(waiting).filter_map(Residual::blob).collect()
+    }
+
+    /// Bytes of those that wait, in memory.
+    pub(crate) fn waiting_len(&self) -> usize {
+        self.waiting.values().map(|waiting| waiting.residual.len()).sum()
+    }
+
+    /// Takes back what was kept.
+    pub(crate) fn restore(&mut self, entries: Vec<Entry>) -> Result<(), EntryError> {
+        let mut values = BTreeMap::new();
+        let mut records = vec![];
+        for entry in entries {
+            if entry.table == RESIDUAL_VALUES {
+                values.extend(entry.value.map(|bytes| (entry.key, bytes)));
+            } else {
+                records.extend(entry.read::<Record>()?.map(|record| (entry.key, record)));
+            }
+        }
+        for (key, record) in records {
+            let Record { series, round, sequence, schema, blob } = record;
+            let here = values.remove(&key).map(|bytes| ResidualValues::Here(bytes.into()));
+            let Some(values) = blob.map(ResidualValues::Stored).or(here) else { continue };
+            let residual = Residual { schema, values };
+            match round {
+                Some(round) => drop(self.waiting.insert(round, Waiting { series, residual })),
+                None => drop(self.kept.insert(series, Kept { sequence, residual })),
+            }
+        }
+        Ok(())
+    }
+
+    fn make_room(&mut self) -> (Vec<Entry>, Option<Digest>) {
+        if self.kept.len() <= KEPT_MAX {
+            return (vec![], None);
+        }
+        let oldest = self.kept.iter().min_by_key(|(_, kept)| kept.sequence);
+        let Some(series) = oldest.map(|(series, _)| series.clone()) else {
+            return (vec![], None);
+        };
+        let gone = self.kept.remove(&series).map(|kept| kept.residual);
+        let entries = gone.as_ref().map(|residual| forget(&kept_key(&series), residual));
+        (entries.unwrap_or_default(), gone.and_then(|residual| residual.blob()))
+    }
+}
+
+/// Neither kind of key begins like the other.
+fn kept_key(series: &str) -> String {
+    format!("kept/{series}")
+}
+
+fn waiting_key(round: &RoundId) -> String {
+    format!("waiting/{round}")
+}
+
+fn record(series: &str, round: Option<RoundId>, sequence: u64, residual: &Residual) -> Record {
+    let (series, schema, blob) = (series.to_owned(), residual.schema, residual.blob());
+    Record { series, round, sequence, schema, blob }
+}
+
+fn put(key: &str, record: &Record, residual: &Residual) -> Vec<Entry> {
+    let mut entries = vec![Entry::put(RESIDUALS, key, record)];
+    if let ResidualValues::Here(bytes) = &residual.values {
+        entries.push(Entry::put_bytes(RESIDUAL_VALUES, key.to_owned(), bytes.to_vec()));
+    }
+    entries
+}
+
+fn forget(key: &str, residual: &Residual) -> Vec<Entry> {
+    let mut entries = vec![Entry::forget(RESIDUALS, key)];
+    if let ResidualValues::Here(_) = &residual.values {
+        entries.push(Entry::forget(RESIDUAL_VALUES, key));
+    }
+    entries
+}
