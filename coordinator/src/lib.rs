@@ -5,6 +5,7 @@ mod config;
 mod effects;
 mod error;
 mod sessions;
+mod state;
 mod storage;
 mod streaming;
 mod tally;
@@ -65,7 +66,7 @@ pub async fn serve<T: Transport>(
     let storage = Storage::open(&blobs, settings.blob_bytes_max, limits)?;
     let driver = Driver {
         machine: Rounds::new(settings.rules()),
-        effects: Averaging::new(settings.strategy, storage, transport.gate())?,
+        effects: Averaging::new(storage, transport.gate())?,
         transport,
         store,
         clock: SystemClock,

@@ -6,6 +6,7 @@ mod figures;
 mod packets;
 mod round;
 mod stage;
+mod strategies;
 mod tap;
 mod transfer;
 
@@ -23,6 +24,8 @@ pub(crate) enum Bench {
     Codec(codec::Codec),
     /// Rounds that train nothing, each service a process of its own
     Round(round::Round),
+    /// Learn the digits by every strategy, with and without hostile participants
+    Strategies(strategies::Strategies),
     /// Send one large payload to many subscribers, whole and in pieces
     Transfer(transfer::Transfer),
 }
@@ -33,6 +36,7 @@ impl Bench {
             Self::Aggregate(aggregate) => aggregate.format,
             Self::Codec(codec) => codec.format,
             Self::Round(round) => round.format,
+            Self::Strategies(strategies) => strategies.format,
             Self::Transfer(transfer) => transfer.format,
         }
     }
@@ -42,6 +46,7 @@ impl Bench {
             Self::Aggregate(aggregate) => aggregate.run(),
             Self::Codec(codec) => codec.run(),
             Self::Round(round) => round.run(),
+            Self::Strategies(strategies) => strategies.run(),
             Self::Transfer(transfer) => transfer.run(),
         }
     }

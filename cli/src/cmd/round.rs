@@ -150,6 +150,9 @@ impl Start {
             timeout_s: self.timeout_s,
             min_updates: None,
             strategy: None,
+            clip: None,
+            share_max: None,
+            env: std::collections::BTreeMap::new(),
             session: None,
             encoding: None,
         })

@@ -165,6 +165,9 @@ impl Show<'_> {
             timeout_s: ROUND_TIMEOUT_S,
             min_updates: None,
             strategy: None,
+            clip: None,
+            share_max: None,
+            env: std::collections::BTreeMap::new(),
             session: None,
             encoding: None,
         })

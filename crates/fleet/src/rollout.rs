@@ -201,7 +201,9 @@ impl Shared {
         let mut spec = Spec::named(format!("fl-round-{}-{proplet}", start.round_id));
         spec.image_url = start.task_wasm_image.clone();
         spec.placed = Placed::Pinned(proplet.clone());
-        spec.env = self.names.iter().cloned().zip(values).collect();
+        let more =
+            start.env.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into()));
+        spec.env = self.names.iter().cloned().zip(values).chain(more).collect();
         spec
     }
 }

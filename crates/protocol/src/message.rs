@@ -1,5 +1,6 @@
 //! What is said on the topics, one file a message. Readers ignore unknown fields.
 
+mod bounds;
 mod forward;
 mod model;
 mod proplet;
@@ -11,6 +12,7 @@ mod transfer;
 mod update;
 mod verdict;
 
+pub use bounds::{ClipMode, ClipSpec, RESERVED_ENV, check_norm, check_share};
 pub use forward::{FORWARD_TAIL_LEN_MAX, Forwarded, Origin, forward};
 pub use model::{Model, ModelError, ModelLatest};
 pub use proplet::{

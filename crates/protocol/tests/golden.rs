@@ -112,6 +112,9 @@ fn start() -> RoundStart {
         timeout_s: 30,
         min_updates: None,
         strategy: None,
+        clip: None,
+        share_max: None,
+        env: BTreeMap::new(),
         session: None,
         encoding: None,
     }

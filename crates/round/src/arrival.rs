@@ -1,5 +1,7 @@
 //! Opening a forwarded update: who speaks of which round, and what they say.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use protocol::{
     Digest, ModelUri, PropletId, Rejection, RoundId,
@@ -68,6 +70,13 @@ impl Content {
         match self {
             Self::Whole(update) => update.num_samples,
             Self::Offered(offer) => offer.num_samples,
+        }
+    }
+
+    pub(crate) const fn metrics(&self) -> &BTreeMap<String, f64> {
+        match self {
+            Self::Whole(update) => &update.metrics,
+            Self::Offered(offer) => &offer.metrics,
         }
     }
 

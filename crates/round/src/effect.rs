@@ -1,5 +1,8 @@
 //! What the coordinator wants done beside speaking and remembering, and what comes of it.
 
+use std::collections::BTreeMap;
+
+use aggregate::Guard;
 use bytes::Bytes;
 use protocol::{
     Digest, FailReason, Form, Manifest, ModelUri, ModelVersion, PropletId, Rejection, RoundId,
@@ -7,7 +10,7 @@ use protocol::{
 };
 use transfer::Bitmap;
 
-use crate::{Kept, Objection};
+use crate::{Kept, Objection, State};
 
 /// Something for the shell.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,8 +48,12 @@ pub struct Job {
     pub form: Form,
     /// The numbers of the base model, where the round needs them.
     pub base_values: Option<Kept>,
-    /// How they become a model; the default of whoever averages, where the round does not say.
-    pub strategy: Option<StrategySpec>,
+    /// How they become a model.
+    pub strategy: StrategySpec,
+    /// What stands in front of it.
+    pub guard: Guard,
+    /// What the strategy left beside the base model, if it did.
+    pub state: Option<State>,
     /// In the order of their ids, so that the result does not depend on the order of arrival.
     pub members: Vec<JobMember>,
 }
@@ -56,6 +63,9 @@ pub struct Job {
 pub struct JobMember {
     pub proplet: PropletId,
     pub num_samples: u64,
+    /// What it says of the base model's loss on its data, and of the steps that it took.
+    pub loss: Option<f64>,
+    pub steps: Option<u64>,
     pub values: Kept,
 }
 
@@ -65,6 +75,7 @@ pub enum Report {
     Aggregated {
         round: RoundId,
         model: Made,
+        beside: Beside,
     },
     AggregationFailed {
         round: RoundId,
@@ -90,6 +101,15 @@ pub enum Report {
         index: u32,
         result: Result<Bytes, String>,
     },
+}
+
+/// What came of an aggregation beside the model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Beside {
+    /// What the strategy left for the next round.
+    pub state: Option<State>,
+    /// Members that the model is not made of.
+    pub left_out: BTreeMap<PropletId, Rejection>,
 }
 
 /// What became of the updates of a round.
@@ -157,6 +177,12 @@ pub enum Note {
     Closed {
         round: RoundId,
         counted: usize,
+    },
+    /// An update that counted is not in the model.
+    LeftOut {
+        round: RoundId,
+        proplet: PropletId,
+        reason: Rejection,
     },
     Made {
         round: RoundId,

@@ -2,15 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use aggregate::{Guard, NormBound};
 use bytes::Bytes;
 use protocol::{
     Digest, FailReason, Manifest, ModelUri, PropletId, Rejection, RoundId, Timestamp,
-    message::{Contribution, StrategySpec, Update, UpdateOffer},
+    message::{ClipMode, ClipSpec, Contribution, StrategySpec, Update, UpdateOffer},
 };
 
 use crate::{
     Base, Job, JobMember, Kept, Made, Rules,
     arrival::{Content, Objection},
+    claims,
+    leaving::Leaving,
+    memory::Memory,
 };
 
 /// Most counted updates that are told apart when a round is complete.
@@ -42,8 +46,10 @@ pub(crate) struct Spec {
     pub(crate) updates_min: usize,
     /// What its start said; `None` if an update opened it.
     pub(crate) start: Option<Digest>,
-    /// How its updates become a model, where its start says; the shell's default otherwise.
-    pub(crate) strategy: Option<StrategySpec>,
+    /// How its updates become a model.
+    pub(crate) strategy: StrategySpec,
+    pub(crate) clip: Option<ClipSpec>,
+    pub(crate) share_max: Option<f64>,
 }
 
 /// Whose updates count.
@@ -60,7 +66,7 @@ pub(crate) enum Phase {
     /// Closed; the set is frozen and being averaged.
     Aggregating,
     /// Averaged; waits until it is known which versions exist. Not kept: it is averaged again.
-    Ready(Made),
+    Ready(Made, Leaving),
     /// Has its version; waits until the model server shows it.
     Publishing(Publication),
 }
@@ -84,6 +90,8 @@ pub(crate) struct Counted {
     pub(crate) metrics: BTreeMap<String, f64>,
     /// Gone once the round has its model.
     pub(crate) values: Option<Kept>,
+    /// Why the model is not made of it.
+    pub(crate) left_out: Option<Rejection>,
 }
 
 /// What to say to an update.
@@ -130,7 +138,7 @@ impl Round {
     pub(crate) const fn publication(&self) -> Option<&Publication> {
         match &self.phase {
             Phase::Publishing(publication) => Some(publication),
-            Phase::Collecting | Phase::Aggregating | Phase::Ready(_) => None,
+            Phase::Collecting | Phase::Aggregating | Phase::Ready(..) => None,
         }
     }
 
@@ -175,6 +183,9 @@ impl Round {
             let what = format!("num_samples takes 1 to {}, not {num_samples}", rules.samples_max);
             return reject(Rejection::NumSamples, what);
         }
+        if let Err(objection) = claims::check(&self.spec.strategy, content.metrics()) {
+            return Judgement::Reject(objection);
+        }
         let Some(base) = &self.base else { return Judgement::TooEarly };
         let fingerprint = content.fingerprint();
         match content {
@@ -208,12 +219,15 @@ impl Round {
     }
 
     /// The frozen set, for the shell; `None` unless the round is being aggregated.
-    pub(crate) fn job(&self) -> Option<Job> {
+    pub(crate) fn job(&self, memory: &Memory) -> Option<Job> {
         let (Phase::Aggregating, Some(base)) = (&self.phase, &self.base) else { return None };
         let members = self.counted.iter().map(|(proplet, counted)| {
             let values = counted.values.clone();
             let values = values.expect("a counted update is kept together with its numbers");
-            JobMember { proplet: proplet.clone(), num_samples: counted.num_samples, values }
+            let Counted { num_samples, metrics, .. } = counted;
+            let (loss, steps) = (claims::loss(metrics), claims::steps(metrics));
+            let (proplet, num_samples) = (proplet.clone(), *num_samples);
+            JobMember { proplet, num_samples, loss, steps, values }
         });
         Some(Job {
             round: self.spec.id.clone(),
@@ -222,6 +236,8 @@ impl Round {
             form: base.form,
             base_values: base.values.clone(),
             strategy: self.spec.strategy.clone(),
+            guard: self.spec.guard(),
+            state: memory.find(&self.spec.base, &self.spec.strategy).cloned(),
             members: members.collect(),
         })
     }
@@ -240,8 +256,13 @@ impl Round {
         self.counted.values().filter_map(|counted| counted.values.as_ref()).map(Kept::len).sum()
     }
 
+    /// The updates that the model is made of.
+    pub(crate) fn taken(&self) -> impl Iterator<Item = (&PropletId, &Counted)> {
+        self.counted.iter().filter(|(_, counted)| counted.left_out.is_none())
+    }
+
     pub(crate) fn total_samples(&self) -> u64 {
-        self.counted.values().fold(0, |sum, counted| sum.saturating_add(counted.num_samples))
+        self.taken().fold(0, |sum, (_, counted)| sum.saturating_add(counted.num_samples))
     }
 
     /// What each counted update brought, unless that is much.
@@ -253,13 +274,13 @@ impl Round {
             num_samples: counted.num_samples,
             metrics: counted.metrics.clone(),
         };
-        self.counted.iter().map(|(proplet, counted)| (proplet.clone(), brought(counted))).collect()
+        self.taken().map(|(proplet, counted)| (proplet.clone(), brought(counted))).collect()
     }
 
     /// Means of the metrics, weighted by samples, over the updates that carry each.
     pub(crate) fn metrics(&self) -> BTreeMap<String, f64> {
         let mut sums: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
-        for counted in self.counted.values() {
+        for (_, counted) in self.taken() {
             let weight = counted.num_samples as f64;
             for (name, value) in &counted.metrics {
                 let (sum, weights) = sums.entry(name).or_default();
@@ -269,6 +290,17 @@ impl Round {
         }
         let means = sums.into_iter().map(|(name, (sum, weights))| (name.to_owned(), sum / weights));
         means.filter(|(_, mean)| mean.is_finite()).collect()
+    }
+}
+
+impl Spec {
+    fn guard(&self) -> Guard {
+        let norm = match self.clip {
+            None => NormBound::Off,
+            Some(ClipSpec { norm, mode: ClipMode::Clip }) => NormBound::Clip { norm_max: norm },
+            Some(ClipSpec { norm, mode: ClipMode::Reject }) => NormBound::Reject { norm_max: norm },
+        };
+        Guard { norm, share_max: self.share_max }
     }
 }
 
@@ -310,7 +342,8 @@ fn count(update: Update, fingerprint: Digest, values: Kept, room: u64) -> Judgem
         return Judgement::NoRoom;
     }
     let Update { num_samples, metrics, .. } = update;
-    Judgement::Count(Counted { num_samples, fingerprint, metrics, values: Some(values) })
+    let values = Some(values);
+    Judgement::Count(Counted { num_samples, fingerprint, metrics, values, left_out: None })
 }
 
 fn closed() -> Judgement {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use protocol::message::ClipSpec;
+
 /// Longest payload that is looked at whatever the settings say, in bytes.
 pub const PAYLOAD_LEN_MAX: usize = 256 << 20;
 
@@ -11,7 +13,7 @@ pub(crate) const START_LEN_MAX: usize = 64 << 20;
 pub(crate) const NOTICE_LEN_MAX: usize = 64 << 10;
 
 /// Limits and habits of one coordinator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rules {
     /// Longest update, in bytes.
     pub update_len_max: usize,
@@ -30,6 +32,11 @@ pub struct Rules {
     /// How long an update of a round that nobody has started waits for that start.
     pub unknown_grace: Duration,
     pub lazy: LazyRounds,
+    /// How updates become a model, where a start does not say.
+    pub strategy: &'static str,
+    /// How far one update may pull, and how much it may count for, where a start does not say.
+    pub clip: Option<ClipSpec>,
+    pub share_max: Option<f64>,
 }
 
 /// Whether an update may open the round that it names.
@@ -64,6 +71,9 @@ impl Default for Rules {
             rounds_open_max: 1000,
             unknown_grace: Duration::from_secs(10),
             lazy: LazyRounds::Off,
+            strategy: "fedavg",
+            clip: None,
+            share_max: None,
         }
     }
 }

@@ -333,6 +333,9 @@ fn begin(session: &mut Session, latest: &Latest, candidates: &Candidates, turn: 
         timeout_s: start.timeout_s,
         min_updates: start.min_updates,
         strategy: start.strategy.clone(),
+        clip: start.clip,
+        share_max: start.share_max,
+        env: start.env.clone(),
         session: Some(start.session_id.clone()),
         encoding: start.encoding.clone(),
     };

@@ -200,6 +200,9 @@ impl Operator {
             timeout_s: round.timeout_s,
             min_updates: round.min_updates,
             strategy: None,
+            clip: None,
+            share_max: None,
+            env: std::collections::BTreeMap::new(),
             session: None,
             encoding: None,
         };
