@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 pub(crate) use central::Judge;
 pub(crate) use rows::Rows;
-pub(crate) use split::dirichlet;
+pub(crate) use split::{Sizes, dirichlet, dirichlet_of};
 pub(crate) use story::{End, play};
 
 /// The form of model 0, and so of everything that follows from it.

@@ -20,6 +20,7 @@ const HIDDEN_MAX: u64 = 1 << 16;
 /// | `batch_size` | rows a step, at least 1 | 16 |
 /// | `seed` | of the split and of the order of the rows | 0 |
 /// | `l2` | weight decay (never on biases), at least 0 | 0 |
+/// | `mu` | pull towards the base model (FedProx), at least 0 | 0 |
 /// | `holdout` | part of the rows never trained on, 0 up to below 1 | 0.2 |
 /// | `scale` | what features are divided by, above 0 | 16; 1 for `"linear"` |
 ///
@@ -32,6 +33,7 @@ pub struct Hyperparams {
     pub batch_size: usize,
     pub seed: u64,
     pub l2: f64,
+    pub mu: f64,
     pub holdout: f64,
     pub scale: f64,
 }
@@ -54,6 +56,7 @@ impl Hyperparams {
             batch_size: size(whole(&keys, "batch_size", 16, 1..=u64::MAX, at_least_1)?),
             seed: whole(&keys, "seed", 0, 0..=u64::MAX, "a whole number of at least 0")?,
             l2: real(&keys, "l2", 0.0, "a number of at least 0", |l2| l2 >= 0.0)?,
+            mu: real(&keys, "mu", 0.0, "a number of at least 0", |mu| mu >= 0.0)?,
             holdout: real(&keys, "holdout", 0.2, "a number from 0 to below 1", |part| {
                 (0.0..1.0).contains(&part)
             })?,
@@ -139,6 +142,8 @@ mod tests {
             ("seed", "-7"),
             ("seed", "18446744073709551616"),
             ("l2", "-1e-9"),
+            ("mu", "-0.5"),
+            ("mu", "\"strong\""),
             ("holdout", "1.0"),
             ("holdout", "-0.1"),
             ("scale", "0"),

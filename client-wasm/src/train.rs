@@ -113,18 +113,31 @@ fn descend(model: &mut Model, examples: &Examples, set: &Hyperparams, stream: u6
     let mut random = Random::stream(set.seed, stream);
     let mut order: Vec<usize> = (0..examples.len()).collect();
     let mut gradient = vec![0.0; model.parameters.len()];
+    let base = model.parameters.clone();
     let mut steps = 0;
     for _ in 0..set.epochs {
         random.shuffle(&mut order);
         for batch in order.chunks(set.batch_size) {
             gradient.fill(0.0);
             model.network.add_gradient(&model.parameters, examples, batch, &mut gradient);
+            pull_back(&model.parameters, &base, set.mu * batch.len() as f64, &mut gradient);
             let rates = (set.lr, set.l2);
             model.network.descend(&mut model.parameters, &gradient, batch.len(), rates);
             steps += 1;
         }
     }
     steps
+}
+
+/// The gradient of `pull / 2 * |w - base|^2`: what keeps a step near the model that it started from
+/// (Li et al., "Federated optimization in heterogeneous networks", 2020, equation 2).
+fn pull_back(parameters: &[f64], base: &[f64], pull: f64, gradient: &mut [f64]) {
+    if pull == 0.0 {
+        return;
+    }
+    for ((slope, w), from) in gradient.iter_mut().zip(parameters).zip(base) {
+        *slope += pull * (w - from);
+    }
 }
 
 /// JSON has no word for infinity, and an average none for "not a number".

@@ -65,6 +65,22 @@ fn held_out_rows_are_never_trained_on() {
     assert_eq!(unnoticed, 20, "exactly the held-out rows leave the weights as they are");
 }
 
+/// FedProx: the stronger the pull, the nearer the model stays to where it started.
+#[test]
+fn a_pull_keeps_the_model_near_its_base() {
+    let base = model_0(Kind::Softmax);
+    let distance = |mu: &str| {
+        let text = format!(r#"{{"epochs":3,"lr":0.1,"mu":{mu}}}"#);
+        let mut model = base.clone();
+        train(&mut model, &digits(), &Hyperparams::from_json(&text).unwrap(), 0).unwrap();
+        let squared = |(w, from): (&f64, &f64)| (w - from) * (w - from);
+        model.parameters().iter().zip(base.parameters()).map(squared).sum::<f64>().sqrt()
+    };
+    let (free, held, bound) = (distance("0"), distance("0.1"), distance("5"));
+    assert!(held < 0.9 * free && bound < 0.3 * free, "{free} {held} {bound}");
+    assert!(bound > 0.0);
+}
+
 #[test]
 fn too_large_a_step_is_reported_as_divergence() {
     let hyperparams =

@@ -1,13 +1,16 @@
 //! What an operator can tell the coordinator.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
 use aggregate::{NUM_SAMPLES_MAX, STRATEGIES, Strategy};
-use protocol::message::SESSION_START_LEN_MAX;
-use round::{LazyRounds, PAYLOAD_LEN_MAX, Rules};
+use protocol::message::{
+    ClipMode, ClipSpec, SESSION_START_LEN_MAX, StrategySpec, check_norm, check_share,
+};
+use round::{LazyRounds, PAYLOAD_LEN_MAX, Rules, check_strategy};
 use service::{
     settings::{MqttArgs, Settings, SettingsError, StateArgs},
     telemetry::LogArgs,
@@ -32,6 +35,17 @@ pub struct CoordinatorSettings {
     /// How updates become a model
     #[arg(long, value_name = "NAME", default_value = "fedavg", value_parser = strategy)]
     pub strategy: &'static Strategy,
+    /// Greatest distance of an update from the base model, if the start of its round does not say,
+    /// above 0; any by default
+    #[arg(long, value_name = "NORM", value_parser = norm)]
+    pub clip_norm: Option<f64>,
+    /// What is done with an update that is farther away: clip or reject
+    #[arg(long, value_name = "MODE", default_value = "clip", value_parser = mode)]
+    pub clip_mode: ClipMode,
+    /// Greatest share of all samples that one update counts for, if the start of its round does
+    /// not say, above 0 and below 1; any by default
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub share_max: Option<f64>,
     /// Updates without which a round fails at its timeout, if its start does not say: 1 to 100000
     #[arg(long, value_name = "COUNT", default_value = "1", value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub min_updates: u64,
@@ -80,6 +94,9 @@ impl CoordinatorSettings {
             kept_len_max: self.memory_bytes_max,
             rounds_open_max: whole(self.rounds_open_max),
             unknown_grace: Duration::from_secs(self.unknown_round_grace_s),
+            strategy: self.strategy.name,
+            clip: self.clip_norm.map(|norm| ClipSpec { norm, mode: self.clip_mode }),
+            share_max: self.share_max,
             lazy: if self.lazy_rounds { LazyRounds::On } else { LazyRounds::Off },
             ..Rules::default()
         }
@@ -106,16 +123,11 @@ impl CoordinatorSettings {
     }
 }
 
-/// Those that step from round to round need a memory of their own, which rounds do not keep yet.
 fn strategy(name: &str) -> Result<&'static Strategy, String> {
-    let found = aggregate::find(name).filter(|strategy| strategy.vectors.is_empty());
-    found.ok_or_else(|| {
-        let names: Vec<&str> = STRATEGIES
-            .iter()
-            .filter(|strategy| strategy.vectors.is_empty())
-            .map(|strategy| strategy.name)
-            .collect();
-        format!("it takes {}", names.join(", "))
+    let usable = |strategy: &&Strategy| check_strategy(&spec(strategy.name)).is_ok();
+    aggregate::find(name).filter(usable).ok_or_else(|| {
+        let names = STRATEGIES.iter().filter(usable).map(|strategy| strategy.name);
+        format!("it takes {}", names.collect::<Vec<_>>().join(", "))
     })
 }
 
@@ -123,6 +135,26 @@ fn host(text: &str) -> Result<IpAddr, std::net::AddrParseError> {
     match text {
         "localhost" => Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         text => text.parse(),
+    }
+}
+
+fn spec(name: &str) -> StrategySpec {
+    StrategySpec { name: name.to_owned(), params: BTreeMap::new() }
+}
+
+fn norm(text: &str) -> Result<f64, String> {
+    check_norm(text.parse().map_err(|_| "it takes a number above 0".to_owned())?)
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    check_share(text.parse().map_err(|_| "it takes a number above 0 and below 1".to_owned())?)
+}
+
+fn mode(text: &str) -> Result<ClipMode, String> {
+    match text {
+        "clip" => Ok(ClipMode::Clip),
+        "reject" => Ok(ClipMode::Reject),
+        _ => Err("it takes clip or reject".to_owned()),
     }
 }
 

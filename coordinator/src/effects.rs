@@ -1,10 +1,10 @@
 //! What the coordinator does beside speaking: averaging, off the event loop, and logging.
 
-use std::{fs, io, sync::Arc, thread};
+use std::{fs, io, path::Path, sync::Arc, thread};
 
-use aggregate::{Strategy, Work};
+use aggregate::Work;
 use protocol::{FailReason, Form, Manifest, OpenError, tensor::safetensors};
-use round::{Effect, Job, Kept, Made, Note, Report, Rounds, average};
+use round::{Beside, Effect, Job, Kept, Made, Note, Report, Rounds, State, average};
 use service::{Effects, Gate, StoreError};
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -14,9 +14,10 @@ use tokio::{
 use crate::{
     api::RoundAnswer,
     callers::Callers,
+    state,
     status::Board,
     storage::Storage,
-    streaming::{Failed, average_to_file},
+    streaming::{Failed, Places, Streamed, average_to_file},
     tally::Tally,
 };
 
@@ -29,7 +30,6 @@ const MESSAGE_ROOM: usize = 4 << 10;
 /// Does what the core asks for.
 #[derive(Debug)]
 pub(crate) struct Averaging {
-    strategy: &'static Strategy,
     permits: Arc<Semaphore>,
     storage: Storage,
     gate: Gate,
@@ -41,14 +41,13 @@ pub(crate) struct Averaging {
 
 impl Averaging {
     pub(crate) fn new(
-        strategy: &'static Strategy,
         storage: Storage,
         gate: Gate,
         (board, callers): (Board, Callers<RoundAnswer>),
     ) -> io::Result<Self> {
         let permits = Arc::new(Semaphore::new(AT_ONCE_MAX));
         let files = storage.start()?;
-        Ok(Self { strategy, permits, storage, gate, files, board, callers })
+        Ok(Self { permits, storage, gate, files, board, callers })
     }
 
     pub(crate) fn tally(&self) -> Tally {
@@ -68,12 +67,11 @@ impl Averaging {
 
     /// If the process ends meanwhile, the core asks again at the next start.
     fn average(&self, job: Job, reports: mpsc::Sender<Report>) {
-        let (strategy, permits) = (self.strategy, Arc::clone(&self.permits));
-        let storage = self.storage.clone();
+        let (storage, permits) = (self.storage.clone(), Arc::clone(&self.permits));
         tokio::spawn(async move {
             let round = job.round.clone();
             let _permit = permits.acquire().await;
-            let report = task::spawn_blocking(move || make(strategy, &job, &storage)).await;
+            let report = task::spawn_blocking(move || make(job, &storage)).await;
             let report = report.unwrap_or_else(|panic| Report::AggregationFailed {
                 round,
                 reason: FailReason::Aggregation,
@@ -125,66 +123,73 @@ impl Effects<Rounds> for Averaging {
 }
 
 /// The model of a round: in memory if it fits one message, else as a file.
-fn make(strategy: &Strategy, job: &Job, storage: &Storage) -> Report {
+fn make(mut job: Job, storage: &Storage) -> Report {
     let work = Work::threads(thread::available_parallelism().map_or(1, Into::into));
-    let stored = job.members.iter().any(|member| matches!(member.values, Kept::Stored(_)));
+    let is_stored = |values: &Kept| matches!(values, Kept::Stored(_));
+    let stored = job.members.iter().any(|member| is_stored(&member.values))
+        || job.base_values.as_ref().is_some_and(is_stored);
     let long = job.schema.byte_len() + MESSAGE_ROOM > storage.limits.message_bytes_max;
     let made = match job.form {
-        _ if stored => make_file(strategy, job, storage, &work),
-        Form::Safetensors if long => make_file(strategy, job, storage, &work),
+        _ if stored => make_file(&job, storage, &work),
+        Form::Safetensors if long => make_file(&job, storage, &work),
         // Text may be longer than its numbers, and is known to be only when it is written.
-        Form::Json | Form::Safetensors => {
-            return shorten(average(strategy, job, &work), job, storage);
-        }
+        Form::Json | Form::Safetensors => match state::load(&mut job, storage) {
+            Ok(()) => return shorten(average(&job, &work), &job, storage),
+            Err(why) => Err(why),
+        },
     };
-    let round = job.round.clone();
+    let round = job.round;
     match made {
-        Ok(model) => Report::Aggregated { round, model },
+        Ok((model, beside)) => Report::Aggregated { round, model, beside },
         Err((reason, error)) => Report::AggregationFailed { round, reason, error },
     }
 }
 
-/// A model in memory whose text does not fit one message goes as a file.
+/// A model in memory whose text does not fit one message goes as a file, and so does a long state.
 fn shorten(report: Report, job: &Job, storage: &Storage) -> Report {
-    let Report::Aggregated { round, model: Made::Here(tensors) } = report else { return report };
-    let text = serde_json::to_vec(&tensors).map_or(usize::MAX, |text| text.len());
-    if job.form == Form::Safetensors || text + MESSAGE_ROOM <= storage.limits.message_bytes_max {
-        return Report::Aggregated { round, model: Made::Here(tensors) };
-    }
-    let file = safetensors::write(&tensors, &safetensors::Metadata::new());
-    match storage.put(&file) {
-        Ok(blob) => {
-            let schema = job.schema.clone();
-            Report::Aggregated { round, model: Made::Stored { blob, schema } }
+    let Report::Aggregated { round, model: Made::Here(tensors), beside } = report else {
+        return report;
+    };
+    let made = state::shorten(beside, job, storage).and_then(|beside| {
+        let text = serde_json::to_vec(&tensors).map_or(usize::MAX, |text| text.len());
+        let fits = text + MESSAGE_ROOM <= storage.limits.message_bytes_max;
+        if job.form == Form::Safetensors || fits {
+            return Ok((Made::Here(tensors), beside));
         }
-        Err(why) => {
-            let (reason, error) = (FailReason::Aggregation, service::run::chain(&why));
-            Report::AggregationFailed { round, reason, error }
-        }
+        let file = safetensors::write(&tensors, &safetensors::Metadata::new());
+        let blob = storage.put(&file);
+        let blob = blob.map_err(|why| (FailReason::Aggregation, service::run::chain(&why)))?;
+        Ok((Made::Stored { blob, schema: job.schema.clone() }, beside))
+    });
+    match made {
+        Ok((model, beside)) => Report::Aggregated { round, model, beside },
+        Err((reason, error)) => Report::AggregationFailed { round, reason, error },
     }
 }
 
-fn make_file(
-    strategy: &Strategy,
-    job: &Job,
-    storage: &Storage,
-    work: &Work,
-) -> Result<Made, Failed> {
-    let place = storage.place();
-    let made = average_to_file(strategy, job, |blob| storage.path(blob), &place, work);
-    let made = made.and_then(|()| {
-        let len = fs::metadata(&place).map_or(0, |meta| meta.len());
-        let blob = storage.adopt(&place, len);
+fn make_file(job: &Job, storage: &Storage, work: &Work) -> Result<(Made, Beside), Failed> {
+    let places = Places { model: storage.place(), state: storage.place() };
+    let made = average_to_file(job, |blob| storage.path(blob), &places, work);
+    let adopt = |place: &Path| {
+        let len = fs::metadata(place).map_or(0, |meta| meta.len());
+        let blob = storage.adopt(place, len);
         blob.map_err(|why| (FailReason::Aggregation, service::run::chain(&why)))
+    };
+    let made = made.and_then(|Streamed { vectors, left_out }| {
+        let blob = adopt(&places.model)?;
+        let state = if vectors.is_empty() {
+            None
+        } else {
+            Some(State { vectors, values: Kept::Stored(state::stored(&adopt(&places.state)?)) })
+        };
+        let model = Made::Stored { blob, schema: job.schema.clone() };
+        Ok((model, Beside { state, left_out }))
     });
-    match made {
-        Ok(blob) => Ok(Made::Stored { blob, schema: job.schema.clone() }),
-        Err(why) => {
-            // The room that a half-written model takes may be what the next attempt lacks.
-            drop(fs::remove_file(&place));
-            Err(why)
-        }
+    if made.is_err() {
+        // The room that a half-written model takes may be what the next attempt lacks.
+        drop((fs::remove_file(&places.model), fs::remove_file(&places.state)));
     }
+    made
 }
 
 fn log(note: &Note) {
@@ -217,6 +222,9 @@ fn log(note: &Note) {
             tracing::info!(%round, %proplet, "participant will not contribute");
         }
         Note::Closed { round, counted } => tracing::info!(%round, counted, "round closed"),
+        Note::LeftOut { round, proplet, reason } => {
+            tracing::warn!(%round, %proplet, %reason, "the model is made without an update");
+        }
         Note::Made { round, model, digest } => {
             tracing::info!(%round, %model, %digest, "model made");
         }

@@ -8,6 +8,7 @@ mod effects;
 mod error;
 mod gallery;
 mod sessions;
+mod state;
 mod status;
 mod storage;
 mod streaming;
@@ -138,7 +139,7 @@ async fn serve_with<T: Transport>(
     let storage = Storage::open(&blobs, settings.blob_bytes_max, limits)?;
     let driver = Driver {
         machine: Rounds::new(settings.rules()),
-        effects: Averaging::new(settings.strategy, storage, transport.gate(), answering)?,
+        effects: Averaging::new(storage, transport.gate(), answering)?,
         transport,
         store,
         clock: SystemClock,

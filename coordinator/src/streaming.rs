@@ -2,6 +2,7 @@
 //! the model is written to a file as its blocks come.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io,
     os::unix::fs::FileExt as _,
@@ -9,16 +10,17 @@ use std::{
 };
 
 use aggregate::{
-    Aggregator, Element, Guard, Out, ReadAt, Round, RunError, Sink, Stored, Strategy, Work,
-    aggregate,
+    Aggregator, Element, Out, ReadAt, Round, Rows, Sink, Stored, Work, aggregate, aggregate_rest,
 };
 use bytes::Bytes;
 use protocol::{
-    DType, FailReason, Schema,
+    DType, FailReason, PropletId, Rejection, Schema,
     tensor::safetensors::{Header, Metadata},
 };
-use round::{Job, Kept, aggregator, facts, failed};
+use round::{Job, JobMember, Kept, StoredBlob, aggregator, facts, failed, left_out, usable_state};
 use service::blobs::read_header;
+
+use crate::state;
 
 /// Why no model was made.
 pub(crate) type Failed = (FailReason, String);
@@ -33,65 +35,160 @@ enum Source {
 /// The updates of one round.
 struct Sources(Vec<Source>);
 
-/// The data of the model's file.
+/// The data of a file that is being written.
 struct Target {
     file: File,
     start: u64,
 }
 
-/// Writes the model of this round to `to`: a safetensors file of the base model's tensors.
-/// `path` tells where the blob of an update is.
+/// The model's file, and that of the state, which has so many numbers a vector.
+struct Targets {
+    model: Target,
+    state: Option<Target>,
+    width: usize,
+}
+
+/// Where files are written.
+pub(crate) struct Places {
+    pub(crate) model: PathBuf,
+    pub(crate) state: PathBuf,
+}
+
+/// What was written.
+pub(crate) struct Streamed {
+    /// The vectors of the state; without any, there is no file of it.
+    pub(crate) vectors: Vec<String>,
+    pub(crate) left_out: BTreeMap<PropletId, Rejection>,
+}
+
+/// Everything that is read.
+struct Given {
+    updates: Vec<Source>,
+    base: Option<Source>,
+    state: Vec<Source>,
+}
+
+/// Writes the model of this round, a safetensors file of the base model's tensors, and the state
+/// that goes with it. `path` tells where a blob is.
 pub(crate) fn average_to_file(
-    strategy: &Strategy,
     job: &Job,
-    path: impl Fn(&round::StoredBlob) -> Option<PathBuf>,
-    to: &Path,
+    path: impl Fn(&StoredBlob) -> Option<PathBuf>,
+    to: &Places,
     work: &Work,
-) -> Result<(), Failed> {
-    let aggregation = |why: String| (FailReason::Aggregation, why);
-    let source = |member: &round::JobMember| match &member.values {
+) -> Result<Streamed, Failed> {
+    let source = |values: &Kept, schema: &Schema, what: &dyn Fn() -> String| match values {
         Kept::Here(bytes) => Ok(Source::Here(bytes.clone())),
         Kept::Stored(blob) => {
-            let proplet = &member.proplet;
-            let gone = || format!("the update of {proplet} (blob {}) is gone", blob.sha256);
+            let gone = || format!("{} (blob {}) is gone", what(), blob.sha256);
             let path = path(blob).ok_or_else(gone)?;
-            open(&path, &job.schema).map_err(|why| format!("{}: {why}", path.display()))
+            open(&path, schema).map_err(|why| format!("{}: {why}", path.display()))
         }
     };
-    let rows =
-        job.members.iter().map(source).collect::<Result<Vec<_>, _>>().map_err(aggregation)?;
-    let aggregator = aggregator(strategy, job.strategy.as_ref()).map_err(aggregation)?;
-    let header = Header::of(&job.schema, Metadata::new()).write();
-    let failed_to_write = |why: io::Error| aggregation(format!("{}: {why}", to.display()));
-    let file = File::create(to).map_err(failed_to_write)?;
-    file.set_len((header.len() + job.schema.byte_len()) as u64).map_err(failed_to_write)?;
-    file.write_all_at(&header, 0).map_err(failed_to_write)?;
-    let target = Target { file, start: header.len() as u64 };
+    let update = |member: &JobMember| {
+        source(&member.values, &job.schema, &|| format!("the update of {}", member.proplet))
+    };
+    let updates = job.members.iter().map(update).collect::<Result<_, _>>().map_err(aggregation)?;
+    let base = job.base_values.as_ref();
+    let base = base.map(|values| source(values, &job.schema, &|| "the base model".to_owned()));
+    let base = base.transpose().map_err(aggregation)?;
+    let state = match usable_state(job) {
+        None => vec![],
+        Some(state) => {
+            let schema = state::schema(state.vectors.len(), job);
+            let whole = source(&state.values, &schema, &|| "the strategy's state".to_owned());
+            let whole = whole.map_err(aggregation)?;
+            let each = schema.byte_len() / state.vectors.len();
+            let rows = (0..state.vectors.len()).map(|row| whole.from(row * each));
+            rows.collect::<Result<_, _>>().map_err(|why| aggregation(why.to_string()))?
+        }
+    };
+    let aggregator = aggregator(&job.strategy).map_err(aggregation)?;
+    let given = Given { updates, base, state };
     match job.schema.dtype() {
-        Some(DType::F32) => make::<f32>(&*aggregator, job, rows, &target, work),
-        Some(DType::F64) => make::<f64>(&*aggregator, job, rows, &target, work),
+        Some(DType::F32) => make::<f32>(&*aggregator, job, given, to, work),
+        Some(DType::F64) => make::<f64>(&*aggregator, job, given, to, work),
         Some(DType::F16 | DType::BF16 | DType::I8) | None => Err(aggregation(
             "a model in pieces is averaged if all of its tensors are F32, or all are F64"
                 .to_owned(),
         )),
-    }?;
-    target.file.sync_all().map_err(failed_to_write)
+    }
+}
+
+fn aggregation(why: String) -> Failed {
+    (FailReason::Aggregation, why)
 }
 
 fn make<T: Element>(
     aggregator: &dyn Aggregator,
     job: &Job,
-    rows: Vec<Source>,
-    target: &Target,
+    given: Given,
+    to: &Places,
     work: &Work,
-) -> Result<(), Failed> {
-    let (count, width) = (rows.len(), job.schema.parameters());
-    let sources = Stored { source: Sources(rows), count, width };
-    let facts = facts(job);
-    let round: Round<'_, T> = Round::new(&sources, &facts);
-    let out = Out::Sink { sink: target, vectors: 1 };
-    let made: Result<_, RunError> = aggregate(aggregator, &Guard::default(), &round, work, out);
-    made.map(|_| ()).map_err(|why| failed(&why))
+) -> Result<Streamed, Failed> {
+    let names = aggregate::find(&job.strategy.name).map_or(&[][..], |strategy| strategy.vectors);
+    let failed_to_write = |place: &Path| {
+        let place = place.display().to_string();
+        move |why: io::Error| aggregation(format!("{place}: {why}"))
+    };
+    let model = Target::create(&to.model, &job.schema).map_err(failed_to_write(&to.model))?;
+    let state = match names {
+        [] => None,
+        _ => {
+            let schema = state::schema(names.len(), job);
+            Some(Target::create(&to.state, &schema).map_err(failed_to_write(&to.state))?)
+        }
+    };
+    let width = job.schema.parameters();
+    let targets = Targets { model, state, width };
+    let rows = |rows: Vec<Source>| {
+        let count = rows.len();
+        Stored { source: Sources(rows), count, width }
+    };
+    let (updates, facts) = (rows(given.updates), facts(job));
+    let base = given.base.map(|base| rows(vec![base]));
+    let state = rows(given.state);
+    let mut round: Round<'_, T> = Round::new(&updates, &facts);
+    round.base = base.as_ref().map(|base| base as &dyn Rows<T>);
+    round.state = (state.count > 0).then_some(&state);
+    let rest = aggregate_rest(&round, work, |part| {
+        let out = Out::Sink { sink: &targets, vectors: 1 + names.len() };
+        aggregate(aggregator, &job.guard, part, work, out)
+    });
+    let rest = rest.map_err(|why| failed(&why))?;
+    targets.model.file.sync_all().map_err(failed_to_write(&to.model))?;
+    if let Some(state) = &targets.state {
+        state.file.sync_all().map_err(failed_to_write(&to.state))?;
+    }
+    let vectors = names.iter().map(|name| (*name).to_owned()).collect();
+    Ok(Streamed { vectors, left_out: left_out(job, &rest, &rest.made) })
+}
+
+impl Target {
+    /// An empty file of these tensors.
+    fn create(place: &Path, schema: &Schema) -> io::Result<Self> {
+        let header = Header::of(schema, Metadata::new()).write();
+        let file = File::create(place)?;
+        file.set_len((header.len() + schema.byte_len()) as u64)?;
+        file.write_all_at(&header, 0)?;
+        Ok(Self { file, start: header.len() as u64 })
+    }
+
+    fn write<T: Element>(&self, start: usize, values: &[T]) -> io::Result<()> {
+        let mut bytes = Vec::with_capacity(values.len() * T::BYTES);
+        values.iter().for_each(|value| value.put_le(&mut bytes));
+        self.file.write_all_at(&bytes, self.start + (start * T::BYTES) as u64)
+    }
+}
+
+impl Source {
+    /// It, from so many bytes on.
+    fn from(&self, bytes: usize) -> io::Result<Self> {
+        match self {
+            Self::Here(all) if bytes <= all.len() => Ok(Self::Here(all.slice(bytes..))),
+            Self::Here(_) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Self::File(file, start) => Ok(Self::File(file.try_clone()?, start + bytes as u64)),
+        }
+    }
 }
 
 /// A file whose tensors are those of `schema`, in the order of their names.
@@ -120,10 +217,15 @@ impl ReadAt for Sources {
     }
 }
 
-impl<T: Element> Sink<T> for Target {
-    fn write(&self, _vector: usize, start: usize, values: &[T]) -> io::Result<()> {
-        let mut bytes = Vec::with_capacity(values.len() * T::BYTES);
-        values.iter().for_each(|value| value.put_le(&mut bytes));
-        self.file.write_all_at(&bytes, self.start + (start * T::BYTES) as u64)
+impl<T: Element> Sink<T> for Targets {
+    fn write(&self, vector: usize, start: usize, values: &[T]) -> io::Result<()> {
+        match (vector, &self.state) {
+            (0, _) => self.model.write(start, values),
+            (_, Some(state)) => state.write((vector - 1) * self.width + start, values),
+            (_, None) => Err(io::ErrorKind::InvalidInput.into()),
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

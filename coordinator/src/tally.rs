@@ -25,7 +25,9 @@ impl Tally {
             Note::Opened { .. } => self.opened += 1,
             Note::StartRefused { .. } => self.starts_refused += 1,
             Note::Accepted { .. } => self.accepted += 1,
-            Note::Rejected { reason, .. } => *self.rejected.entry(*reason).or_default() += 1,
+            Note::Rejected { reason, .. } | Note::LeftOut { reason, .. } => {
+                *self.rejected.entry(*reason).or_default() += 1
+            }
             Note::VersionTaken { .. } => self.versions_taken += 1,
             Note::Complete { .. } => self.complete += 1,
             Note::Failed { reason, .. } => *self.failed.entry(*reason).or_default() += 1,

@@ -201,10 +201,105 @@ async fn a_round_survives_a_death_after_each_of_its_steps() {
     running.stops().await;
 }
 
+/// A round of the session, based on `base`, averaged by `strategy`.
+fn start_by(strategy: &str, base: u64) -> Envelope {
+    let text = format!(
+        r#"{{"round_id":"r{base}","model_uri":"{}","participants":["p0","p1","p2"],"k_of_n":3,
+        "strategy":{{"name":"{strategy}"}}}}"#,
+        ModelUri::global(ModelVersion(base))
+    );
+    serde_json::from_str::<RoundStart>(&text).unwrap().seal()
+}
+
+fn update_on(base: u64, index: usize) -> Envelope {
+    let values = (0..4).map(|at| (at + index as i32 * 3) as f64 / 8.0 + base as f64).collect();
+    let tensor = Tensor::new(vec![4], values).unwrap();
+    let update = Update {
+        round_id: id(&format!("r{base}")),
+        proplet_id: id(&format!("p{index}")),
+        base_model_uri: ModelUri::global(ModelVersion(base)),
+        num_samples: SAMPLES[index],
+        metrics: [("loss_before".to_owned(), 0.5), ("steps".to_owned(), 4.0)].into(),
+        form: protocol::Form::Json,
+        update: [("w".to_owned(), tensor)].into_iter().collect(),
+    };
+    let origin =
+        Origin { round_id: update.round_id.clone(), proplet_id: update.proplet_id.clone() };
+    let payload = forward(&update.seal().payload, &origin, Timestamp::ZERO);
+    Envelope { topic: Topic::ForwardedUpdate, payload }
+}
+
+/// Three rounds, each on the model of the one before; the coordinator dies where it is told to.
+async fn session(strategy: &str, deaths: bool) -> Vec<bytes::Bytes> {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::default();
+    let mut peer = Peer::connect(&broker);
+    let mut models = vec![Model::new(ModelVersion(0), zeros()).seal().payload];
+    let mut running = Running::start(dir.path(), &broker);
+    for base in 0..3 {
+        let model = models.last().unwrap().clone();
+        let topic = Topic::Model { uri: ModelUri::global(ModelVersion(base)) };
+        peer.says(Envelope { topic, payload: model.clone() });
+        peer.says(latest(base, &model));
+        let round = id(&format!("r{base}"));
+        peer.asks(start_by(strategy, base), &Topic::RoundOpened { round }).await;
+        for index in 0..SAMPLES.len() {
+            let proplet = id(&format!("p{index}"));
+            let ack = Topic::RoundAck { round: id(&format!("r{base}")), proplet };
+            let payload = peer.asks(update_on(base, index), &ack).await;
+            assert!(payload.windows(8).any(|word| word == b"accepted"), "{strategy} {payload:?}");
+            if deaths {
+                running.dies().await;
+                running = Running::start(dir.path(), &broker);
+            }
+        }
+        let made = Topic::ModelPublish { line: ModelLine::default() };
+        let mut payload = peer.hears_payload(&made).await;
+        if deaths {
+            running.dies().await;
+            running = Running::start(dir.path(), &broker);
+            payload = peer.hears_payload(&made).await;
+        }
+        let complete = Topic::RoundComplete { round: id(&format!("r{base}")) };
+        peer.asks(latest(base + 1, &payload), &complete).await;
+        models.push(payload);
+    }
+    running.stops().await;
+    models
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_strategy_remembers_survives_deaths_at_every_step() {
+    for strategy in aggregate::STRATEGIES {
+        if strategy.needs.contains(&aggregate::Need::Controls) {
+            continue;
+        }
+        let calm = session(strategy.name, false).await;
+        assert_eq!(session(strategy.name, true).await, calm, "{strategy:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_strategy_that_rounds_cannot_use_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::default();
+    let mut peer = Peer::connect(&broker);
+    let running = Running::start(dir.path(), &broker);
+    let why = peer.asks(start_by("scaffold", 0), &Topic::RoundFailed { round: id("r0") }).await;
+    let why: serde_json::Value = serde_json::from_slice(&why).unwrap();
+    assert!(why["error"].as_str().unwrap().contains("scaffold"), "{why}");
+    running.stops().await;
+}
+
 #[test]
 fn bad_settings_name_the_key_and_what_it_takes() {
     for (flag, value, word) in [
         ("--strategy", "best", "fedavg"),
+        ("--strategy", "scaffold", "fednova"),
+        ("--clip-norm", "0", "above 0"),
+        ("--clip-norm", "NaN", "above 0"),
+        ("--clip-mode", "maim", "reject"),
+        ("--share-max", "1", "below 1"),
         ("--samples-max", "0", "2^53"),
         ("--update-bytes-max", "1000000000", "268435456"),
         ("--unknown-round-grace-s", "-1", "3600"),

@@ -7,6 +7,7 @@ mod figures;
 mod packets;
 mod round;
 mod stage;
+mod strategies;
 mod tap;
 mod transfer;
 
@@ -24,6 +25,8 @@ pub(crate) enum Bench {
     Codec(codec::Codec),
     /// Rounds that train nothing, each service a process of its own
     Round(round::Round),
+    /// Learn the digits by every strategy, with and without hostile participants
+    Strategies(strategies::Strategies),
     /// Give one large model to many proplets, beside the broker's own way with as many bytes
     Transfer(transfer::Transfer),
 }
@@ -34,6 +37,7 @@ impl Bench {
             Self::Aggregate(aggregate) => aggregate.format,
             Self::Codec(codec) => codec.format,
             Self::Round(round) => round.format,
+            Self::Strategies(strategies) => strategies.format,
             Self::Transfer(transfer) => transfer.format,
         }
     }
@@ -43,6 +47,7 @@ impl Bench {
             Self::Aggregate(aggregate) => aggregate.run(),
             Self::Codec(codec) => codec.run(),
             Self::Round(round) => round.run(),
+            Self::Strategies(strategies) => strategies.run(),
             Self::Transfer(transfer) => transfer.run(),
         }
     }

@@ -16,8 +16,30 @@ use super::rows::Rows;
 const ROWS_MIN: usize = 10;
 const DRAWS_MAX: usize = 1000;
 
+/// How many rows each part gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sizes {
+    /// As it comes.
+    Free,
+    /// A part that has its fair share of all rows gets none of the labels that are still to be
+    /// dealt (Li et al., "Federated learning on non-IID data silos", 2022, as their code does it;
+    /// Flower's partitioner does so unless told otherwise).
+    Balanced,
+}
+
 /// Splits rows into `parts`, the same way for the same seed.
 pub(crate) fn dirichlet(
+    rows: &Rows,
+    parts: usize,
+    alpha: f64,
+    seed: u64,
+) -> anyhow::Result<Vec<Rows>> {
+    dirichlet_of(Sizes::Free, rows, parts, alpha, seed)
+}
+
+/// As [`dirichlet`], with parts of such sizes.
+pub(crate) fn dirichlet_of(
+    sizes: Sizes,
     rows: &Rows,
     parts: usize,
     alpha: f64,
@@ -33,7 +55,7 @@ pub(crate) fn dirichlet(
     let gamma = Gamma::new(alpha, 1.0)?;
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     for _ in 0..DRAWS_MAX {
-        let drawn = draw(rows, parts, gamma, &mut rng);
+        let drawn = draw(sizes, rows, parts, gamma, &mut rng);
         if drawn.iter().all(|part| part.len() >= ROWS_MIN) {
             return Ok(drawn.into_iter().map(|numbers| rows.pick(&numbers)).collect());
         }
@@ -44,12 +66,24 @@ pub(crate) fn dirichlet(
     )
 }
 
-fn draw(rows: &Rows, parts: usize, gamma: Gamma<f64>, rng: &mut ChaCha8Rng) -> Vec<Vec<usize>> {
+fn draw(
+    sizes: Sizes,
+    rows: &Rows,
+    parts: usize,
+    gamma: Gamma<f64>,
+    rng: &mut ChaCha8Rng,
+) -> Vec<Vec<usize>> {
     let mut drawn = vec![vec![]; parts];
     for mut of_label in rows.by_label() {
         of_label.shuffle(rng);
         // Independent gamma draws, divided by their sum, are one Dirichlet draw.
-        let shares: Vec<f64> = (0..parts).map(|_| gamma.sample(rng)).collect();
+        let mut shares: Vec<f64> = (0..parts).map(|_| gamma.sample(rng)).collect();
+        if sizes == Sizes::Balanced {
+            let is_full = |part: &Vec<usize>| part.len() * parts >= rows.len();
+            for (share, _) in shares.iter_mut().zip(&drawn).filter(|(_, part)| is_full(part)) {
+                *share = 0.0;
+            }
+        }
         let sum: f64 = shares.iter().sum();
         let mut reached = 0.0;
         let mut from = 0;
@@ -59,6 +93,7 @@ fn draw(rows: &Rows, parts: usize, gamma: Gamma<f64>, rng: &mut ChaCha8Rng) -> V
             part.extend_from_slice(&of_label[from..to.max(from)]);
             from = to.max(from);
         }
+        // What rounding left, if anything.
         if let Some(last) = drawn.last_mut() {
             last.extend_from_slice(&of_label[from..]);
         }
@@ -92,6 +127,17 @@ mod tests {
             most - least
         };
         assert!(spread(0.1) > spread(1000.0) + 10);
+    }
+
+    #[test]
+    fn balanced_parts_are_of_like_sizes_and_lose_no_row() {
+        let digits = Rows::digits().unwrap();
+        let most = |sizes| {
+            let parts = dirichlet_of(sizes, &digits, 10, 0.5, 1).unwrap();
+            assert_eq!(parts.iter().map(Rows::len).sum::<usize>(), digits.len());
+            parts.iter().map(Rows::len).max().unwrap()
+        };
+        assert!(most(Sizes::Balanced) < most(Sizes::Free));
     }
 
     #[test]

@@ -196,6 +196,19 @@ pub(crate) fn ordered_sum(mut terms: Vec<f64>) -> f64 {
     terms.iter().sum()
 }
 
+/// How many times their median claims count for at most.
+const CLAIM_MAX: f64 = 10.0;
+
+/// What participants say of themselves, without the boasts: one of them must not decide how far
+/// the model goes.
+pub(crate) fn modest(mut claims: Vec<f64>) -> Vec<f64> {
+    let mut sorted = claims.clone();
+    sorted.sort_by(f64::total_cmp);
+    let most = CLAIM_MAX * sorted.get(claims.len().saturating_sub(1) / 2).copied().unwrap_or(0.0);
+    claims.iter_mut().for_each(|claim| *claim = claim.min(most));
+    claims
+}
+
 /// The weights of a mean by samples.
 pub(crate) fn by_samples(survey: &dyn Survey) -> Center {
     Center::Mean(survey.facts().iter().map(|facts| facts.num_samples).collect())

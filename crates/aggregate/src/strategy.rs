@@ -29,10 +29,25 @@ pub struct Strategy {
     pub settings: &'static [Setting],
     /// The named vectors that it remembers from round to round, each as long as the model.
     pub vectors: &'static [&'static str],
+    /// What it cannot do without, beside the updates.
+    pub needs: &'static [Need],
     /// It, with every setting at its default.
     pub build: fn() -> Box<dyn Aggregator>,
     /// It, with settings of its own list.
     with: fn(&Settings) -> Box<dyn Aggregator>,
+}
+
+/// Something beside the updates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// The model that the round started from.
+    Base,
+    /// [`Facts::loss`](crate::Facts) of every update.
+    Loss,
+    /// [`Facts::steps`](crate::Facts) of every update.
+    Steps,
+    /// A control row of every update.
+    Controls,
 }
 
 /// Raised when a vector of some strategy's state comes to mean something else.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use aggregate::{
     AggregateError, Facts, Guard, NormBound, Round, RunError, Slices, Work, aggregate_in_memory,
-    find,
+    aggregate_rest, find,
 };
 
 mod fleet;
@@ -142,4 +142,62 @@ fn run(
     fleet.with_round(|round| {
         aggregate_in_memory(&*aggregator, &fleet.guard, round, &Work::threads(2))
     })
+}
+
+#[test]
+fn one_that_says_what_cannot_be_used_is_left_out_and_named() {
+    let strategy = find("qfedavg").unwrap();
+    let mut fleet = Fleet::<f32>::new(7, 40, 3);
+    fleet.facts[4].loss = Some(f64::NAN);
+    let run = |fleet: &Fleet<f32>| {
+        let work = Work::default();
+        fleet.with_round(|round| {
+            aggregate_rest(round, &work, |part| {
+                aggregate_in_memory(&*(strategy.build)(), &Guard::default(), part, &work)
+            })
+        })
+    };
+    let rest = run(&fleet).unwrap();
+    assert_eq!((rest.unusable, rest.kept), (vec![4], vec![0, 1, 2, 3, 5, 6]));
+    fleet.updates.remove(4);
+    fleet.bases.remove(4);
+    fleet.controls.remove(4);
+    fleet.facts.remove(4);
+    assert_eq!(run(&fleet).unwrap().made, rest.made, "the others make the model");
+    fleet.facts.iter_mut().for_each(|facts| facts.loss = Some(-1.0));
+    assert!(run(&fleet).is_err(), "of none there is no model");
+}
+
+#[test]
+fn one_that_throws_the_model_out_of_its_range_is_left_out() {
+    let strategy = find("fedavgm").unwrap();
+    let told = BTreeMap::from([("server_lr".to_owned(), 20.0)]);
+    let mut fleet = Fleet::<f32>::new(7, 40, 3);
+    fleet.updates[2].fill(f32::MAX);
+    let work = Work::default();
+    let rest = fleet.with_round(|round| {
+        aggregate_rest(round, &work, |part| {
+            let aggregator = strategy.configured(&told).unwrap();
+            aggregate_in_memory(&*aggregator, &Guard::default(), part, &work)
+        })
+    });
+    assert_eq!(rest.unwrap().unusable, [2]);
+}
+
+#[test]
+fn claims_count_for_no_more_than_ten_times_the_usual() {
+    for (name, boast) in [("fednova", 1e15), ("qfedavg", 1e300)] {
+        let strategy = find(name).unwrap();
+        let claimed = |claim: f64| {
+            let mut fleet = Fleet::<f32>::new(7, 40, 3);
+            fleet.facts.iter_mut().for_each(|it| (it.steps, it.loss) = (Some(5), Some(0.5)));
+            (fleet.facts[1].steps, fleet.facts[1].loss) = (Some(claim as u64), Some(claim));
+            let work = Work::default();
+            let made = fleet.with_round(|round| {
+                aggregate_in_memory(&*(strategy.build)(), &Guard::default(), round, &work)
+            });
+            made.unwrap().weights
+        };
+        assert_eq!(claimed(boast), claimed(boast / 10.0), "{name}");
+    }
 }

@@ -206,7 +206,9 @@ impl Shared {
         spec.image_url = start.task_wasm_image.clone();
         spec.placed = Placed::Pinned(proplet.clone());
         let purpose = start.purpose.env().map(|value| (PURPOSE_ENV.into(), value.into()));
-        let more = purpose.into_iter().chain(self.encoding.clone());
+        let own =
+            start.env.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into()));
+        let more = purpose.into_iter().chain(self.encoding.clone()).chain(own);
         spec.env = self.names.iter().cloned().zip(values).chain(more).collect();
         spec
     }

@@ -1,5 +1,6 @@
 //! What is said on the topics, one file a message. Readers ignore unknown fields.
 
+mod bounds;
 mod evaluation;
 mod forward;
 mod model;
@@ -12,6 +13,7 @@ mod transfer;
 mod update;
 mod verdict;
 
+pub use bounds::{ClipMode, ClipSpec, RESERVED_ENV, check_norm, check_share};
 pub use evaluation::{EvaluateSpec, Evaluators, PURPOSE_ENV, Purpose, Quantiles};
 pub use forward::{FORWARD_TAIL_LEN_MAX, Forwarded, Origin, forward, is_zlib};
 pub use model::{Model, ModelError, ModelLatest};

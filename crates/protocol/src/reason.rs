@@ -53,6 +53,10 @@ words! {
         TooLarge = "too_large",
         /// The payload names another sender or round than its topic.
         SenderMismatch = "sender_mismatch",
+        /// Farther from the base model than the round allows.
+        TooFar = "too_far",
+        /// It does not say what the round's strategy needs, or says what it cannot use.
+        Unusable = "unusable",
     }
     /// Why a participant will not contribute to a round.
     AbsentReason {

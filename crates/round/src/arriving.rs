@@ -349,6 +349,7 @@ impl Rounds {
             fingerprint,
             metrics: offer.metrics,
             values: Some(Kept::Stored(blob)),
+            left_out: None,
         };
         self.count(&round, proplet, counted, turn);
         self.settle(&round, turn);

@@ -145,7 +145,7 @@ fn open(round: &Round) -> OpenRound {
         purpose: round.spec.purpose,
         stage: match &round.phase {
             Phase::Collecting => Stage::Collecting,
-            Phase::Aggregating | Phase::Ready(_) => Stage::Aggregating,
+            Phase::Aggregating | Phase::Ready(..) => Stage::Aggregating,
             Phase::Publishing(_) => Stage::Publishing,
         },
         participants: round.spec.members.count(),

@@ -1,111 +1,186 @@
 //! The average of a closed round: from what was kept of its members to what the machine is told.
 //! Whoever drives the machine calls this one function, so that what is simulated is what ships.
 
+use std::collections::BTreeMap;
+
 use aggregate::{
-    AggregateError, Aggregator, Facts, Guard, LeBytes, Round, RunError, STRATEGIES, Slices,
-    Strategy, Work, aggregate_in_memory, find,
+    AggregateError, Aggregator, Element, Facts, Guarded, LeBytes, Need, Rest, Round, Rows,
+    RunError, STRATEGIES, Slices, Work, aggregate_in_memory, aggregate_rest, find,
 };
-use protocol::{DType, FailReason, Tensors, message::StrategySpec};
+use bytes::Bytes;
+use protocol::{DType, FailReason, Rejection, Tensors, message::StrategySpec};
 
-use crate::{Job, JobMember, Kept, Made, Report};
+use crate::{Beside, Job, JobMember, Kept, Made, Report, State};
 
-/// Carries [`Effect::Aggregate`](crate::Effect::Aggregate) out where all updates are in memory, on
+/// Carries [`Effect::Aggregate`](crate::Effect::Aggregate) out where everything is in memory, on
 /// whatever thread and in whatever time: it takes as long as the numbers are many. A model of
 /// 32-bit floats is summed exactly and rounded once to them, any other to 64 bits, and from there
 /// to its own types.
-pub fn average(strategy: &Strategy, job: &Job, work: &Work) -> Report {
-    let aggregator = match aggregator(strategy, job.strategy.as_ref()) {
-        Ok(aggregator) => aggregator,
-        Err(error) => {
-            let (round, reason) = (job.round.clone(), FailReason::Aggregation);
-            return Report::AggregationFailed { round, reason, error };
-        }
-    };
-    let made = match job.schema.dtype() {
+pub fn average(job: &Job, work: &Work) -> Report {
+    let made = aggregator(&job.strategy).map_err(|why| (FailReason::Aggregation, why));
+    let made = made.and_then(|aggregator| match job.schema.dtype() {
         Some(DType::F32) => of_singles(&*aggregator, job, work),
         Some(DType::F64 | DType::F16 | DType::BF16 | DType::I8) | None => {
             of_doubles(&*aggregator, job, work)
         }
-    };
+    });
     let round = job.round.clone();
     match made {
-        Ok(tensors) => Report::Aggregated { round, model: Made::Here(tensors) },
+        Ok((tensors, beside)) => Report::Aggregated { round, model: Made::Here(tensors), beside },
         Err((reason, error)) => Report::AggregationFailed { round, reason, error },
     }
 }
 
 type Failed = (FailReason, String);
 
-fn of_singles(aggregator: &dyn Aggregator, job: &Job, work: &Work) -> Result<Tensors, Failed> {
-    let bytes = |member| match here(member) {
-        Ok(bytes) => Ok(&bytes[..]),
-        Err(why) => Err((FailReason::Aggregation, why)),
-    };
+fn aggregation(why: impl ToString) -> Failed {
+    (FailReason::Aggregation, why.to_string())
+}
+
+fn of_singles(
+    aggregator: &dyn Aggregator,
+    job: &Job,
+    work: &Work,
+) -> Result<(Tensors, Beside), Failed> {
+    let bytes = |member| here(member).map(|bytes| &bytes[..]).map_err(aggregation);
     let rows: Vec<&[u8]> = job.members.iter().map(bytes).collect::<Result<_, _>>()?;
     let rows = LeBytes::new(&rows).map_err(|why| failed(&why.into()))?;
-    let facts = facts(job);
-    let round: Round<'_, f32> = Round::new(&rows, &facts);
-    let made = aggregate_in_memory(aggregator, &Guard::default(), &round, work);
-    let made = made.map_err(|why| failed(&why))?;
-    let bytes: Vec<u8> = made.weights.iter().flat_map(|weight| weight.to_le_bytes()).collect();
-    Tensors::from_canonical(&job.schema, &bytes.into())
-        .map_err(|why| (FailReason::Aggregation, why.to_string()))
+    let base = base_bytes(job).map_err(aggregation)?;
+    let base = base.as_ref().map(|base| [&base[..]]);
+    let base = base.as_ref().map(|base| LeBytes::new(base)).transpose();
+    let base = base.map_err(|why| failed(&why.into()))?;
+    let base = base.as_ref().map(|base| base as &dyn Rows<f32>);
+    let (weights, beside) = make(aggregator, job, (&rows, base), work)?;
+    let bytes: Vec<u8> = weights.iter().flat_map(|weight| weight.to_le_bytes()).collect();
+    let tensors = Tensors::from_canonical(&job.schema, &bytes.into()).map_err(aggregation)?;
+    Ok((tensors, beside))
 }
 
-fn of_doubles(aggregator: &dyn Aggregator, job: &Job, work: &Work) -> Result<Tensors, Failed> {
-    let aggregation = |why: String| (FailReason::Aggregation, why);
-    let values = job.members.iter().map(|member| {
-        let bytes = here(member)?;
-        let tensors = Tensors::from_canonical(&job.schema, bytes).map_err(|why| why.to_string())?;
-        Ok(tensors.flatten())
-    });
-    let values: Vec<Vec<f64>> = values.collect::<Result<_, _>>().map_err(aggregation)?;
+fn of_doubles(
+    aggregator: &dyn Aggregator,
+    job: &Job,
+    work: &Work,
+) -> Result<(Tensors, Beside), Failed> {
+    let flat = |bytes: &Bytes| {
+        Tensors::from_canonical(&job.schema, bytes).map(|it| it.flatten()).map_err(aggregation)
+    };
+    let values = job.members.iter().map(|member| flat(here(member).map_err(aggregation)?));
+    let values: Vec<Vec<f64>> = values.collect::<Result<_, _>>()?;
     let rows: Vec<&[f64]> = values.iter().map(Vec::as_slice).collect();
     let rows = Slices::new(&rows).map_err(|why| failed(&why.into()))?;
+    let base = base_bytes(job).map_err(aggregation)?.map(flat).transpose()?;
+    let base = base.as_ref().map(|base| [&base[..]]);
+    let base = base.as_ref().map(|base| Slices::new(base)).transpose();
+    let base = base.map_err(|why| failed(&why.into()))?;
+    let base = base.as_ref().map(|base| base as &dyn Rows<f64>);
+    let (weights, beside) = make(aggregator, job, (&rows, base), work)?;
+    Ok((Tensors::unflatten(&job.schema, &weights).map_err(aggregation)?, beside))
+}
+
+fn make<T: Element>(
+    aggregator: &dyn Aggregator,
+    job: &Job,
+    (rows, base): (&dyn Rows<T>, Option<&dyn Rows<T>>),
+    work: &Work,
+) -> Result<(Vec<T>, Beside), Failed> {
     let facts = facts(job);
-    let round = Round::new(&rows, &facts);
-    let made = aggregate_in_memory(aggregator, &Guard::default(), &round, work);
-    let made = made.map_err(|why| failed(&why))?;
-    Tensors::unflatten(&job.schema, &made.weights).map_err(|why| aggregation(why.to_string()))
-}
-
-/// What makes the model: as the round's start asks, else `default`.
-pub fn aggregator(
-    default: &Strategy,
-    asked: Option<&StrategySpec>,
-) -> Result<Box<dyn Aggregator>, String> {
-    match asked {
-        None => Ok((default.build)()),
-        Some(spec) => configured(spec),
+    let state = state_rows::<T>(job)?;
+    let state = LeBytes::new(&state).map_err(|why| failed(&why.into()))?;
+    let mut round = Round::new(rows, &facts);
+    round.base = base;
+    round.state = (Rows::<T>::count(&state) > 0).then_some(&state);
+    let rest = aggregate_rest(&round, work, |part| {
+        aggregate_in_memory(aggregator, &job.guard, part, work)
+    });
+    let rest = rest.map_err(|why| failed(&why))?;
+    let left_out = left_out(job, &rest, &rest.made.guarded);
+    let vectors = rest.made.state.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let mut bytes = vec![];
+    for (_, vector) in &rest.made.state {
+        vector.iter().for_each(|value| value.put_le(&mut bytes));
     }
+    let state = State { vectors, values: Kept::Here(bytes.into()) };
+    let state = Some(state).filter(|state| !state.vectors.is_empty());
+    Ok((rest.made.weights, Beside { state, left_out }))
 }
 
-/// Whether a round can be averaged in this way.
-pub(crate) fn check_strategy(spec: &StrategySpec) -> Result<(), String> {
-    configured(spec).map(drop)
+/// The vectors of the state; none where there is no state, or one that the strategy cannot have
+/// left.
+fn state_rows<T: Element>(job: &Job) -> Result<Vec<&[u8]>, Failed> {
+    let Some(state) = usable_state(job) else { return Ok(vec![]) };
+    let Kept::Here(bytes) = &state.values else {
+        return Err(aggregation("the state of the strategy is not in memory"));
+    };
+    let each = job.schema.parameters() * T::BYTES;
+    if each == 0 || bytes.len() != each * state.vectors.len() {
+        return Ok(vec![]);
+    }
+    Ok(bytes.chunks_exact(each).collect())
 }
 
-fn configured(spec: &StrategySpec) -> Result<Box<dyn Aggregator>, String> {
-    let name = &spec.name;
+/// The state that the strategy goes on from: with the vectors that it knows.
+pub fn usable_state(job: &Job) -> Option<&State> {
+    let strategy = find(&job.strategy.name)?;
+    let state = job.state.as_ref()?;
+    let same = state.vectors.iter().map(String::as_str).eq(strategy.vectors.iter().copied());
+    (same && !state.vectors.is_empty()).then_some(state)
+}
+
+/// The members that the model is not made of, and why.
+pub fn left_out<M>(
+    job: &Job,
+    rest: &Rest<M>,
+    guarded: &Guarded,
+) -> BTreeMap<protocol::PropletId, Rejection> {
+    let unusable = rest.unusable.iter().map(|place| (*place, Rejection::Unusable));
+    let far = guarded.rejected.iter().map(|place| (rest.kept[*place], Rejection::TooFar));
+    let name = |(place, reason): (usize, Rejection)| (job.members[place].proplet.clone(), reason);
+    unusable.chain(far).map(name).collect()
+}
+
+/// What makes the model.
+pub fn aggregator(asked: &StrategySpec) -> Result<Box<dyn Aggregator>, String> {
+    let name = &asked.name;
     let strategy = find(name).ok_or_else(|| {
         let names: Vec<&str> = STRATEGIES.iter().map(|strategy| strategy.name).collect();
         format!("strategy {name:?} is none of {}", names.join(", "))
     })?;
-    if !strategy.vectors.is_empty() {
-        return Err(format!("strategy {name} needs a memory of its own, which no round has yet"));
+    if strategy.needs.contains(&Need::Controls) {
+        return Err(format!(
+            "strategy {name} needs a control variate of every participant, which guests do not \
+             keep from round to round yet"
+        ));
     }
-    strategy.configured(&spec.params).map_err(|why| format!("strategy {name}: {why}"))
+    strategy.configured(&asked.params).map_err(|why| format!("strategy {name}: {why}"))
+}
+
+/// Whether a round can be averaged in this way.
+pub fn check_strategy(asked: &StrategySpec) -> Result<(), String> {
+    aggregator(asked).map(drop)
 }
 
 /// What a strategy is told of each member.
 pub fn facts(job: &Job) -> Vec<Facts> {
-    job.members.iter().map(|member| Facts::new(member.num_samples)).collect()
+    let facts = |member: &JobMember| Facts {
+        loss: member.loss,
+        steps: member.steps,
+        ..Facts::new(member.num_samples)
+    };
+    job.members.iter().map(facts).collect()
 }
 
-fn here(member: &JobMember) -> Result<&bytes::Bytes, String> {
+fn here(member: &JobMember) -> Result<&Bytes, String> {
     match &member.values {
         Kept::Here(bytes) => Ok(bytes),
         Kept::Stored(_) => Err(format!("the update of {} is not in memory", member.proplet)),
+    }
+}
+
+fn base_bytes(job: &Job) -> Result<Option<&Bytes>, String> {
+    match &job.base_values {
+        None => Ok(None),
+        Some(Kept::Here(bytes)) => Ok(Some(bytes)),
+        Some(Kept::Stored(_)) => Err(format!("base model {} is not in memory", job.base)),
     }
 }
 

@@ -1,5 +1,8 @@
 //! What the coordinator wants done beside speaking and remembering, and what comes of it.
 
+use std::collections::BTreeMap;
+
+use aggregate::Guard;
 use bytes::Bytes;
 use encoding::Encoding;
 use protocol::{
@@ -8,7 +11,7 @@ use protocol::{
 };
 use transfer::Bitmap;
 
-use crate::{Answer, Ask, Kept, Objection, Refusal, StoredBlob};
+use crate::{Answer, Ask, Kept, Objection, Refusal, State, StoredBlob};
 
 /// Something for the shell.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,8 +56,12 @@ pub struct Job {
     pub form: Form,
     /// The numbers of the base model, where the round needs them.
     pub base_values: Option<Kept>,
-    /// How they become a model; the default of whoever averages, where the round does not say.
-    pub strategy: Option<StrategySpec>,
+    /// How they become a model.
+    pub strategy: StrategySpec,
+    /// What stands in front of it.
+    pub guard: Guard,
+    /// What the strategy left beside the base model, if it did.
+    pub state: Option<State>,
     /// In the order of their ids, so that the result does not depend on the order of arrival.
     pub members: Vec<JobMember>,
 }
@@ -64,6 +71,9 @@ pub struct Job {
 pub struct JobMember {
     pub proplet: PropletId,
     pub num_samples: u64,
+    /// What it says of the base model's loss on its data, and of the steps that it took.
+    pub loss: Option<f64>,
+    pub steps: Option<u64>,
     pub values: Kept,
 }
 
@@ -78,6 +88,7 @@ pub enum Report {
     Aggregated {
         round: RoundId,
         model: Made,
+        beside: Beside,
     },
     AggregationFailed {
         round: RoundId,
@@ -115,6 +126,15 @@ pub enum Undecoded {
     Refused(Objection),
     /// It is not the update's fault; it may be offered again.
     Failed(String),
+}
+
+/// What came of an aggregation beside the model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Beside {
+    /// What the strategy left for the next round.
+    pub state: Option<State>,
+    /// Members that the model is not made of.
+    pub left_out: BTreeMap<PropletId, Rejection>,
 }
 
 /// What became of the updates of a round.
@@ -182,6 +202,12 @@ pub enum Note {
     Closed {
         round: RoundId,
         counted: usize,
+    },
+    /// An update that counted is not in the model.
+    LeftOut {
+        round: RoundId,
+        proplet: PropletId,
+        reason: Rejection,
     },
     Made {
         round: RoundId,

@@ -1,5 +1,7 @@
 //! What a round says to an update: whether it counts, and why not.
 
+use std::collections::BTreeMap;
+
 use protocol::{
     Digest, ModelUri, PropletId, Rejection,
     message::{Purpose, Update, UpdateOffer},
@@ -8,6 +10,7 @@ use protocol::{
 use crate::{
     Kept, Rules,
     arrival::{Content, Objection},
+    claims,
     decoding::Encoded,
     round::{Counted, Round},
 };
@@ -87,7 +90,7 @@ impl Round {
         rules: &Rules,
         room: u64,
     ) -> Result<Judgement, Objection> {
-        self.check(&update.base_model_uri, update.num_samples, rules)?;
+        self.check((&update.base_model_uri, update.num_samples), &update.metrics, rules)?;
         if let Some(asked) = &self.spec.encoding {
             let what = format!("the round asks for encoding {asked}, the update is in none");
             return Err(Objection::new(Rejection::Malformed, what));
@@ -112,7 +115,7 @@ impl Round {
             let what = format!("the payload names round {named}, but it came in {own}");
             return Err(Objection::new(Rejection::SenderMismatch, what));
         }
-        self.check(&update.base_model_uri, update.num_samples, rules)?;
+        self.check((&update.base_model_uri, update.num_samples), &update.metrics, rules)?;
         let values = Kept::of(&update.update);
         Ok(count(update, fingerprint, values, room))
     }
@@ -123,7 +126,7 @@ impl Round {
         fingerprint: Digest,
         rules: &Rules,
     ) -> Result<Judgement, Objection> {
-        self.check(&offer.base_model_uri, offer.num_samples, rules)?;
+        self.check((&offer.base_model_uri, offer.num_samples), &offer.metrics, rules)?;
         let Some(base) = &self.base else { return Ok(Judgement::TooEarly) };
         base.fit_blob(&offer.blob, self.spec.encoding.as_ref(), rules.blob_len_max)?;
         Ok(Judgement::Receive(offer, fingerprint))
@@ -144,13 +147,13 @@ impl Round {
                 return reject(Rejection::Malformed, what);
             }
             Content::Offered(offer) => {
-                self.check(&offer.base_model_uri, offer.num_samples, rules)?;
+                self.check((&offer.base_model_uri, offer.num_samples), &offer.metrics, rules)?;
                 let bytes = offer.blob.bytes();
                 let what = format!("{bytes} bytes of tensors, an evaluation has none");
                 return reject(Rejection::Shape, what);
             }
         };
-        self.check(&update.base_model_uri, update.num_samples, rules)?;
+        self.check((&update.base_model_uri, update.num_samples), &update.metrics, rules)?;
         let tensors = update.update.iter().count();
         if tensors > 0 {
             return reject(Rejection::Shape, format!("{tensors} tensors, an evaluation has none"));
@@ -160,11 +163,16 @@ impl Round {
             return reject(Rejection::Malformed, what);
         }
         let Update { num_samples, metrics, .. } = update;
-        Ok(Judgement::Count(Counted { num_samples, fingerprint, metrics, values: None }))
+        Ok(Judgement::Count(Counted { num_samples, fingerprint, metrics, values: None, left_out: None }))
     }
 
     /// What an update says of itself, its numbers aside.
-    fn check(&self, base: &ModelUri, num_samples: u64, rules: &Rules) -> Result<(), Objection> {
+    fn check(
+        &self,
+        (base, num_samples): (&ModelUri, u64),
+        metrics: &BTreeMap<String, f64>,
+        rules: &Rules,
+    ) -> Result<(), Objection> {
         if *base != self.spec.base {
             let what = format!("based on {base}, the round on {}", self.spec.base);
             return Err(Objection::new(Rejection::StaleBase, what));
@@ -173,7 +181,10 @@ impl Round {
             let what = format!("num_samples takes 1 to {}, not {num_samples}", rules.samples_max);
             return Err(Objection::new(Rejection::NumSamples, what));
         }
-        Ok(())
+        match self.spec.purpose {
+            Purpose::Train => claims::check(&self.spec.strategy, metrics),
+            Purpose::Evaluate => Ok(()),
+        }
     }
 }
 
@@ -182,7 +193,8 @@ fn count(update: Update, fingerprint: Digest, values: Kept, room: u64) -> Judgem
         return Judgement::NoRoom;
     }
     let Update { num_samples, metrics, .. } = update;
-    Judgement::Count(Counted { num_samples, fingerprint, metrics, values: Some(values) })
+    let values = Some(values);
+    Judgement::Count(Counted { num_samples, fingerprint, metrics, values, left_out: None })
 }
 
 fn closed() -> Judgement {

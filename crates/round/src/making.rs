@@ -10,7 +10,8 @@ use protocol::{
 };
 
 use crate::{
-    Base, BaseModel, Effect, Kept, Made, Note, Report, Rounds,
+    Base, BaseModel, Beside, Effect, Kept, Made, Note, Report, Rounds,
+    leaving::Leaving,
     outcome::{Ending, Outcome},
     record,
     round::{Closing, Phase, Publication, Round},
@@ -36,8 +37,8 @@ impl Rounds {
                     Purpose::Train => {
                         round.phase = Phase::Aggregating;
                         turn.keep(record::keep_round(round));
-                        let job = round.job().map(|job| Output::Effect(Effect::Aggregate(job)));
-                        turn.out.extend(job);
+                        let job = round.job(&self.memory);
+                        turn.out.extend(job.map(|job| Output::Effect(Effect::Aggregate(job))));
                     }
                     // What is to be known of it is known: it ends in the step that closes it.
                     Purpose::Evaluate => {
@@ -52,7 +53,9 @@ impl Rounds {
     /// Takes what came of an aggregation; for a round that does not wait for it, it is stale.
     pub(crate) fn reported(&mut self, report: Report, turn: &mut Turn) {
         match report {
-            Report::Aggregated { round, model } => self.averaged(&round, Ok(model), turn),
+            Report::Aggregated { round, model, beside } => {
+                self.averaged(&round, Ok((model, beside)), turn);
+            }
             Report::AggregationFailed { round, reason, error } => {
                 self.averaged(&round, Err((reason, error)), turn);
             }
@@ -85,23 +88,23 @@ impl Rounds {
     fn averaged(
         &mut self,
         id: &RoundId,
-        result: Result<Made, (FailReason, String)>,
+        result: Result<(Made, Beside), (FailReason, String)>,
         turn: &mut Turn,
     ) {
         let Some(round) = self.open.get_mut(id) else { return };
         if !matches!(round.phase, Phase::Aggregating) {
             return;
         }
-        let result = result.and_then(|model| match model.not_finite() {
+        let result = result.and_then(|(model, beside)| match model.not_finite() {
             Some(name) => {
                 let error = format!("tensor {name:?} of the aggregate is not finite");
                 Err((FailReason::NotFinite, error))
             }
-            None => Ok(model),
+            None => round.enough(&beside).map(|()| (model, beside)),
         });
         match result {
-            Ok(model) => {
-                round.phase = Phase::Ready(model);
+            Ok((model, beside)) => {
+                round.phase = Phase::Ready(model, Leaving::New(beside));
                 self.assign(turn);
             }
             Err((reason, error)) => self.fail(id, reason, Some(error), turn),
@@ -203,7 +206,7 @@ impl Rounds {
     fn assign(&mut self, turn: &mut Turn) {
         let ready = self.open.values().filter(|round| {
             let is_known = self.versions.shown(&round.spec.base.line).is_some();
-            matches!(round.phase, Phase::Ready(_)) && is_known
+            matches!(round.phase, Phase::Ready(..)) && is_known
         });
         let ready: Vec<RoundId> = ready.map(|round| round.spec.id.clone()).collect();
         for id in ready {
@@ -214,7 +217,8 @@ impl Rounds {
     /// The version, its model and the end of the round's updates, in one step.
     fn make(&mut self, id: &RoundId, turn: &mut Turn) {
         let Some(round) = self.open.get_mut(id) else { return };
-        let (Phase::Ready(made), Some(base)) = (&round.phase, &round.base) else { return };
+        let (Phase::Ready(made, leaving), Some(base)) = (&round.phase, &round.base) else { return };
+        let leaving = leaving.clone();
         let Some(uri) = self.versions.next(&round.spec.base.line) else { return };
         let publication = Publication::of(made, base, uri.clone());
         let len_max = match &publication.blob {
@@ -225,6 +229,7 @@ impl Rounds {
         if len > len_max {
             // No version is spent on what the model server would refuse for ever.
             let error = format!("the model has {len} bytes, at most {len_max} are taken");
+            leaving.drop_blob(turn);
             return self.fail(id, FailReason::Aggregation, Some(error), turn);
         }
         self.versions.take(&uri);
@@ -245,6 +250,8 @@ impl Rounds {
                 None => {}
             }
         }
+        let strategy = round.spec.strategy.clone();
+        leaving.tell(round, turn);
         turn.keep(record::keep_made(&uri));
         let payload = publication.payload.to_vec();
         turn.keep(Entry::put_bytes(record::MODEL, id, payload));
@@ -252,6 +259,7 @@ impl Rounds {
         round.phase = Phase::Publishing(publication);
         turn.keep(record::keep_round(round));
         self.repetition.begin(turn.now);
+        self.remember(&uri, leaving, strategy, turn);
         turn.note(Note::Made { round: id.clone(), model: uri, digest });
     }
 
@@ -259,7 +267,9 @@ impl Rounds {
     fn compare(&mut self, uri: &ModelUri, theirs: Digest, turn: &mut Turn) {
         let found = self.open.values_mut().find_map(|round| match &round.phase {
             Phase::Publishing(ours) if ours.uri == *uri => Some((ours.clone(), round)),
-            Phase::Collecting | Phase::Aggregating | Phase::Ready(_) | Phase::Publishing(_) => None,
+            Phase::Collecting | Phase::Aggregating | Phase::Ready(..) | Phase::Publishing(_) => {
+                None
+            }
         });
         let Some((ours, round)) = found else { return };
         let id = round.spec.id.clone();
@@ -268,7 +278,7 @@ impl Rounds {
         }
         let Some(made) = ours.made(round.base.as_ref()) else { return };
         self.handing.end(uri);
-        round.phase = Phase::Ready(made);
+        round.phase = Phase::Ready(made, Leaving::Under(uri.clone()));
         turn.note(Note::VersionTaken { round: id, model: uri.clone(), ours: ours.digest, theirs });
     }
 
@@ -280,11 +290,11 @@ impl Rounds {
             round_id: id.clone(),
             model_version: uri.version,
             model_topic: uri.clone(),
-            num_updates: round.counted.len(),
+            num_updates: round.taken().count(),
             total_samples: round.total_samples(),
             completed_at: turn.now,
             duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
-            participants: round.counted.keys().cloned().collect(),
+            participants: round.taken().map(|(proplet, _)| proplet.clone()).collect(),
             metrics: round.metrics(),
             contributions: round.contributions(),
             rejected: round.rejected.clone(),

@@ -22,7 +22,7 @@ const VERSION_MAX: u64 = 1 << 53;
 /// What the coordinator understands.
 #[derive(Clone, Debug, PartialEq)]
 pub enum News {
-    Start(RoundStart),
+    Start(Box<RoundStart>),
     /// A start that is not valid, of a round that can be named.
     BadStart {
         round: RoundId,
@@ -141,7 +141,7 @@ fn start(envelope: &Envelope) -> Result<News, OpenError> {
     bounded(envelope, PAYLOAD_LEN_MAX)?;
     let read = bounded(envelope, START_LEN_MAX).and_then(|()| envelope.open::<RoundStart>());
     match read {
-        Ok(start) => Ok(News::Start(start)),
+        Ok(start) => Ok(News::Start(Box::new(start))),
         Err(why) => match envelope.open::<Named>() {
             Ok(named) => Ok(News::BadStart { round: named.round_id, what: why.to_string() }),
             Err(_) => Err(why),

@@ -1,11 +1,11 @@
 //! How rounds begin, and how it is known that some participants will not contribute.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use encoding::{Encoding, SpecError};
 use protocol::{
     FailReason, Letter as _, ModelUri, Output, PropletId, RoundId,
-    message::{Purpose, RoundFailed, RoundOpened, RoundStart},
+    message::{Purpose, RoundFailed, RoundOpened, RoundStart, StrategySpec},
 };
 
 use crate::{
@@ -58,7 +58,9 @@ impl Rounds {
             k,
             updates_min,
             start: fingerprint,
-            strategy: start.strategy.clone(),
+            strategy: start.strategy.clone().unwrap_or_else(|| by_name(self.rules.strategy)),
+            clip: start.clip.or(self.rules.clip),
+            share_max: start.share_max.or(self.rules.share_max),
             purpose: start.purpose,
             encoding,
         };
@@ -102,7 +104,9 @@ impl Rounds {
             k: LAZY_K,
             updates_min: self.rules.updates_min.clamp(1, LAZY_K),
             start: None,
-            strategy: None,
+            strategy: by_name(self.rules.strategy),
+            clip: self.rules.clip,
+            share_max: self.rules.share_max,
             purpose: Purpose::Train,
             encoding: None,
         };
@@ -149,6 +153,11 @@ impl Rounds {
         turn.note(Note::Absent { round: id.clone(), proplet });
         self.settle(id, turn);
     }
+}
+
+/// A strategy that is told nothing.
+pub(crate) fn by_name(name: &str) -> StrategySpec {
+    StrategySpec { name: name.to_owned(), params: BTreeMap::new() }
 }
 
 fn opened(round: &Round) -> RoundOpened {

@@ -5,18 +5,21 @@ use std::collections::BTreeMap;
 use protocol::{
     Digest, Entry, EntryError, Form, ModelLine, ModelUri, ModelVersion, PropletId, Rejection,
     RoundId, Schema, Timestamp,
-    message::{Purpose, RoundComplete, RoundFailed, StrategySpec},
+    message::{ClipSpec, Purpose, RoundComplete, RoundFailed, StrategySpec},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Base, Kept, StoredBlob,
+    memory::{self, STATE, STATE_VALUES, StateRecord},
+    opening::by_name,
     outcome::{Ending, Outcome},
     round::{Counted, Members, Phase, Publication, Round, Spec},
 };
 
 /// The tables of the coordinator's entries.
-pub const TABLES: &[&str] = &[ROUND, BASE, COUNTED, UPDATE, ABSENT, MODEL, MADE, OUTCOME];
+pub const TABLES: &[&str] =
+    &[ROUND, BASE, COUNTED, UPDATE, ABSENT, MODEL, MADE, OUTCOME, STATE, STATE_VALUES];
 
 pub(crate) const ROUND: &str = "round";
 /// The numbers of the model that a round starts from, where it needs them.
@@ -44,6 +47,10 @@ struct RoundRecord {
     start: Option<Digest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     strategy: Option<StrategySpec>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    clip: Option<ClipSpec>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    share_max: Option<f64>,
     #[serde(default, skip_serializing_if = "Purpose::is_train")]
     purpose: Purpose,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -78,6 +85,8 @@ struct CountedRecord {
     /// Where the numbers are a file of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     blob: Option<StoredBlob>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    left_out: Option<Rejection>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -108,6 +117,7 @@ pub(crate) struct Remembered {
     pub(crate) rounds: Vec<Round>,
     pub(crate) outcomes: Vec<(u64, Outcome)>,
     pub(crate) made: Vec<(ModelLine, ModelVersion)>,
+    pub(crate) states: Vec<(ModelUri, memory::Remembered)>,
 }
 
 /// Neither id can hold a slash, so no two pairs share a key.
@@ -116,15 +126,26 @@ pub(crate) fn member_key(round: &RoundId, proplet: &PropletId) -> String {
 }
 
 pub(crate) fn keep_round(round: &Round) -> Entry {
-    let Spec { id, base, members, k, updates_min, start, strategy, purpose, encoding } =
-        round.spec.clone();
+    let Spec {
+        id,
+        base,
+        members,
+        k,
+        updates_min,
+        start,
+        strategy,
+        clip,
+        share_max,
+        purpose,
+        encoding,
+    } = round.spec.clone();
     let members = match members {
         Members::Named(names) => Some(names),
         Members::AsTheyCome => None,
     };
     let phase = match &round.phase {
         Phase::Collecting => PhaseRecord::Collecting,
-        Phase::Aggregating | Phase::Ready(_) => PhaseRecord::Aggregating,
+        Phase::Aggregating | Phase::Ready(..) => PhaseRecord::Aggregating,
         Phase::Publishing(publication) => PhaseRecord::Publishing(publication.uri.version),
     };
     let record = RoundRecord {
@@ -134,7 +155,9 @@ pub(crate) fn keep_round(round: &Round) -> Entry {
         k,
         updates_min,
         start,
-        strategy,
+        strategy: Some(strategy),
+        clip,
+        share_max,
         purpose,
         encoding: encoding.map(|encoding| encoding.to_string()),
         schema: round.base.as_ref().map(|base| base.schema.clone()),
@@ -169,6 +192,7 @@ pub(crate) fn keep_counted(round: &RoundId, proplet: &PropletId, counted: &Count
         fingerprint: counted.fingerprint,
         metrics: counted.metrics.clone(),
         blob: counted.values.as_ref().and_then(Kept::stored),
+        left_out: counted.left_out,
     };
     Entry::put(COUNTED, member_key(round, proplet), &record)
 }
@@ -209,35 +233,44 @@ pub(crate) fn keep_outcome(ordinal: u64, outcome: &Outcome) -> Entry {
     Entry::put(OUTCOME, outcome.round(), &record)
 }
 
-/// The inverse of all of the above.
-pub(crate) fn read(entries: Vec<Entry>) -> Result<Remembered, EntryError> {
+/// The inverse of all of the above. Rounds that do not say how they are averaged are averaged by
+/// `strategy`.
+pub(crate) fn read(entries: Vec<Entry>, strategy: &str) -> Result<Remembered, EntryError> {
     let mut remembered = Remembered::default();
     let mut rounds: BTreeMap<RoundId, (Round, PhaseRecord)> = BTreeMap::new();
     let mut counted: Vec<CountedRecord> = vec![];
     let mut absent: Vec<AbsentRecord> = vec![];
+    let mut states: Vec<StateRecord> = vec![];
     let mut raw: BTreeMap<(&str, String), Vec<u8>> = BTreeMap::new();
     for entry in entries {
         match entry.table {
-            ROUND => rounds.extend(entry.read::<RoundRecord>()?.map(round)),
+            ROUND => rounds.extend(entry.read()?.map(|record| round(record, strategy))),
             COUNTED => counted.extend(entry.read::<CountedRecord>()?),
             ABSENT => absent.extend(entry.read::<AbsentRecord>()?),
             MADE => {
                 let line = made_line(&entry.key);
                 remembered.made.extend(entry.read()?.map(|version| (line, version)));
             }
+            STATE => states.extend(entry.read::<StateRecord>()?),
             OUTCOME => remembered.outcomes.extend(entry.read()?.map(outcome)),
             table => {
                 raw.extend(entry.value.map(|value| ((table, entry.key), value)));
             }
         }
     }
+    for record in states {
+        let here = raw.remove(&(STATE_VALUES, memory::key(&record.model)));
+        remembered.states.extend(record.read(here));
+    }
     for record in counted {
         let values = raw.remove(&(UPDATE, member_key(&record.round, &record.proplet)));
         let Some((round, phase)) = rounds.get_mut(&record.round) else { continue };
-        let CountedRecord { proplet, num_samples, fingerprint, metrics, blob, .. } = record;
+        let CountedRecord { proplet, num_samples, fingerprint, metrics, blob, left_out, .. } =
+            record;
         let here = values.map(|bytes| Kept::Here(bytes.into()));
         let values = here.or(blob.filter(|_| !phase.has_made()).map(Kept::Stored));
-        round.counted.insert(proplet, Counted { num_samples, fingerprint, metrics, values });
+        let counted = Counted { num_samples, fingerprint, metrics, values, left_out };
+        round.counted.insert(proplet, counted);
     }
     for AbsentRecord { round, proplet } in absent {
         if let Some((round, _)) = rounds.get_mut(&round) {
@@ -273,20 +306,29 @@ impl PhaseRecord {
     }
 }
 
-fn round(record: RoundRecord) -> (RoundId, (Round, PhaseRecord)) {
-    let RoundRecord { id, base, members, k, updates_min, start, strategy, purpose, .. } = record;
+fn round(record: RoundRecord, strategy: &str) -> (RoundId, (Round, PhaseRecord)) {
     let encoding = record.encoding.map(|text| text.parse().expect("what was kept is an encoding"));
-    let members = members.map_or(Members::AsTheyCome, Members::Named);
-    let id_of = id.clone();
-    let spec =
-        Spec { id: id_of, base, members, k, updates_min, start, strategy, purpose, encoding };
+    let id_of = record.id.clone();
+    let spec = Spec {
+        id: record.id,
+        base: record.base,
+        members: record.members.map_or(Members::AsTheyCome, Members::Named),
+        k: record.k,
+        updates_min: record.updates_min,
+        start: record.start,
+        strategy: record.strategy.unwrap_or_else(|| by_name(strategy)),
+        clip: record.clip,
+        share_max: record.share_max,
+        purpose: record.purpose,
+        encoding,
+    };
     let mut round = Round::open(spec, record.opened_at, record.deadline);
     let form = record.form;
     let values = record.base_blob.map(Kept::Stored);
     round.base = record.schema.map(|schema| Base { schema, form, values });
     round.closed_at = record.closed_at;
     round.rejected = record.rejected;
-    (id, (round, record.phase))
+    (id_of, (round, record.phase))
 }
 
 fn outcome(record: OutcomeRecord) -> (u64, Outcome) {

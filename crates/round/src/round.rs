@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use aggregate::{Guard, NormBound};
 use bytes::Bytes;
 use encoding::Encoding;
 use protocol::{
     Digest, FailReason, Manifest, ModelUri, PropletId, Rejection, RoundId, Timestamp,
-    message::{Contribution, Purpose, Quantiles, StrategySpec},
+    message::{ClipMode, ClipSpec, Contribution, Purpose, Quantiles, StrategySpec},
 };
 
-use crate::{Base, Job, JobMember, Kept, Made};
+use crate::{Base, Job, JobMember, Kept, Made, claims, leaving::Leaving, memory::Memory};
 
 /// Most counted updates that are told apart when a round is complete.
 const CONTRIBUTIONS_MAX: usize = 1000;
@@ -40,8 +41,10 @@ pub(crate) struct Spec {
     pub(crate) updates_min: usize,
     /// What its start said; `None` if an update opened it.
     pub(crate) start: Option<Digest>,
-    /// How its updates become a model, where its start says; the shell's default otherwise.
-    pub(crate) strategy: Option<StrategySpec>,
+    /// How its updates become a model.
+    pub(crate) strategy: StrategySpec,
+    pub(crate) clip: Option<ClipSpec>,
+    pub(crate) share_max: Option<f64>,
     pub(crate) purpose: Purpose,
     /// How updates are written, where its start says; as they are otherwise.
     pub(crate) encoding: Option<Encoding>,
@@ -61,7 +64,7 @@ pub(crate) enum Phase {
     /// Closed; the set is frozen and being averaged.
     Aggregating,
     /// Averaged; waits until it is known which versions exist. Not kept: it is averaged again.
-    Ready(Made),
+    Ready(Made, Leaving),
     /// Has its version; waits until the model server shows it.
     Publishing(Publication),
 }
@@ -85,6 +88,8 @@ pub(crate) struct Counted {
     pub(crate) metrics: BTreeMap<String, f64>,
     /// Gone once the round has its model.
     pub(crate) values: Option<Kept>,
+    /// Why the model is not made of it.
+    pub(crate) left_out: Option<Rejection>,
 }
 
 /// How a round leaves [`Phase::Collecting`].
@@ -116,7 +121,7 @@ impl Round {
     pub(crate) const fn publication(&self) -> Option<&Publication> {
         match &self.phase {
             Phase::Publishing(publication) => Some(publication),
-            Phase::Collecting | Phase::Aggregating | Phase::Ready(_) => None,
+            Phase::Collecting | Phase::Aggregating | Phase::Ready(..) => None,
         }
     }
 
@@ -144,12 +149,15 @@ impl Round {
     }
 
     /// The frozen set, for the shell; `None` unless the round is being aggregated.
-    pub(crate) fn job(&self) -> Option<Job> {
+    pub(crate) fn job(&self, memory: &Memory) -> Option<Job> {
         let (Phase::Aggregating, Some(base)) = (&self.phase, &self.base) else { return None };
         let members = self.counted.iter().map(|(proplet, counted)| {
             let values = counted.values.clone();
             let values = values.expect("a counted update is kept together with its numbers");
-            JobMember { proplet: proplet.clone(), num_samples: counted.num_samples, values }
+            let Counted { num_samples, metrics, .. } = counted;
+            let (loss, steps) = (claims::loss(metrics), claims::steps(metrics));
+            let (proplet, num_samples) = (proplet.clone(), *num_samples);
+            JobMember { proplet, num_samples, loss, steps, values }
         });
         Some(Job {
             round: self.spec.id.clone(),
@@ -158,6 +166,8 @@ impl Round {
             form: base.form,
             base_values: base.values.clone(),
             strategy: self.spec.strategy.clone(),
+            guard: self.spec.guard(),
+            state: memory.find(&self.spec.base, &self.spec.strategy).cloned(),
             members: members.collect(),
         })
     }
@@ -176,8 +186,13 @@ impl Round {
         self.counted.values().filter_map(|counted| counted.values.as_ref()).map(Kept::len).sum()
     }
 
+    /// The updates that the model is made of.
+    pub(crate) fn taken(&self) -> impl Iterator<Item = (&PropletId, &Counted)> {
+        self.counted.iter().filter(|(_, counted)| counted.left_out.is_none())
+    }
+
     pub(crate) fn total_samples(&self) -> u64 {
-        self.counted.values().fold(0, |sum, counted| sum.saturating_add(counted.num_samples))
+        self.taken().fold(0, |sum, (_, counted)| sum.saturating_add(counted.num_samples))
     }
 
     /// What each counted update brought, unless that is much.
@@ -189,13 +204,13 @@ impl Round {
             num_samples: counted.num_samples,
             metrics: counted.metrics.clone(),
         };
-        self.counted.iter().map(|(proplet, counted)| (proplet.clone(), brought(counted))).collect()
+        self.taken().map(|(proplet, counted)| (proplet.clone(), brought(counted))).collect()
     }
 
     /// Means of the metrics, weighted by samples, over the updates that carry each.
     pub(crate) fn metrics(&self) -> BTreeMap<String, f64> {
         let mut sums: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
-        for counted in self.counted.values() {
+        for (_, counted) in self.taken() {
             let weight = counted.num_samples as f64;
             for (name, value) in &counted.metrics {
                 let (sum, weights) = sums.entry(name).or_default();
@@ -215,6 +230,17 @@ impl Round {
         }
         let spread = |(name, values): (&str, _)| Some((name.to_owned(), Quantiles::of(values)?));
         values.into_iter().filter_map(spread).collect()
+    }
+}
+
+impl Spec {
+    fn guard(&self) -> Guard {
+        let norm = match self.clip {
+            None => NormBound::Off,
+            Some(ClipSpec { norm, mode: ClipMode::Clip }) => NormBound::Clip { norm_max: norm },
+            Some(ClipSpec { norm, mode: ClipMode::Reject }) => NormBound::Reject { norm_max: norm },
+        };
+        Guard { norm, share_max: self.share_max }
     }
 }
 

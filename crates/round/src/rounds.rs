@@ -16,6 +16,7 @@ use crate::{
     fetching::Fetching,
     handing::Handing,
     judging::Judgement,
+    memory::Memory,
     outcome::Outcomes,
     record,
     round::{Counted, Publication, Round},
@@ -37,6 +38,7 @@ pub struct Rounds {
     pub(crate) arriving: Arriving,
     pub(crate) fetching: Fetching,
     pub(crate) handing: Handing,
+    pub(crate) memory: Memory,
     /// Base models in pieces, of which only the first is needed: it says what they are.
     pub(crate) heads: BTreeMap<ModelUri, Manifest>,
     /// Models that are listened for.
@@ -66,6 +68,7 @@ impl Rounds {
             arriving: Arriving::default(),
             fetching: Fetching::default(),
             handing: Handing::default(),
+            memory: Memory::default(),
             heads: BTreeMap::new(),
             listening: BTreeSet::new(),
             kept_len: 0,
@@ -95,7 +98,8 @@ impl Machine for Rounds {
     }
 
     fn restore(&mut self, entries: Vec<Entry>) -> Result<(), EntryError> {
-        let remembered = record::read(entries)?;
+        let remembered = record::read(entries, self.rules.strategy)?;
+        self.memory.restore(remembered.states);
         self.outcomes.restore(remembered.outcomes);
         for (line, made) in remembered.made {
             self.versions.restore(line, made);
@@ -177,12 +181,15 @@ impl Rounds {
     fn connected(&mut self, turn: &mut Turn) {
         if self.session == Session::Awaited {
             self.session = Session::Had;
-            turn.effect(Effect::Hold(self.open.values().flat_map(Round::blobs).collect()));
+            let blobs = self.open.values().flat_map(Round::blobs).chain(self.memory.blobs());
+            turn.effect(Effect::Hold(blobs.collect()));
             for round in self.open.values_mut() {
                 if round.is_collecting() {
                     round.deadline = round.deadline.max(turn.now + RESTART_GRACE);
                 }
-                turn.out.extend(round.job().map(|job| Output::Effect(Effect::Aggregate(job))));
+                turn.out.extend(
+                    round.job(&self.memory).map(|job| Output::Effect(Effect::Aggregate(job))),
+                );
             }
         }
         self.go_on_fetching(turn);

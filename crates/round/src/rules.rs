@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use protocol::Records;
+use protocol::{Records, message::ClipSpec};
 
 /// Longest payload that is looked at whatever the settings say, in bytes.
 pub const PAYLOAD_LEN_MAX: usize = 256 << 20;
@@ -13,7 +13,7 @@ pub(crate) const START_LEN_MAX: usize = 64 << 20;
 pub(crate) const NOTICE_LEN_MAX: usize = 64 << 10;
 
 /// Limits and habits of one coordinator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rules {
     /// Longest update, in bytes.
     pub update_len_max: usize,
@@ -33,6 +33,11 @@ pub struct Rules {
     pub unknown_grace: Duration,
     pub lazy: LazyRounds,
     pub records: Records,
+    /// How updates become a model, where a start does not say.
+    pub strategy: &'static str,
+    /// How far one update may pull, and how much it may count for, where a start does not say.
+    pub clip: Option<ClipSpec>,
+    pub share_max: Option<f64>,
 }
 
 /// Whether an update may open the round that it names.
@@ -68,6 +73,9 @@ impl Default for Rules {
             unknown_grace: Duration::from_secs(10),
             lazy: LazyRounds::Off,
             records: Records::Kept,
+            strategy: "fedavg",
+            clip: None,
+            share_max: None,
         }
     }
 }

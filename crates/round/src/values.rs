@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use aggregate::Need;
 use encoding::Encoding;
 use protocol::ModelVersion;
 
@@ -19,8 +20,9 @@ const REMEMBERED_LEN_MAX: u64 = 64 << 20;
 impl Spec {
     /// Whether what the round does takes the numbers of its base model.
     pub(crate) fn needs_values(&self) -> bool {
-        let strategy = self.strategy.as_ref().and_then(|asked| aggregate::find(&asked.name));
-        strategy.is_some_and(|strategy| !strategy.vectors.is_empty())
+        let strategy = aggregate::find(&self.strategy.name);
+        self.clip.is_some()
+            || strategy.is_some_and(|it| it.needs.contains(&Need::Base))
             || self.encoding.as_ref().is_some_and(Encoding::is_delta)
     }
 

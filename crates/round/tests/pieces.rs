@@ -16,7 +16,7 @@ use protocol::{
     message::{ModelBlob, ModelPublishWants, UpdateOffer, UpdateWants, Wants, is_blob_form},
     tensor::safetensors,
 };
-use round::{Effect, Kept, Made, Note, Objection, Report, Rules};
+use round::{Beside, Effect, Kept, Made, Note, Objection, Report, Rules};
 use story::*;
 use transfer::Bitmap;
 
@@ -257,7 +257,11 @@ fn a_model_in_pieces_is_handed_over_and_survives_a_restart() {
     let out = story.tell(Input::Report(Report::Received { sha256, result: Ok(()) }));
     let (made, schema) = (file(2.5), job(&out).schema);
     let model = Made::Stored { blob: manifest(&made), schema };
-    let out = story.tell(Input::Report(Report::Aggregated { round: id("r"), model }));
+    let out = story.tell(Input::Report(Report::Aggregated {
+        round: id("r"),
+        model,
+        beside: Beside::default(),
+    }));
     let published: ModelBlob = serde_json::from_slice(&models(&out)[0]).unwrap();
     assert_eq!(published, ModelBlob { version: ModelVersion(1), blob: manifest(&made) });
     assert!(effects(&out).contains(&Effect::Drop(sha256)), "the updates are in the model");

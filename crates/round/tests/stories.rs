@@ -11,7 +11,7 @@ use protocol::{
     Digest, Filter, Input, Letter as _, Machine as _, ModelLine, ModelUri, ModelVersion, Output,
     Rejection, Tensors, Topic, message::Verdict,
 };
-use round::{LazyRounds, Made, News, Note, Report, Rounds, Rules};
+use round::{Beside, LazyRounds, Made, News, Note, Report, Rounds, Rules};
 use serde_json::json;
 use story::*;
 
@@ -339,7 +339,11 @@ fn more_updates_than_memory_wait_for_room() {
     let out = story.hears(sent(&update("r2", "a")));
     assert!(matches!(&notes(&out)[..], [Note::NoRoom { kept_len: 48, .. }]), "{out:?}");
     story.hears(latest(0, Digest::of(b"model 0")));
-    let report = Report::Aggregated { round: id("r"), model: Made::Here(tensors(&[0.0; 3])) };
+    let report = Report::Aggregated {
+        round: id("r"),
+        model: Made::Here(tensors(&[0.0; 3])),
+        beside: Beside::default(),
+    };
     story.tell(Input::Report(report));
     assert_eq!(verdict(&story.hears(sent(&update("r2", "a")))), ACCEPTED);
 }
@@ -376,8 +380,11 @@ fn a_model_that_the_model_server_would_refuse_fails_its_round_and_holds_up_no_ot
     story.hears(base(0));
     count(&mut story, &["a"]);
     let long = tensors(&[1.0 / 3.0, 2.0 / 3.0, 1.0 / 7.0]);
-    let out =
-        story.tell(Input::Report(Report::Aggregated { round: id("r"), model: Made::Here(long) }));
+    let out = story.tell(Input::Report(Report::Aggregated {
+        round: id("r"),
+        model: Made::Here(long),
+        beside: Beside::default(),
+    }));
     let said = letter(&out, &failed());
     assert_eq!(said["reason"], "aggregation");
     assert!(said["error"].as_str().unwrap().ends_with("at most 40 are taken"), "{said}");
@@ -484,8 +491,11 @@ fn an_aggregate_that_is_not_finite_fails_the_round_and_uses_no_version() {
     let mut story = Story::opened(&["a"], 1);
     count(&mut story, &["a"]);
     let tensors: Tensors = tensors(&[f64::INFINITY, 0.0, 0.0]);
-    let out = story
-        .tell(Input::Report(Report::Aggregated { round: id("r"), model: Made::Here(tensors) }));
+    let out = story.tell(Input::Report(Report::Aggregated {
+        round: id("r"),
+        model: Made::Here(tensors),
+        beside: Beside::default(),
+    }));
     assert_eq!(letter(&out, &failed())["reason"], "not_finite");
     story.hears(start("r2", &["a"], 1).seal());
     let closed = story.hears(sent(&update("r2", "a")));
@@ -517,7 +527,11 @@ fn a_restart_gives_open_rounds_a_grace_and_closed_ones_their_averaging() {
 fn stale_reports_change_nothing() {
     let (mut story, digest) = publishing();
     let tensors = tensors(&[9.0; 3]);
-    let stale = Report::Aggregated { round: id("r"), model: Made::Here(tensors) };
+    let stale = Report::Aggregated {
+        round: id("r"),
+        model: Made::Here(tensors),
+        beside: Beside::default(),
+    };
     assert_eq!(story.tell(Input::Report(stale.clone())), vec![]);
     story.hears(latest(1, digest));
     assert_eq!(story.tell(Input::Report(stale)), vec![]);

@@ -68,8 +68,7 @@ fn text(proplet: &str, update: &serde_json::Value) -> Envelope {
 
 /// The model that a round makes of its two updates, averaged as it ships.
 fn made(story: &mut Story, closed: &Outputs) -> (Bytes, Model) {
-    let strategy = aggregate::find("fedavg").unwrap();
-    let report = round::average(strategy, &job(closed), &aggregate::Work::default());
+    let report = round::average(&job(closed), &aggregate::Work::default());
     let out = story.tell(protocol::Input::Report(report));
     let payload = models(&out).remove(0);
     let model = Model::read(&payload).unwrap();

@@ -56,7 +56,7 @@ pub(crate) enum Act {
 #[derive(Debug)]
 pub(crate) enum Mail {
     Agent(agent::Report),
-    Round(round::Report),
+    Round(Box<round::Report>),
     Lineage(OfLine<lineage::Report>),
 }
 
@@ -228,7 +228,7 @@ impl Role {
             }
             Self::Coordinator { host, averaging, .. } => {
                 let mail = |mail| match mail {
-                    Mail::Round(report) => Some(report),
+                    Mail::Round(report) => Some(*report),
                     Mail::Agent(_) | Mail::Lineage(_) => None,
                 };
                 let Some(input) = input(feed, mail)? else { return Ok(()) };

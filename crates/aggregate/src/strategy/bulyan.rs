@@ -19,6 +19,7 @@ pub(super) const STRATEGY: Strategy = Strategy {
     summary: "repeated Krum, then a mean around the median; holds while a quarter are hostile",
     settings: SETTINGS,
     vectors: &[],
+    needs: &[],
     build: || with(&Settings::defaults(SETTINGS)),
     with,
 };

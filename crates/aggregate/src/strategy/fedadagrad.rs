@@ -4,7 +4,7 @@
 //! algorithm 2); the rest is in [`super::adaptive`].
 
 use super::{
-    Strategy,
+    Need, Strategy,
     adaptive::{Adaptive, BETA1, SERVER_LR, TAU, VECTORS},
 };
 use crate::{Aggregator, Setting, Settings};
@@ -16,6 +16,7 @@ pub(super) const STRATEGY: Strategy = Strategy {
     summary: "fedavg with Adagrad at the server",
     settings: SETTINGS,
     vectors: VECTORS,
+    needs: &[Need::Base],
     build: || with(&Settings::defaults(SETTINGS)),
     with,
 };

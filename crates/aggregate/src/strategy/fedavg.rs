@@ -11,6 +11,7 @@ pub(super) const STRATEGY: Strategy = Strategy {
     summary: "mean, weighted by samples",
     settings: &[],
     vectors: &[],
+    needs: &[],
     build: || Box::new(FedAvg),
     with: |_| Box::new(FedAvg),
 };

@@ -4,7 +4,7 @@
 //! al., "Measuring the effects of non-identical data distribution for federated visual
 //! classification", 2019, section 4.3).
 
-use super::Strategy;
+use super::{Need, Strategy};
 use crate::{
     Aggregator, Recipe, RunError, Setting, Settings, Step, Strip, Survey, recipe::by_samples,
     settings::real,
@@ -20,6 +20,7 @@ pub(super) const STRATEGY: Strategy = Strategy {
     summary: "fedavg with momentum at the server",
     settings: SETTINGS,
     vectors: VECTORS,
+    needs: &[Need::Base],
     build: || with(&Settings::defaults(SETTINGS)),
     with,
 };

@@ -5,7 +5,7 @@
 //! and section 5, where `a` is a half and all `n_i` are alike). Each update is compared with the
 //! model that it started from: give those as the round's `bases`.
 
-use super::Strategy;
+use super::{Need, Strategy};
 use crate::{
     Aggregator, Center, Facts, Recipe, RunError, Setting, Settings, Survey,
     recipe::{Move, ordered_sum, whole_weights},
@@ -22,6 +22,7 @@ pub(super) const STRATEGY: Strategy = Strategy {
     summary: "mean of a buffer of updates of any age, the stale counting for less",
     settings: SETTINGS,
     vectors: &[],
+    needs: &[Need::Base],
     build: || with(&Settings::defaults(SETTINGS)),
     with,
 };

@@ -12,6 +12,7 @@ pub(super) const STRATEGY: Strategy = Strategy {
     summary: "median of each weight; holds while fewer than half are hostile",
     settings: &[],
     vectors: &[],
+    needs: &[],
     build: || Box::new(FedMedian),
     with: |_| Box::new(FedMedian),
 };

@@ -3,11 +3,12 @@
 //! With `p_i = n_i / n` and `tau_i` local steps: `x = x + tau_eff * sum(p_i * (w_i - x) / tau_i)`,
 //! `tau_eff = sum(p_i * tau_i)` (Wang et al., "Tackling the objective inconsistency problem in
 //! heterogeneous federated optimization", 2020, equations 6 and 10, for plain local SGD).
+//! Steps are only claimed: more than ten times their median count as that.
 
-use super::Strategy;
+use super::{Need, Strategy};
 use crate::{
     AggregateError, Aggregator, Center, Facts, Recipe, RunError, Setting, Settings, Survey,
-    recipe::{Move, ordered_sum, whole_weights},
+    recipe::{Move, modest, ordered_sum, whole_weights},
     settings::real,
 };
 
@@ -18,6 +19,7 @@ pub(super) const STRATEGY: Strategy = Strategy {
     summary: "mean of the updates, each by its number of local steps",
     settings: SETTINGS,
     vectors: &[],
+    needs: &[Need::Base, Need::Steps],
     build: || with(&Settings::defaults(SETTINGS)),
     with,
 };
@@ -32,7 +34,7 @@ struct FedNova {
 
 impl Aggregator for FedNova {
     fn recipe(&self, survey: &dyn Survey) -> Result<Recipe, RunError> {
-        let steps = steps(survey.facts())?;
+        let steps = modest(steps(survey.facts())?);
         let samples: Vec<f64> =
             survey.facts().iter().map(|facts| facts.num_samples as f64).collect();
         let pairs = || samples.iter().zip(&steps);

@@ -15,6 +15,7 @@ pub(super) const STRATEGY: Strategy = Strategy {
     summary: "fedavg of participants that stay near the model they started from",
     settings: SETTINGS,
     vectors: &[],
+    needs: &[],
     build: || Box::new(FedAvg),
     with: |_| Box::new(FedAvg),
 };

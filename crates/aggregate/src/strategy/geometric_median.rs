@@ -22,6 +22,7 @@ pub(super) const STRATEGY: Strategy = Strategy {
     summary: "the point nearest to all; holds while less than half of the samples are hostile",
     settings: SETTINGS,
     vectors: &[],
+    needs: &[],
     build: || with(&Settings::defaults(SETTINGS)),
     with,
 };

@@ -20,6 +20,7 @@ pub(super) const STRATEGY: Strategy = Strategy {
     summary: "the update nearest to its neighbours; holds while fewer than half are hostile",
     settings: SETTINGS,
     vectors: &[],
+    needs: &[],
     build: || with(&Settings::defaults(SETTINGS)),
     with,
 };

@@ -20,6 +20,7 @@ pub(super) const STRATEGY: Strategy = Strategy {
     summary: "mean of the updates nearest to their neighbours",
     settings: SETTINGS,
     vectors: &[],
+    needs: &[],
     build: || with(&Settings::defaults(SETTINGS)),
     with,
 };

@@ -2,12 +2,13 @@
 //!
 //! With `L = 1 / lr`, `delta_i = L * (x - w_i)` and the loss `F_i` of the base model:
 //! `x = x - sum(F_i^q * delta_i) / sum(q * F_i^(q-1) * |delta_i|^2 + L * F_i^q)` (Li et al., "Fair
-//! resource allocation in federated learning", 2020, algorithm 2).
+//! resource allocation in federated learning", 2020, algorithm 2). Losses are only claimed: one above
+//! ten times their median counts as that.
 
-use super::Strategy;
+use super::{Need, Strategy};
 use crate::{
     AggregateError, Aggregator, Center, Recipe, RunError, Setting, Settings, Survey,
-    recipe::{Move, ordered_sum, whole_weights},
+    recipe::{Move, modest, ordered_sum, whole_weights},
     settings::real,
 };
 
@@ -21,6 +22,7 @@ pub(super) const STRATEGY: Strategy = Strategy {
     summary: "mean that counts participants of high loss for more",
     settings: SETTINGS,
     vectors: &[],
+    needs: &[Need::Base, Need::Loss],
     build: || with(&Settings::defaults(SETTINGS)),
     with,
 };
@@ -39,7 +41,7 @@ const LOSS_MIN: f64 = 1e-10;
 
 impl Aggregator for QFedAvg {
     fn recipe(&self, survey: &dyn Survey) -> Result<Recipe, RunError> {
-        let losses = losses(survey)?;
+        let losses = modest(losses(survey)?);
         let squared = survey.distances_from(&Center::Base)?;
         let raised: Vec<f64> = losses.iter().map(|loss| loss.powf(self.q)).collect();
         let normaliser = |(loss, squared): (&f64, &f64)| {

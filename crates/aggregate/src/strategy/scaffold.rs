@@ -5,7 +5,7 @@
 //! and 17). Each update brings the row `c_i' - c_i`; `c` is the state's vector `control`, which the
 //! participants are to be given with the model.
 
-use super::Strategy;
+use super::{Need, Strategy};
 use crate::{
     Aggregator, Center, Recipe, RunError, Setting, Settings, Step, Strip, Survey,
     settings::{real, whole},
@@ -23,6 +23,7 @@ pub(super) const STRATEGY: Strategy = Strategy {
     summary: "mean, with control variates against the drift of the participants",
     settings: SETTINGS,
     vectors: VECTORS,
+    needs: &[Need::Base, Need::Controls],
     build: || with(&Settings::defaults(SETTINGS)),
     with,
 };

@@ -15,6 +15,7 @@ pub(super) const STRATEGY: Strategy = Strategy {
     summary: "mean of each weight without its extremes; holds while a share is hostile",
     settings: SETTINGS,
     vectors: &[],
+    needs: &[],
     build: || with(&Settings::defaults(SETTINGS)),
     with,
 };

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
 use crate::{
     Digest, Letter, ModelLine, ModelUri, ModelVersion, PropletId, SessionId, Timestamp, Topic,
-    message::{EvaluateSpec, Hyperparams, StrategySpec, TIMEOUT_S_MAX},
+    message::{ClipSpec, EvaluateSpec, Hyperparams, StrategySpec, TIMEOUT_S_MAX, bounds},
 };
 
 /// Most rounds of one session.
@@ -40,6 +40,19 @@ pub struct SessionStart {
     pub hyperparams: Hyperparams,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strategy: Option<StrategySpec>,
+    /// As in a round's start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip: Option<ClipSpec>,
+    /// As in a round's start.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "bounds::share_max"
+    )]
+    pub share_max: Option<f64>,
+    /// As in a round's start.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "bounds::env")]
+    pub env: BTreeMap<String, String>,
     /// As in a round's start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<String>,

@@ -11,7 +11,13 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use crate::{Digest, Letter, ModelUri, PropletId, RoundId, SessionId, Topic, message::Purpose};
+use crate::{
+    Digest, Letter, ModelUri, PropletId, RoundId, SessionId, Topic,
+    message::{
+        Purpose,
+        bounds::{self, ClipSpec},
+    },
+};
 
 /// Most participants in one round.
 pub const PARTICIPANTS_MAX: usize = 100_000;
@@ -49,6 +55,20 @@ pub struct RoundStart {
     /// How updates become a model; the coordinator's setting by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strategy: Option<StrategySpec>,
+    /// A bound on how far one update may pull; the coordinator's setting by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip: Option<ClipSpec>,
+    /// The greatest share of all samples that one update counts for, above 0 and below 1; the
+    /// coordinator's setting by default.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "bounds::share_max"
+    )]
+    pub share_max: Option<f64>,
+    /// More environment of the tasks, handed on unread.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "bounds::env")]
+    pub env: BTreeMap<String, String>,
     /// The session that the round belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionId>,

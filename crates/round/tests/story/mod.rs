@@ -13,7 +13,7 @@ use protocol::{
         forward,
     },
 };
-use round::{Effect, Job, Made, News, Note, Report, Rounds, Rules, TABLES};
+use round::{Beside, Effect, Job, Made, News, Note, Report, Rounds, Rules, TABLES};
 use serde_json::{Value, json};
 
 pub type Outputs = Vec<Output<Effect>>;
@@ -42,6 +42,10 @@ impl Disk {
             value: Some(value.clone()),
         });
         entries.collect()
+    }
+
+    pub fn forget(&mut self, table: &str) {
+        self.0.retain(|(name, _), _| *name != table);
     }
 
     pub fn tables(&self) -> Vec<&'static str> {
@@ -123,7 +127,11 @@ pub fn average(job: &Job) -> Report {
     }
     let values: Vec<f64> = sums.into_iter().map(|sum| sum / total as f64).collect();
     let tensors = Tensors::unflatten(&job.schema, &values).unwrap();
-    Report::Aggregated { round: job.round.clone(), model: Made::Here(tensors) }
+    Report::Aggregated {
+        round: job.round.clone(),
+        model: Made::Here(tensors),
+        beside: Beside::default(),
+    }
 }
 
 pub fn id<T: std::str::FromStr<Err = protocol::IdError>>(text: &str) -> T {
@@ -142,6 +150,9 @@ pub fn start(round: &str, participants: &[&str], k: usize) -> RoundStart {
         timeout_s: 30,
         min_updates: None,
         strategy: None,
+        clip: None,
+        share_max: None,
+        env: BTreeMap::new(),
         session: None,
         encoding: None,
         purpose: protocol::message::Purpose::Train,

@@ -1,7 +1,7 @@
 //! What the coordinator does beside speaking: the real aggregation, for as long as its device
 //! takes.
 
-use aggregate::{Strategy, Work};
+use aggregate::Work;
 use round::{Effect, average};
 
 use super::{Act, Acts, Mail, Notes, note};
@@ -9,7 +9,6 @@ use super::{Act, Acts, Mail, Notes, note};
 /// Averages.
 #[derive(Debug)]
 pub(crate) struct Averaging {
-    pub(crate) strategy: &'static Strategy,
     /// What one weight of one update costs.
     pub(crate) ns_per_weight: f64,
 }
@@ -20,7 +19,7 @@ impl Averaging {
             Effect::Aggregate(job) => {
                 let weights = job.schema.parameters() as f64 * job.members.len() as f64;
                 let after_us = 1 + (weights * self.ns_per_weight.max(0.0) / 1e3) as u64;
-                let mail = Mail::Round(average(self.strategy, &job, &Work::default()));
+                let mail = Mail::Round(Box::new(average(&job, &Work::default())));
                 acts.push(Act::Tell { after_us, mail });
             }
             // A simulated broker takes messages of any length: nothing goes in pieces.

@@ -233,15 +233,14 @@ impl<'a> Plan<'a> {
             tasks_max: 2 * proplets.len() + platform.tasks_kept + TASKS_SPARE,
             ..fleet::Limits::default()
         };
+        let strategy = aggregate::find(&platform.strategy).expect("the scenario was checked").name;
         let rules = round::Rules {
             updates_min: platform.updates_min,
+            strategy,
             records: self.records("coordinator", None),
             ..round::Rules::default()
         };
-        let averaging = Averaging {
-            strategy: aggregate::find(&platform.strategy).expect("the scenario was checked"),
-            ns_per_weight: platform.aggregate_ns_per_weight,
-        };
+        let averaging = Averaging { ns_per_weight: platform.aggregate_ns_per_weight };
         let library = Library::new(platform.model_write.micros());
         let script = self.script(proplets);
         let count: usize = self.scenario.nodes.iter().map(|spec| spec.names().len()).sum();

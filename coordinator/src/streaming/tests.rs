@@ -1,0 +1,101 @@
+//! A model and a state that are written block by block are those that memory would hold.
+
+use std::fs;
+
+use aggregate::{Guard, Need, NormBound, STRATEGIES};
+use protocol::{Form, ModelUri, ModelVersion, Tensors, message::StrategySpec, tensor::Slot};
+use round::{Beside, Made, Report, State, average};
+
+use super::*;
+
+const WIDTH: usize = 3000;
+
+fn schema(dtype: DType) -> Schema {
+    let slot = |count| Slot { dtype, shape: vec![count] };
+    [("a".to_owned(), slot(1000)), ("b".to_owned(), slot(WIDTH - 1000))].into_iter().collect()
+}
+
+fn canonical(dtype: DType, seed: usize) -> Bytes {
+    let value = |at: usize| ((at * 31 + seed * 101) % 977) as f64 / 977.0 - 0.5;
+    let values: Vec<f64> = (0..WIDTH).map(value).collect();
+    Tensors::unflatten(&schema(dtype), &values).unwrap().canonical()
+}
+
+fn job(strategy: &str, dtype: DType, guard: Guard, state: Option<State>) -> Job {
+    let member = |index: usize| JobMember {
+        proplet: format!("p{index}").parse().unwrap(),
+        num_samples: 10 + index as u64,
+        loss: Some(0.5 + index as f64),
+        steps: Some(1 + index as u64),
+        values: Kept::Here(canonical(dtype, 1 + index)),
+    };
+    Job {
+        round: "r".parse().unwrap(),
+        base: ModelUri::global(ModelVersion(1)),
+        schema: schema(dtype),
+        form: Form::Safetensors,
+        base_values: Some(Kept::Here(canonical(dtype, 0))),
+        strategy: StrategySpec { name: strategy.to_owned(), params: BTreeMap::new() },
+        guard,
+        state,
+        members: (0..7).map(member).collect(),
+    }
+}
+
+fn in_memory(job: &Job, work: &Work) -> (Bytes, Beside) {
+    let report = average(job, work);
+    let Report::Aggregated { model: Made::Here(tensors), beside, .. } = report else {
+        panic!("{report:?}");
+    };
+    (tensors.canonical(), beside)
+}
+
+/// The data of a file, behind its header.
+fn data(path: &Path) -> Bytes {
+    let header = read_header(&File::open(path).unwrap()).unwrap();
+    Bytes::from(fs::read(path).unwrap()).slice(header.data_start()..)
+}
+
+#[test]
+fn what_is_written_to_files_is_what_memory_would_hold() {
+    let dir = tempfile::tempdir().unwrap();
+    let to = Places { model: dir.path().join("model"), state: dir.path().join("state") };
+    let work = Work { threads: 2, block: 1024 };
+    for strategy in STRATEGIES.iter().filter(|it| !it.needs.contains(&Need::Controls)) {
+        for (dtype, norm) in [
+            (DType::F32, NormBound::Off),
+            (DType::F64, NormBound::Clip { norm_max: 20.0 }),
+            (DType::F32, NormBound::Reject { norm_max: 22.5 }),
+        ] {
+            let guard = Guard { norm, share_max: Some(0.2) };
+            let mut state: Option<State> = None;
+            for round in 0..2 {
+                let job = job(strategy.name, dtype, guard, state.clone());
+                let (model, beside) = in_memory(&job, &work);
+                // The state of the round before is in a file now.
+                let kept = dir.path().join("kept");
+                let mut filed = job.clone();
+                if let Some(State { vectors, values: Kept::Here(bytes) }) = &state {
+                    let schema = state::schema(vectors.len(), &job);
+                    let header = Header::of(&schema, Metadata::new()).write();
+                    fs::write(&kept, [&header[..], bytes].concat()).unwrap();
+                    let sha256 = protocol::Digest::of(bytes);
+                    let blob = StoredBlob { sha256, bytes: bytes.len() as u64 };
+                    filed.state =
+                        Some(State { vectors: vectors.clone(), values: Kept::Stored(blob) });
+                }
+                let made = average_to_file(&filed, |_| Some(kept.clone()), &to, &work).unwrap();
+                assert_eq!(data(&to.model), model, "{strategy:?} {dtype:?} round {round}");
+                assert_eq!(made.left_out, beside.left_out);
+                match &beside.state {
+                    None => assert!(made.vectors.is_empty()),
+                    Some(State { vectors, values: Kept::Here(bytes) }) => {
+                        assert_eq!((&made.vectors, &data(&to.state)), (vectors, bytes));
+                    }
+                    Some(State { values: Kept::Stored(_), .. }) => panic!("it is in memory"),
+                }
+                state = beside.state;
+            }
+        }
+    }
+}
