@@ -27,7 +27,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("model-server", &["protocol", "transfer", "lineage", "modelfile", "service"]),
     ("proplet", &["protocol", "transfer", "agent", "service"]),
     ("cosim", &["protocol", "sim"]),
-    ("client-wasm", &[]),
+    ("guest", &[]),
+    ("client-wasm", &["guest"]),
     ("broker", &[]),
     ("cli", CLI_MAY_IMPORT),
     ("e2e", &["protocol"]),
@@ -49,6 +50,7 @@ const CLI_MAY_IMPORT: &[&str] = &[
     "sim",
     "agent",
     "aggregate",
+    "round",
 ];
 
 /// An outside crate has few owners: who may depend on it, and who may for its tests only.
