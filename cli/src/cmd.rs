@@ -11,6 +11,7 @@ mod session;
 mod sim;
 mod task;
 mod up;
+mod workload;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -36,6 +37,7 @@ First steps:
   aileron up                      start a platform and keep it running
   aileron round start --watch     train one round on it, with every proplet that is alive
   aileron model list              see the models
+  aileron workload new NAME       start on a training step of your own
   aileron sim run FILE            simulate a fleet with the very same code
 
 Every service explains its settings: aileron manager --help"
@@ -66,6 +68,9 @@ enum Verb {
     /// Look at models
     #[command(subcommand)]
     Model(model::Models),
+    /// Make, build, check and try a training step of your own
+    #[command(subcommand)]
+    Workload(workload::Workload),
     /// Run scenarios under virtual time
     #[command(subcommand)]
     Sim(sim::Sim),
@@ -113,6 +118,7 @@ fn perform(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Task(task) => task.run(),
         Verb::Proplet(proplets) => proplets.run(),
         Verb::Model(models) => models.run(),
+        Verb::Workload(workload) => workload.run(),
         Verb::Sim(sim) => sim.run(),
         Verb::Bench(bench) => bench.run(),
         Verb::Manager | Verb::Coordinator | Verb::ModelServer | Verb::Broker => {
@@ -134,6 +140,7 @@ impl Verb {
             Self::Model(models) => models.format(),
             Self::Bench(bench) => bench.format(),
             Self::Sim(sim) => sim.format(),
+            Self::Workload(workload) => workload.format(),
             Self::Demo(_)
             | Self::Up(_)
             | Self::Manager

@@ -8,6 +8,7 @@ mod operator;
 mod platform;
 mod simulate;
 mod view;
+mod workload;
 
 use std::process::ExitCode;
 

@@ -57,6 +57,20 @@ fn another_model_and_other_data_will_do() {
 }
 
 #[test]
+fn images_and_text_have_models_of_their_own() {
+    for (model, tensor) in [("cnn", "conv2.w"), ("bigram", "w"), ("gru", "gru.uz")] {
+        let dir = tempfile::tempdir().unwrap();
+        let output = demo(dir.path(), &["--rounds", "3", "--model", model]);
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(percent(&said, "federated, 3 proplets") > 20.0, "{said}");
+        let file = dir.path().join("run/model-server/global_model_v3.json");
+        let model: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        assert!(model[tensor].is_array(), "{tensor} is missing");
+    }
+}
+
+#[test]
 fn ctrl_c_at_any_moment_leaves_nothing_behind() {
     for (moment, flags) in [("Aileron demo", "40"), ("    1  ", "400"), ("    7  ", "400")] {
         let dir = tempfile::tempdir().unwrap();

@@ -1,9 +1,9 @@
 //! The device's own rows: every CSV file of a directory, features first, label last.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{self, BufRead, BufReader},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use crate::TrainError;
@@ -33,7 +33,7 @@ impl Dataset {
     /// other files are left alone. No row at all is an error.
     pub fn from_dir(dir: &Path) -> Result<Self, TrainError> {
         let mut dataset = Self::default();
-        for path in csv_files(dir)? {
+        for path in guest::files(dir, "csv")? {
             if path.file_name().is_some_and(|name| name == HELD_OUT_FILE) {
                 continue;
             }
@@ -139,20 +139,8 @@ fn number(field: &str) -> Result<f64, String> {
     }
 }
 
-fn csv_files(dir: &Path) -> Result<Vec<PathBuf>, TrainError> {
-    let mut paths = vec![];
-    for entry in fs::read_dir(dir).map_err(|source| unreadable(dir, source))? {
-        let path = entry.map_err(|source| unreadable(dir, source))?.path();
-        if path.extension().is_some_and(|ext| ext.eq_ignore_ascii_case("csv")) {
-            paths.push(path);
-        }
-    }
-    paths.sort();
-    Ok(paths)
-}
-
 fn unreadable(path: &Path, source: io::Error) -> TrainError {
-    TrainError::Read { path: path.display().to_string(), source }
+    guest::Error::Read { path: path.display().to_string(), source }.into()
 }
 
 #[cfg(test)]

@@ -4,17 +4,21 @@ use serde_json::{Map, Value};
 
 use crate::{Kind, TrainError};
 
-/// Hidden units of the MLP when `hidden` does not say.
+/// Hidden units of the MLP and of the GRU when `hidden` does not say.
 pub const HIDDEN_DEFAULT: usize = 32;
+/// Channels of the CNN's first layer when `channels` does not say.
+pub(crate) const CHANNELS_DEFAULT: usize = 8;
 
 const HIDDEN_MAX: u64 = 1 << 16;
+const CHANNELS_MAX: u64 = 1 << 10;
 
 /// The settings of one training step.
 ///
 /// | key | takes | default |
 /// |---|---|---|
-/// | `model` | `"softmax"`, `"mlp"` or `"linear"` | `"softmax"` |
-/// | `hidden` | hidden units of the MLP, 1..=65536 | 32 |
+/// | `model` | `"softmax"`, `"mlp"`, `"cnn"`, `"bigram"`, `"gru"` or `"linear"` | `"softmax"` |
+/// | `hidden` | hidden units of the MLP and of the GRU, 1..=65536 | 32 |
+/// | `channels` | channels of the CNN's first layer, 1..=1024 | 8 |
 /// | `epochs` | passes over the rows, at least 1 | 1 |
 /// | `lr` | step size, above 0 | 0.1 |
 /// | `batch_size` | rows a step, at least 1 | 16 |
@@ -22,7 +26,7 @@ const HIDDEN_MAX: u64 = 1 << 16;
 /// | `l2` | weight decay (never on biases), at least 0 | 0 |
 /// | `mu` | pull towards the base model (FedProx), at least 0 | 0 |
 /// | `holdout` | part of the rows never trained on, 0 up to below 1 | 0.2 |
-/// | `scale` | what features are divided by, above 0 | 16; 1 for `"linear"` |
+/// | `scale` | what features are divided by, above 0 | 16; 1 for `"linear"`, `"bigram"`, `"gru"` |
 ///
 /// Other keys are for other guests and are ignored.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,27 +44,29 @@ pub struct Hyperparams {
 
 impl Hyperparams {
     pub fn from_json(text: &str) -> Result<Self, TrainError> {
-        let keys: Map<String, Value> = serde_json::from_str(text)
-            .map_err(|error| TrainError::Hyperparams { why: error.to_string() })?;
-        let kind = kind(&keys)?;
+        Self::from_keys(guest::Hyperparams::from_json(text)?.keys())
+    }
+
+    pub(crate) fn from_keys(keys: &Map<String, Value>) -> Result<Self, TrainError> {
+        let kind = kind(keys)?;
         let scale_default = match kind {
-            Kind::Linear => 1.0,
-            Kind::Softmax | Kind::Mlp { .. } => 16.0,
+            Kind::Linear | Kind::Bigram | Kind::Gru { .. } => 1.0,
+            Kind::Softmax | Kind::Mlp { .. } | Kind::Cnn { .. } => 16.0,
         };
         let at_least_1 = "a whole number of at least 1";
         let above_0 = "a number above 0";
         Ok(Self {
             kind,
-            epochs: whole(&keys, "epochs", 1, 1..=u64::MAX, at_least_1)?,
-            lr: real(&keys, "lr", 0.1, above_0, |lr| lr > 0.0)?,
-            batch_size: size(whole(&keys, "batch_size", 16, 1..=u64::MAX, at_least_1)?),
-            seed: whole(&keys, "seed", 0, 0..=u64::MAX, "a whole number of at least 0")?,
-            l2: real(&keys, "l2", 0.0, "a number of at least 0", |l2| l2 >= 0.0)?,
-            mu: real(&keys, "mu", 0.0, "a number of at least 0", |mu| mu >= 0.0)?,
-            holdout: real(&keys, "holdout", 0.2, "a number from 0 to below 1", |part| {
+            epochs: whole(keys, "epochs", 1, 1..=u64::MAX, at_least_1)?,
+            lr: real(keys, "lr", 0.1, above_0, |lr| lr > 0.0)?,
+            batch_size: size(whole(keys, "batch_size", 16, 1..=u64::MAX, at_least_1)?),
+            seed: whole(keys, "seed", 0, 0..=u64::MAX, "a whole number of at least 0")?,
+            l2: real(keys, "l2", 0.0, "a number of at least 0", |l2| l2 >= 0.0)?,
+            mu: real(keys, "mu", 0.0, "a number of at least 0", |mu| mu >= 0.0)?,
+            holdout: real(keys, "holdout", 0.2, "a number from 0 to below 1", |part| {
                 (0.0..1.0).contains(&part)
             })?,
-            scale: real(&keys, "scale", scale_default, above_0, |scale| scale > 0.0)?,
+            scale: real(keys, "scale", scale_default, above_0, |scale| scale > 0.0)?,
         })
     }
 }
@@ -68,12 +74,20 @@ impl Hyperparams {
 fn kind(keys: &Map<String, Value>) -> Result<Kind, TrainError> {
     let takes = "a whole number from 1 to 65536";
     let hidden = size(whole(keys, "hidden", HIDDEN_DEFAULT as u64, 1..=HIDDEN_MAX, takes)?);
-    match keys.get("model") {
-        None => Ok(Kind::Softmax),
-        Some(Value::String(name)) if name == "softmax" => Ok(Kind::Softmax),
-        Some(Value::String(name)) if name == "mlp" => Ok(Kind::Mlp { hidden }),
-        Some(Value::String(name)) if name == "linear" => Ok(Kind::Linear),
-        Some(value) => Err(refused("model", value, "\"softmax\", \"mlp\" or \"linear\"")),
+    let takes = "a whole number from 1 to 1024";
+    let channels = whole(keys, "channels", CHANNELS_DEFAULT as u64, 1..=CHANNELS_MAX, takes)?;
+    let Some(value) = keys.get("model") else { return Ok(Kind::Softmax) };
+    match value.as_str() {
+        Some("softmax") => Ok(Kind::Softmax),
+        Some("mlp") => Ok(Kind::Mlp { hidden }),
+        Some("cnn") => Ok(Kind::Cnn { channels: size(channels) }),
+        Some("bigram") => Ok(Kind::Bigram),
+        Some("gru") => Ok(Kind::Gru { hidden }),
+        Some("linear") => Ok(Kind::Linear),
+        Some(_) | None => {
+            let takes = r#""softmax", "mlp", "cnn", "bigram", "gru" or "linear""#;
+            Err(refused("model", value, takes))
+        }
     }
 }
 

@@ -13,21 +13,23 @@
 
 mod data;
 mod error;
+mod exact;
 mod guest;
 mod hyperparams;
 mod kernel;
 mod model;
 mod network;
 mod random;
-mod safetensors;
-mod tensor;
+mod text;
 mod train;
 
+pub use ::guest::{Answer, Tensor};
+
+pub use self::guest::{Assignment, Purpose, run};
 pub use data::{Dataset, HELD_OUT_FILE};
 pub use error::TrainError;
-pub use guest::{Assignment, Made, Purpose, run};
 pub use hyperparams::{HIDDEN_DEFAULT, Hyperparams};
 pub use model::{Model, initial_model};
 pub use network::{Examples, Kind, Network, Score};
-pub use tensor::Tensor;
+pub use text::{TextError, read_tokens, tokens_of};
 pub use train::{Report, evaluate, evaluate_held_out, train};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
+use guest::BaseModel;
 
 use crate::{Kind, Network, Tensor, TrainError};
 
@@ -13,7 +13,7 @@ pub struct Model {
     pub(crate) parameters: Vec<f64>,
 }
 
-/// A model to start from: zeros for `linear` and `softmax`, seeded weights for `mlp`.
+/// A model to start from: zeros where the loss is convex, seeded weights for the others.
 ///
 /// This is how model 0 is made, once, by whoever starts the federation: every client must begin
 /// with the same weights, so a guest never makes up its own.
@@ -33,16 +33,22 @@ impl Model {
     /// Its tensors must be exactly those that `kind` has on data with this many features, since an
     /// update has the names and shapes of its base.
     pub fn from_json(text: &str, kind: Kind, features: usize) -> Result<Self, TrainError> {
-        Self::from_tensors(&tensors(text)?, kind, features)
+        Self::from_base(&BaseModel::parse(text.as_bytes())?, kind, features)
     }
 
-    /// The same for tensors that were read already.
+    /// The same for tensors at hand.
     pub fn from_tensors(
-        tensors: &BTreeMap<String, Tensor>,
+        tensors: BTreeMap<String, Tensor>,
         kind: Kind,
         features: usize,
     ) -> Result<Self, TrainError> {
-        let misfit = || TrainError::BaseMisfit { kind, features, found: described(tensors) };
+        Self::from_base(&BaseModel::of(tensors), kind, features)
+    }
+
+    /// The same for a model that was read already.
+    pub fn from_base(base: &BaseModel, kind: Kind, features: usize) -> Result<Self, TrainError> {
+        let tensors = base.tensors();
+        let misfit = || TrainError::BaseMisfit { kind, features, found: base.described() };
         let network = Network::new(kind, features, classes(kind, tensors).ok_or_else(misfit)?)?;
         let slots = network.slots();
         if tensors.len() != slots.len() {
@@ -65,7 +71,7 @@ impl Model {
             version: u64,
         }
         let stored = Stored { tensors: self.tensors(), version };
-        serde_json::to_string(&stored).map_err(|source| TrainError::Encode { source })
+        serde_json::to_string(&stored).map_err(|source| guest::Error::Encode { source }.into())
     }
 
     /// The parameters by name and shape.
@@ -90,39 +96,19 @@ impl Model {
     }
 }
 
-fn tensors(text: &str) -> Result<BTreeMap<String, Tensor>, TrainError> {
-    let fields: Map<String, Value> = serde_json::from_str(text)
-        .map_err(|error| TrainError::BaseModel { why: error.to_string() })?;
-    Ok(fields
-        .iter()
-        .filter(|(name, _)| *name != "version")
-        .filter_map(|(name, value)| Some((name.clone(), Tensor::from_json(value)?)))
-        .collect())
-}
-
 /// The last bias tells how many classes there are.
 fn classes(kind: Kind, tensors: &BTreeMap<String, Tensor>) -> Option<usize> {
     let bias = match kind {
         Kind::Linear => return Some(1),
-        Kind::Softmax => "b",
+        Kind::Softmax | Kind::Bigram => "b",
         Kind::Mlp { .. } => "b2",
+        Kind::Cnn { .. } => "dense.b",
+        Kind::Gru { .. } => "out.b",
     };
     match tensors.get(bias)?.shape[..] {
         [classes] => Some(classes),
         _ => None,
     }
-}
-
-fn described(tensors: &BTreeMap<String, Tensor>) -> String {
-    if tensors.is_empty() {
-        return "no tensors".to_owned();
-    }
-    let mut shown: Vec<String> =
-        tensors.iter().take(8).map(|(name, tensor)| format!("{name} {:?}", tensor.shape)).collect();
-    if tensors.len() > shown.len() {
-        shown.push(format!("and {} more", tensors.len() - shown.len()));
-    }
-    shown.join(", ")
 }
 
 #[cfg(test)]
@@ -139,10 +125,16 @@ mod tests {
 
     #[test]
     fn each_kind_survives_its_json() {
-        for (kind, classes) in [(Kind::Linear, 1), (Kind::Softmax, 4), (Kind::Mlp { hidden: 5 }, 4)]
-        {
-            let model = initial_model(kind, 3, classes, 9).unwrap();
-            let read = Model::from_json(&model.to_json(7).unwrap(), kind, 3).unwrap();
+        for (kind, features, classes) in [
+            (Kind::Linear, 3, 1),
+            (Kind::Softmax, 3, 4),
+            (Kind::Mlp { hidden: 5 }, 3, 4),
+            (Kind::Cnn { channels: 2 }, 16, 4),
+            (Kind::Bigram, 3, 4),
+            (Kind::Gru { hidden: 5 }, 3, 4),
+        ] {
+            let model = initial_model(kind, features, classes, 9).unwrap();
+            let read = Model::from_json(&model.to_json(7).unwrap(), kind, features).unwrap();
             assert_eq!(read, model);
         }
     }

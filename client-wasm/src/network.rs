@@ -3,24 +3,19 @@
 //! A network holds shapes only. Parameters and gradients are flat, so that a step of descent and a
 //! gradient check need to know nothing of layers.
 
+mod bigram;
+mod cnn;
+mod gru;
+mod kind;
 mod linear;
 mod mlp;
 mod softmax;
 
-use std::fmt;
+use cnn::Cnn;
+use gru::Gru;
+pub use kind::Kind;
 
 use crate::{Dataset, TrainError, kernel, random::Random};
-
-/// Which model, with what the data cannot tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Least squares: tensors `w [features]`, `b` a scalar; the label is any number.
-    Linear,
-    /// Softmax regression: tensors `w [features, classes]`, `b [classes]`; the label is a class.
-    Softmax,
-    /// One hidden layer of rectified linear units before a softmax.
-    Mlp { hidden: usize },
-}
 
 /// A model's shapes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,44 +64,24 @@ pub(crate) struct Verdict {
     pub(crate) hit: bool,
 }
 
-impl Kind {
-    /// The tensors of this kind, in words.
-    pub fn shapes(self) -> String {
-        match self {
-            Self::Linear => "w [features], b []".to_owned(),
-            Self::Softmax => "w [features, classes], b [classes]".to_owned(),
-            Self::Mlp { hidden } => format!(
-                "w1 [features, {hidden}], b1 [{hidden}], w2 [{hidden}, classes], b2 [classes]"
-            ),
-        }
-    }
-
-    pub(crate) fn classes_taken(self) -> &'static str {
-        match self {
-            Self::Linear => "exactly 1 output",
-            Self::Softmax | Self::Mlp { .. } => "at least 2 classes",
-        }
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Linear => f.write_str("model \"linear\""),
-            Self::Softmax => f.write_str("model \"softmax\""),
-            Self::Mlp { hidden } => write!(f, "model \"mlp\" with {hidden} hidden units"),
-        }
-    }
-}
-
 impl Network {
     /// `classes` is 1 for a linear model, at least 2 for the others.
     pub fn new(kind: Kind, features: usize, classes: usize) -> Result<Self, TrainError> {
         let classes_fit = match kind {
             Kind::Linear => classes == 1,
-            Kind::Softmax | Kind::Mlp { .. } => classes >= 2,
+            Kind::Softmax
+            | Kind::Mlp { .. }
+            | Kind::Cnn { .. }
+            | Kind::Bigram
+            | Kind::Gru { .. } => classes >= 2,
         };
-        if features == 0 || !classes_fit {
+        let features_fit = match kind {
+            Kind::Cnn { .. } => cnn::side_of(features).is_some(),
+            Kind::Linear | Kind::Softmax | Kind::Mlp { .. } | Kind::Bigram | Kind::Gru { .. } => {
+                features > 0
+            }
+        };
+        if !features_fit || !classes_fit {
             return Err(TrainError::Size { kind, features, classes });
         }
         Ok(Self { kind, features, classes })
@@ -138,24 +113,60 @@ impl Network {
                 slot("w2", vec![hidden, classes], Role::Weight),
                 slot("b2", vec![classes], Role::Bias),
             ],
+            Kind::Cnn { channels } => {
+                let flat = Cnn::flat(self.side(), channels);
+                vec![
+                    slot("conv1.w", vec![3, 3, 1, channels], Role::Weight),
+                    slot("conv1.b", vec![channels], Role::Bias),
+                    slot("conv2.w", vec![3, 3, channels, 2 * channels], Role::Weight),
+                    slot("conv2.b", vec![2 * channels], Role::Bias),
+                    slot("dense.w", vec![flat, classes], Role::Weight),
+                    slot("dense.b", vec![classes], Role::Bias),
+                ]
+            }
+            Kind::Bigram => vec![
+                slot("w", vec![classes, classes], Role::Weight),
+                slot("b", vec![classes], Role::Bias),
+            ],
+            Kind::Gru { hidden } => vec![
+                slot("gru.wz", vec![classes, hidden], Role::Weight),
+                slot("gru.uz", vec![hidden, hidden], Role::Weight),
+                slot("gru.bz", vec![hidden], Role::Bias),
+                slot("gru.wr", vec![classes, hidden], Role::Weight),
+                slot("gru.ur", vec![hidden, hidden], Role::Weight),
+                slot("gru.br", vec![hidden], Role::Bias),
+                slot("gru.wn", vec![classes, hidden], Role::Weight),
+                slot("gru.bn", vec![hidden], Role::Bias),
+                slot("gru.uq", vec![hidden, hidden], Role::Weight),
+                slot("gru.cq", vec![hidden], Role::Bias),
+                slot("out.w", vec![hidden, classes], Role::Weight),
+                slot("out.b", vec![classes], Role::Bias),
+            ],
         }
     }
 
-    /// Parameters to start from: zeros where the loss is convex; for the MLP uniform in
-    /// `+-sqrt(6 / inputs)`, which keeps the variance of rectified units (He et al., "Delving deep
-    /// into rectifiers", 2015, section 2.2), and zero biases.
+    /// Parameters to start from: zeros where the loss is convex; before rectified units uniform in
+    /// `+-sqrt(6 / inputs)`, which keeps their variance (He et al., "Delving deep into rectifiers",
+    /// 2015, section 2.2); in the recurrent unit uniform in `+-sqrt(1 / hidden)`; zero biases.
     pub(crate) fn initial(&self, seed: u64) -> Vec<f64> {
         let mut random = Random::new(seed);
         let mut parameters = vec![];
         for slot in self.slots() {
-            match (self.kind, slot.role) {
-                (Kind::Mlp { .. }, Role::Weight) => {
-                    let bound = (6.0 / slot.shape[0] as f64).sqrt();
+            let inputs: usize = slot.shape.iter().rev().skip(1).product();
+            let bound = match (self.kind, slot.role) {
+                (Kind::Mlp { .. } | Kind::Cnn { .. }, Role::Weight) => {
+                    Some((6.0 / inputs as f64).sqrt())
+                }
+                (Kind::Gru { hidden }, Role::Weight) => Some((1.0 / hidden as f64).sqrt()),
+                (Kind::Linear | Kind::Softmax | Kind::Bigram, Role::Weight) | (_, Role::Bias) => {
+                    None
+                }
+            };
+            match bound {
+                Some(bound) => {
                     parameters.extend((0..slot.len()).map(|_| random.symmetric(bound)));
                 }
-                (Kind::Linear | Kind::Softmax | Kind::Mlp { .. }, _) => {
-                    parameters.resize(parameters.len() + slot.len(), 0.0);
-                }
+                None => parameters.resize(parameters.len() + slot.len(), 0.0),
             }
         }
         parameters
@@ -180,6 +191,13 @@ impl Network {
                 Kind::Mlp { hidden } => {
                     mlp::learn(hidden, parameters, (x, label), gradient, &mut scratch)
                 }
+                Kind::Cnn { channels } => {
+                    self.cnn(channels).learn(parameters, (x, label), gradient, &mut scratch)
+                }
+                Kind::Bigram => bigram::learn(parameters, (x, label), gradient, &mut scratch),
+                Kind::Gru { hidden } => {
+                    self.gru(hidden).learn(parameters, (x, label), gradient, &mut scratch)
+                }
             };
         }
         loss
@@ -197,6 +215,13 @@ impl Network {
                 Kind::Linear => linear::judge(parameters, x, label),
                 Kind::Softmax => softmax::judge(parameters, x, label, &mut scratch),
                 Kind::Mlp { hidden } => mlp::judge(hidden, parameters, (x, label), &mut scratch),
+                Kind::Cnn { channels } => {
+                    self.cnn(channels).judge(parameters, (x, label), &mut scratch)
+                }
+                Kind::Bigram => bigram::judge(parameters, (x, label), &mut scratch),
+                Kind::Gru { hidden } => {
+                    self.gru(hidden).judge(parameters, (x, label), &mut scratch)
+                }
             };
             loss += verdict.loss;
             hits += usize::from(verdict.hit);
@@ -204,7 +229,11 @@ impl Network {
         let rows = examples.len() as f64;
         let accuracy = match self.kind {
             Kind::Linear => None,
-            Kind::Softmax | Kind::Mlp { .. } => Some(hits as f64 / rows),
+            Kind::Softmax
+            | Kind::Mlp { .. }
+            | Kind::Cnn { .. }
+            | Kind::Bigram
+            | Kind::Gru { .. } => Some(hits as f64 / rows),
         };
         Score { loss: loss / rows, accuracy }
     }
@@ -235,7 +264,23 @@ impl Network {
             Kind::Linear => 0,
             Kind::Softmax => self.classes,
             Kind::Mlp { hidden } => self.classes + 2 * hidden,
+            Kind::Cnn { channels } => self.cnn(channels).scratch_len(),
+            Kind::Bigram => self.classes,
+            Kind::Gru { hidden } => self.gru(hidden).scratch_len(self.features),
         }
+    }
+
+    /// Pixels in a row of a square image.
+    const fn side(&self) -> usize {
+        self.features.isqrt()
+    }
+
+    const fn cnn(&self, channels: usize) -> Cnn {
+        Cnn { side: self.side(), channels, classes: self.classes }
+    }
+
+    const fn gru(&self, hidden: usize) -> Gru {
+        Gru { hidden, tokens: self.classes }
     }
 }
 
@@ -259,15 +304,24 @@ impl Examples {
         let mut labels = Vec::with_capacity(rows.len());
         for row in rows {
             let (x, label) = data.row(*row);
-            let is_class = label >= 0.0 && label < network.classes as f64 && label.fract() == 0.0;
-            match network.kind {
-                Kind::Linear => {}
-                Kind::Softmax | Kind::Mlp { .. } if is_class => {}
-                Kind::Softmax | Kind::Mlp { .. } => {
-                    let last = network.classes - 1;
-                    let why = format!("label {label} is not a class; the model has 0 to {last}");
-                    return Err(data.complaint(*row, why));
-                }
+            let last = network.classes - 1;
+            let is_class = |it: f64| (0.0..=last as f64).contains(&it) && it.fract() == 0.0;
+            let has_classes = match network.kind {
+                Kind::Linear => false,
+                Kind::Softmax
+                | Kind::Mlp { .. }
+                | Kind::Cnn { .. }
+                | Kind::Bigram
+                | Kind::Gru { .. } => true,
+            };
+            if has_classes && !is_class(label) {
+                let why = format!("label {label} is not a class; the model has 0 to {last}");
+                return Err(data.complaint(*row, why));
+            }
+            let strange = x.iter().map(|value| value / scale).find(|token| !is_class(*token));
+            if let Some(token) = strange.filter(|_| network.kind.reads_tokens()) {
+                let why = format!("{token} is not a token; the model has 0 to {last}");
+                return Err(data.complaint(*row, why));
             }
             values.extend(x.iter().map(|value| value / scale));
             labels.push(label);

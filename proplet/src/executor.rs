@@ -36,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use failure::{Failure, OutputKind, TrapKind};
 pub use sandbox::LeftFile;
+pub use wasm::inspect::{Given, Import, Inspection, inspect};
 
 /// Environment variable with the guest's path of the base model.
 pub const ENV_MODEL_PATH: &str = "MODEL_PATH";

@@ -15,5 +15,7 @@ mod conformance;
 mod device;
 #[path = "executor/inputs.rs"]
 mod inputs;
+#[path = "executor/native.rs"]
+mod native;
 #[path = "executor/wasm.rs"]
 mod wasm;

@@ -28,7 +28,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("model-server", &["protocol", "transfer", "lineage", "modelfile", "service"]),
     ("proplet", &["protocol", "transfer", "encoding", "agent", "service"]),
     ("cosim", &["protocol", "sim"]),
-    ("client-wasm", &[]),
+    ("guest", &[]),
+    ("client-wasm", &["guest"]),
     ("broker", &[]),
     ("cli", CLI_MAY_IMPORT),
     ("e2e", &["protocol"]),
@@ -53,6 +54,7 @@ const CLI_MAY_IMPORT: &[&str] = &[
     "sim",
     "agent",
     "aggregate",
+    "round",
 ];
 
 /// An outside crate has few owners: who may depend on it, and who may for its tests only.

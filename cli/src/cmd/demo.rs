@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    demo::{Cast, End, ModelFormat, play, prepare},
+    demo::{Cast, End, ModelFormat, Network, play, prepare},
     view,
 };
 
@@ -29,8 +29,11 @@ pub(crate) struct Demo {
     /// Updates that close a round; all proplets if left out
     #[arg(long)]
     k: Option<usize>,
-    /// Handed to the training step, over the demo's own: model (softmax, mlp, linear), epochs, lr,
-    /// batch_size, hidden, l2, seed, scale
+    /// What is trained; the last two say what comes next in a text
+    #[arg(long, value_enum, default_value_t)]
+    model: Network,
+    /// Handed to the training step, over the demo's own: model (of the above, or linear), epochs,
+    /// lr, batch_size, hidden, channels, l2, seed, scale
     #[arg(long, value_name = "JSON", default_value = "{}")]
     hyperparams: String,
     /// How uneven the split is: small is uneven, large is even (Dirichlet)
@@ -40,7 +43,7 @@ pub(crate) struct Demo {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Learn from the CSV files in this directory (features first, label last) instead of the
-    /// digits
+    /// digits, or the text
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// How models and updates travel
@@ -93,7 +96,8 @@ impl Demo {
             self.keep.display()
         );
         Ok(Cast {
-            hyperparams: hyperparams(&self.hyperparams, self.seed)?,
+            hyperparams: hyperparams(&self.hyperparams, self.model, self.seed)?,
+            network: self.model,
             dir: self.keep,
             proplets: self.proplets,
             rounds: self.rounds,
@@ -121,12 +125,13 @@ fn prepare_only(cast: &Cast) -> anyhow::Result<ExitCode> {
 
 /// The demo's own, under the user's. Nothing is held out on the proplets, since the demo holds out
 /// a part of all rows itself.
-fn hyperparams(given: &str, seed: u64) -> anyhow::Result<String> {
+fn hyperparams(given: &str, network: Network, seed: u64) -> anyhow::Result<String> {
     let given: Value =
         serde_json::from_str(given).with_context(|| format!("hyperparams {given:?}"))?;
     let Value::Object(given) = given else { bail!("hyperparams takes a JSON object, not {given}") };
     let own = json!({ "epochs": 5, "lr": 0.1, "batch_size": 16, "holdout": 0.0, "seed": seed });
     let mut merged: Map<String, Value> = own.as_object().cloned().unwrap_or_default();
+    merged.extend(network.hyperparams().as_object().cloned().unwrap_or_default());
     merged.extend(given);
     Ok(Value::Object(merged).to_string())
 }

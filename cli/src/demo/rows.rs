@@ -13,6 +13,10 @@ use rand_chacha::ChaCha8Rng;
 
 /// UCI digits, 8x8 pixels 0..16 and a label 0..9; see `data/README.md`.
 const DIGITS: &[u8] = include_bytes!("../../../data/digits.csv.gz");
+/// Small tales by a small grammar; see `data/README.md`.
+const TALES: &str = include_str!("../../../data/tales.txt");
+/// Characters that a row of the tales has before the one that follows.
+const WINDOW: usize = 12;
 
 /// Lines of CSV, features first, label last.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +31,11 @@ impl Rows {
         let mut text = String::new();
         GzDecoder::new(DIGITS).read_to_string(&mut text).context("unpack the digits")?;
         Self::parse(&text)
+    }
+
+    /// The tales, cut into snippets that do not overlap, so that none that is held out was seen.
+    pub(crate) fn tales() -> anyhow::Result<Self> {
+        Self::parse(&client_wasm::read_tokens(TALES, WINDOW, WINDOW + 1)?)
     }
 
     /// All CSV files of a directory, in the order of their names.
@@ -128,6 +137,12 @@ mod tests {
         let digits = Rows::digits().unwrap();
         assert_eq!((digits.len(), digits.features(), digits.classes().unwrap()), (1797, 64, 10));
         assert_eq!(digits.by_label().iter().map(Vec::len).sum::<usize>(), 1797);
+    }
+
+    #[test]
+    fn the_tales_are_rows_of_tokens() {
+        let tales = Rows::tales().unwrap();
+        assert_eq!((tales.len(), tales.features(), tales.classes().unwrap()), (2218, 12, 30));
     }
 
     #[test]

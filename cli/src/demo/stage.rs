@@ -33,7 +33,7 @@ pub(crate) struct Stage {
 pub(crate) fn set(cast: &Cast, hyperparams: &Hyperparams) -> anyhow::Result<Stage> {
     let rows = match &cast.data_dir {
         Some(dir) => Rows::from_dir(dir)?,
-        None => Rows::digits()?,
+        None => cast.network.rows()?,
     };
     let classes = rows.classes()?;
     let (train, test) = rows.hold_out(TEST_SHARE, cast.seed);

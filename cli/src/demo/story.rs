@@ -225,7 +225,7 @@ impl Show<'_> {
 fn introduce(cast: &Cast, stage: &Stage) {
     let what = match &cast.data_dir {
         Some(dir) => format!("rows of {}", dir.display()),
-        None => "handwritten digits (UCI)".to_owned(),
+        None => cast.network.rows_called().to_owned(),
     };
     view::line(format!(
         "Aileron demo: {} {what}, {} of them held out, the rest split unevenly\n\

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use protocol::{
-    PropletId, Tensors,
+    ModelUri, PropletId, RoundId, Tensors,
     message::{Update, UpdateAsked, UpdateError},
     tensor::safetensors,
 };
@@ -20,6 +20,18 @@ pub struct GuestOutput {
 }
 
 impl GuestOutput {
+    /// The update that `sender` would publish, had it been asked for one to this round on this
+    /// base, or why the task would fail.
+    pub fn update_for(
+        &self,
+        round: &RoundId,
+        base: &ModelUri,
+        sender: &PropletId,
+    ) -> Result<Update, Failure> {
+        let asked = Contribution { round: round.clone(), base: base.clone(), encoding: None };
+        self.update(&asked, sender)
+    }
+
     /// The update that `sender` was asked for, or why this is none.
     pub(crate) fn update(
         &self,

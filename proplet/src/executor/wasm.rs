@@ -9,6 +9,7 @@ pub(super) mod ends;
 pub(super) mod guest;
 mod heap;
 pub(super) mod inputs;
+pub(super) mod inspect;
 pub(super) mod program;
 pub(super) mod programs;
 mod runtime;

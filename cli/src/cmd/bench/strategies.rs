@@ -297,7 +297,7 @@ fn filled(model: &Model, mut values: &[f64]) -> anyhow::Result<Model> {
         values = rest;
         tensors.insert(name.to_owned(), Tensor { shape: tensor.shape, values: own.to_vec() });
     }
-    Ok(Model::from_tensors(&tensors, client_wasm::Kind::Softmax, model_features(model))?)
+    Ok(Model::from_tensors(tensors, client_wasm::Kind::Softmax, model_features(model))?)
 }
 
 fn model_features(model: &Model) -> usize {

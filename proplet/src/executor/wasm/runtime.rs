@@ -54,7 +54,7 @@ impl Runtime {
     }
 }
 
-fn config(settings: &Settings, metering: Metering) -> Config {
+pub(super) fn config(settings: &Settings, metering: Metering) -> Config {
     let mut config = Config::new();
     config.epoch_interruption(true);
     config.consume_fuel(metering == Metering::Fuel);

@@ -5,30 +5,22 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::{Tensor, TrainError};
+use crate::{Error, Tensor};
 
 const PREFIX_LEN: usize = 8;
 const METADATA: &str = "__metadata__";
 
 /// The types of numbers that are trained.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Width {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Width {
     F64,
     F32,
 }
 
 /// Tensors and the type of each.
 pub(crate) type Typed = BTreeMap<String, (Tensor, Width)>;
-
-#[derive(Serialize, Deserialize)]
-struct Info {
-    dtype: String,
-    shape: Vec<usize>,
-    data_offsets: (usize, usize),
-}
 
 impl Width {
     const ALL: [Self; 2] = [Self::F64, Self::F32];
@@ -73,8 +65,8 @@ pub(crate) fn is_file(bytes: &[u8]) -> bool {
 }
 
 /// The tensors of a file.
-pub(crate) fn read(file: &[u8]) -> Result<Typed, TrainError> {
-    let bad = |why: String| TrainError::BaseModel { why };
+pub(crate) fn read(file: &[u8]) -> Result<Typed, Error> {
+    let bad = |why: String| Error::BaseModel { why };
     let (prefix, rest) = file
         .split_first_chunk::<PREFIX_LEN>()
         .ok_or_else(|| bad(format!("{} bytes are no safetensors file", file.len())))?;
@@ -93,8 +85,12 @@ pub(crate) fn read(file: &[u8]) -> Result<Typed, TrainError> {
 }
 
 fn tensor(info: Value, data: &[u8]) -> Result<(Tensor, Width), String> {
-    let Info { dtype, shape, data_offsets: (begin, end) } =
-        serde_json::from_value(info).map_err(|why| why.to_string())?;
+    let dtype = info["dtype"].as_str().ok_or("its dtype is no text")?;
+    let shape = numbers(&info["shape"]).ok_or("its shape is no list of whole numbers")?;
+    let offsets = numbers(&info["data_offsets"]).unwrap_or_default();
+    let [begin, end] = offsets[..] else {
+        return Err("its data_offsets are no two whole numbers".to_owned());
+    };
     let width = Width::ALL.into_iter().find(|width| width.name() == dtype);
     let width = width.ok_or_else(|| format!("this client trains F64 and F32, not {dtype}"))?;
     let data = data.get(begin..end).ok_or_else(|| format!("no bytes {begin} to {end}"))?;
@@ -106,24 +102,23 @@ fn tensor(info: Value, data: &[u8]) -> Result<(Tensor, Width), String> {
     Ok((Tensor { shape, values }, width))
 }
 
+fn numbers(value: &Value) -> Option<Vec<usize>> {
+    let number = |it: &Value| usize::try_from(it.as_u64()?).ok();
+    value.as_array()?.iter().map(number).collect()
+}
+
 /// A file of these tensors and strings, tensors in the order of their names.
-pub(crate) fn write(
-    tensors: &Typed,
-    metadata: &BTreeMap<&str, String>,
-) -> Result<Vec<u8>, TrainError> {
-    let encode = |source| TrainError::Encode { source };
+pub(crate) fn write(tensors: &Typed, metadata: &BTreeMap<&str, String>) -> Result<Vec<u8>, Error> {
+    let encode = |source| Error::Encode { source };
     let (mut header, mut data) = (BTreeMap::new(), vec![]);
     let strings = serde_json::to_value(metadata).map_err(encode)?;
     header.insert(METADATA, strings);
     for (name, (tensor, width)) in tensors {
         let begin = data.len();
         width.write(&tensor.values, &mut data);
-        let info = Info {
-            dtype: width.name().to_owned(),
-            shape: tensor.shape.clone(),
-            data_offsets: (begin, data.len()),
-        };
-        header.insert(name, serde_json::to_value(info).map_err(encode)?);
+        let (dtype, shape) = (width.name(), &tensor.shape);
+        let info = json!({"dtype": dtype, "shape": shape, "data_offsets": [begin, data.len()]});
+        header.insert(name, info);
     }
     let mut text = serde_json::to_vec(&header).map_err(encode)?;
     text.resize(text.len().next_multiple_of(PREFIX_LEN), b' ');

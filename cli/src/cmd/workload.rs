@@ -1,0 +1,72 @@
+//! `aileron workload`: one's own training step, made, built, checked and tried without a broker.
+
+mod check;
+mod run;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Subcommand;
+
+use crate::{
+    view::{self, Format},
+    workload::{self, Lang, Project},
+};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Workload {
+    /// Make a directory with a workload that builds and trains
+    New {
+        /// The directory, and the workload's name: a-z 0-9 - _
+        name: PathBuf,
+        /// What it is written in
+        #[arg(long, value_enum, default_value_t = Lang::Rust)]
+        lang: Lang,
+    },
+    /// Build a workload with its language's own tools
+    Build {
+        /// The workload's directory
+        #[arg(default_value = ".")]
+        dir: PathBuf,
+    },
+    /// Say whether a proplet could run a program, and what it wants
+    Check(check::Check),
+    /// Try a program on this machine, and judge its updates as the coordinator would
+    Run(Box<run::Run>),
+}
+
+impl Workload {
+    pub(super) const fn format(&self) -> Format {
+        match self {
+            Self::New { .. } | Self::Build { .. } => Format::Text,
+            Self::Check(check) => check.format,
+            Self::Run(run) => run.format,
+        }
+    }
+
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::New { name, lang } => {
+                let project = workload::write(&name, lang)?;
+                let (dir, wasm) = (project.dir.display(), project.wasm());
+                let wasm = wasm.display();
+                view::aside(format!(
+                    "A workload in {lang} is in {dir}. It needs {}.\nNext:\n  \
+                     aileron workload build {dir}\n  \
+                     aileron workload check {wasm}\n  \
+                     aileron workload run {wasm} --data {dir}/data --rounds 5",
+                    lang.needs()
+                ));
+                Ok(ExitCode::SUCCESS)
+            }
+            Self::Build { dir } => {
+                let project = Project::open(&dir)?;
+                workload::build(&project)?;
+                let len = std::fs::metadata(project.wasm()).map_or(0, |meta| meta.len());
+                view::line(format!("{} ({len} bytes)", project.wasm().display()));
+                Ok(ExitCode::SUCCESS)
+            }
+            Self::Check(check) => check.run(),
+            Self::Run(run) => run.run(),
+        }
+    }
+}
