@@ -2,6 +2,7 @@
 
 mod cmd;
 mod demo;
+mod guard;
 mod http;
 mod operator;
 mod platform;

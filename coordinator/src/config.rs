@@ -1,7 +1,8 @@
 //! What an operator can tell the coordinator.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
+use access::LiveRoster;
 use aggregate::{NUM_SAMPLES_MAX, STRATEGIES, Strategy};
 use protocol::message::SESSION_START_LEN_MAX;
 use round::{LazyRounds, PAYLOAD_LEN_MAX, Rules};
@@ -10,6 +11,8 @@ use service::{
     telemetry::LogArgs,
     transport::mqtt::Config,
 };
+
+use crate::signatures::{Demand, Signatures, Unsigned};
 
 /// Settings of the coordinator.
 #[derive(Debug, clap::Args)]
@@ -53,14 +56,43 @@ pub struct CoordinatorSettings {
     /// Let the first update of a round that nobody has started open it: 3 updates, 60 seconds
     #[arg(long)]
     pub lazy_rounds: bool,
+    /// Whose updates must be signed: off (nobody's), optional (of proplets with a key on the
+    /// roster), required (everybody's)
+    #[arg(long, value_name = "DEMAND", value_enum, default_value_t)]
+    pub signatures: Demand,
+    /// Roster with the proplets' public keys, from `aileron token`
+    #[arg(long, value_name = "FILE")]
+    pub roster_file: Option<PathBuf>,
 }
 
 impl Settings for CoordinatorSettings {
     const SERVICE: &'static str = "coordinator";
     const ABOUT: &'static str = "Runs rounds: collects updates, averages them, makes new models";
+
+    fn check(&self) -> Result<(), SettingsError> {
+        self.signatures().map(drop)
+    }
 }
 
 impl CoordinatorSettings {
+    /// Whose signatures are checked, and by which keys.
+    pub(crate) fn signatures(&self) -> Result<Signatures, SettingsError> {
+        let unsigned = match self.signatures {
+            Demand::Off => return Ok(Signatures::Ignored),
+            Demand::Optional => Unsigned::Taken,
+            Demand::Required => Unsigned::Refused,
+        };
+        let Some(path) = &self.roster_file else {
+            let takes = "off; anything else only together with roster_file, which has the keys";
+            return Err(SettingsError::invalid("signatures", self.signatures, takes));
+        };
+        let roster = LiveRoster::open(path).map_err(|why| {
+            let takes = format!("a roster as `aileron token` writes it ({why})");
+            SettingsError::invalid("roster_file", path.display(), takes)
+        })?;
+        Ok(Signatures::Checked { unsigned, roster })
+    }
+
     pub(crate) fn rules(&self) -> Rules {
         Rules {
             update_len_max: whole(self.update_bytes_max),

@@ -5,6 +5,7 @@ mod config;
 mod effects;
 mod error;
 mod sessions;
+mod signatures;
 mod storage;
 mod streaming;
 mod tally;
@@ -20,8 +21,10 @@ use tokio_util::sync::CancellationToken;
 
 pub use config::CoordinatorSettings;
 pub use error::CoordinatorError;
+pub use signatures::Demand;
 
 use effects::Averaging;
+use signatures::Verifying;
 use storage::Storage;
 
 /// Where updates and models lie that are too large for one message, in the state directory.
@@ -59,6 +62,7 @@ pub async fn serve<T: Transport>(
     transport: T,
     stop: CancellationToken,
 ) -> Result<(), CoordinatorError> {
+    let transport = Verifying::new(transport, settings.signatures()?);
     let store = Store::open(&settings.state.state_dir, "coordinator", TABLES)?;
     let limits = settings.mqtt.limits(<CoordinatorSettings as Settings>::SERVICE).await?;
     let blobs = settings.state.state_dir.join(BLOBS);

@@ -1,6 +1,6 @@
 //! HTTP in, questions to the core, answers out. Every error is `{"error": what is wrong}`.
 
-mod error;
+pub(crate) mod error;
 mod extract;
 mod health;
 mod metrics;

@@ -3,6 +3,7 @@
 //! learning.
 
 mod api;
+mod callers;
 mod config;
 mod effects;
 mod error;
@@ -42,7 +43,8 @@ pub async fn run_with(
 ) -> Result<(), ManagerError> {
     let config = settings.transport()?;
     let store = Store::open(&settings.state.state_dir, "manager", TABLES)?;
-    let listening = Listening::bind(settings.http_address()).await?;
+    let listening = Listening::bind(settings.http_address()).await?.with_tls(settings.http_tls()?);
+    settings.say_who_may_call();
     serve(settings, listening, Mqtt::connect(config), store, (stop, ready)).await
 }
 
@@ -58,6 +60,7 @@ async fn serve<T: Transport>(
     let (desk, status) = Desk::new();
     let address = listening.address();
     let router = api::router(reports.sender(), status, settings.upload_len_max());
+    let router = callers::asked(router, settings.callers()?);
     let closing = CancellationToken::new();
     let http = tokio::spawn(listening.serve(router, closing.clone()));
     let driver = Driver {

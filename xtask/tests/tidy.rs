@@ -11,6 +11,7 @@ use std::{
 /// Who may import whom. A package that is not listed may not exist.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("protocol", &[]),
+    ("access", &["protocol"]),
     ("aggregate", &[]),
     ("encoding", &["protocol"]),
     ("transfer", &["protocol"]),
@@ -22,10 +23,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("session", &["protocol"]),
     ("service", &["protocol", "transfer"]),
     ("sim", &["protocol", "round", "fleet", "agent", "lineage", "aggregate"]),
-    ("manager", &["protocol", "transfer", "fleet", "service"]),
-    ("coordinator", &["protocol", "transfer", "round", "session", "aggregate", "service"]),
+    ("manager", &["access", "protocol", "transfer", "fleet", "service"]),
+    (
+        "coordinator",
+        &["access", "protocol", "transfer", "round", "session", "aggregate", "service"],
+    ),
     ("model-server", &["protocol", "transfer", "lineage", "modelfile", "service"]),
-    ("proplet", &["protocol", "transfer", "agent", "service"]),
+    ("proplet", &["access", "protocol", "transfer", "agent", "service"]),
     ("cosim", &["protocol", "sim"]),
     ("client-wasm", &[]),
     ("broker", &[]),
@@ -36,6 +40,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 
 /// Everything that runs, and what it takes to speak to it.
 const CLI_MAY_IMPORT: &[&str] = &[
+    "access",
     "protocol",
     "modelfile",
     "service",
@@ -60,6 +65,8 @@ const OWNERS: &[(&str, &[&str], &[&str])] = &[
     ("wasmtime-wasi", &["proplet"], &[]),
     ("axum", &["manager", "service"], &[]),
     ("rusqlite", &["service"], &[]),
+    ("rcgen", &["access"], &[]),
+    ("ring", &["access"], &[]),
     ("zip", &["modelfile"], &[]),
     ("clap", &["cli", "service", "manager", "coordinator", "model-server", "proplet"], &[]),
     ("anyhow", &["cli", "xtask", "e2e"], &[]),

@@ -53,6 +53,9 @@ words! {
         TooLarge = "too_large",
         /// The payload names another sender or round than its topic.
         SenderMismatch = "sender_mismatch",
+        /// It is not signed by its sender, or not at all. The sender is not told: it may have
+        /// nothing to do with it.
+        Signature = "signature",
     }
     /// Why a participant will not contribute to a round.
     AbsentReason {
