@@ -1,6 +1,6 @@
 //! What an embedded broker is told at start, and which of it is refused before a port is opened.
 
-use crate::{BrokerError, Kind};
+use crate::{BrokerError, Guarded, Kind, TlsFiles};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -16,8 +16,12 @@ pub struct BrokerConfig {
     pub kind: Kind,
     /// Where it listens; with port 0 the system picks one, see [`crate::RunningBroker::address`].
     pub listen: SocketAddr,
-    /// Who may reach it. There are no passwords: whoever reaches it may say and hear anything.
+    /// Who may reach it, if there is no guard: then whoever reaches it may say and hear anything.
     pub exposure: Exposure,
+    /// Who decides who may connect, and what they may say and hear.
+    pub guard: Option<Guarded>,
+    /// Certificate and key, if connections are encrypted; then no others are taken.
+    pub tls: Option<TlsFiles>,
     /// The largest packet a client may send, in bytes; a larger one ends that client's connection.
     pub packet_bytes_max: usize,
     /// How many messages wait for one absent client; the oldest make room for newer ones.
@@ -31,10 +35,10 @@ pub struct BrokerConfig {
 /// Who may reach the broker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Exposure {
-    /// This machine alone; any other listen address is refused.
+    /// This machine alone; any other listen address needs a guard.
     #[default]
     LoopbackOnly,
-    /// Whoever can route to the listen address.
+    /// Whoever can route to the listen address, guard or not.
     Network,
 }
 
@@ -44,6 +48,8 @@ impl Default for BrokerConfig {
             kind: Kind::default(),
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1883),
             exposure: Exposure::default(),
+            guard: None,
+            tls: None,
             packet_bytes_max: PACKET_BYTES_MAX,
             queued_messages_max: 100_000,
             queued_bytes_max: 1024 * 1024 * 1024,
@@ -57,7 +63,7 @@ impl BrokerConfig {
     pub(crate) fn check(&self) -> Result<(), BrokerError> {
         let loopback = self.listen.ip().to_canonical().is_loopback();
         match self.exposure {
-            Exposure::LoopbackOnly if !loopback => {
+            Exposure::LoopbackOnly if !loopback && self.guard.is_none() => {
                 return Err(BrokerError::NotLoopback { address: self.listen });
             }
             Exposure::LoopbackOnly | Exposure::Network => {}

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 pub enum BrokerError {
     /// The address is reachable from outside and nobody said that it may be.
     #[error(
-        "broker address {address} is not loopback, and the broker is not told to be open to the network"
+        "broker address {address} is not loopback, and nobody guards it: give the broker a roster, or \
+         tell it to be open to the network"
     )]
     NotLoopback { address: SocketAddr },
     /// The packet limit is one that MQTT or the implementation cannot hold.
@@ -31,6 +32,12 @@ pub enum BrokerError {
     /// This implementation keeps nothing on disk.
     #[error("broker {kind} keeps nothing on disk, so it cannot use the state directory {}", dir.display())]
     StateDirUnsupported { kind: crate::Kind, dir: PathBuf },
+    /// Certificate, key or authority cannot be used.
+    #[error("broker cannot use {}: {reason}", path.display())]
+    Tls { path: PathBuf, reason: String },
+    /// This implementation has neither encryption nor a guard.
+    #[error("broker {kind} has neither encryption nor access rules; use mqtt5")]
+    GateUnsupported { kind: crate::Kind },
     /// The implementation refused for a reason of its own.
     #[error("broker on {address} did not start: {reason}")]
     Start { address: SocketAddr, reason: String },

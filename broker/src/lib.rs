@@ -8,6 +8,8 @@
 //! - a last will is published when a connection dies, and only then;
 //! - MQTT 3.1.1 and 5 share one port and hear each other;
 //! - no bytes that a client can send end the service for the others;
+//! - with a [`Guard`], nobody is let in, heard or told anything but by its word, and whom it no
+//!   longer welcomes is cut off within a second;
 //! - [`RunningBroker::stop`] leaves the port free, and dropping it leaves nothing serving.
 //!
 //! ```no_run
@@ -21,13 +23,18 @@
 
 mod config;
 mod error;
+mod gate;
+mod guard;
 mod kind;
 mod mqtt5;
 #[cfg(feature = "rumqttd")]
 mod rumqttd;
 mod running;
+mod tls;
 
 pub use config::{BrokerConfig, Exposure, PACKET_BYTES_MAX, PACKET_BYTES_MIN};
 pub use error::BrokerError;
+pub use guard::{Certificate, Denial, Guard, Guarded, Knock};
 pub use kind::{Kind, KindError};
 pub use running::{RunningBroker, start};
+pub use tls::TlsFiles;

@@ -1,15 +1,56 @@
 //! The default implementation: the broker of the crate `mqtt5`, with its defaults made safe.
+//!
+//! With a guard or with encryption, a [`Gate`] has the port, and this broker one of its own that
+//! only the gate's connections are let in at.
 
+mod doorman;
+
+use crate::gate::{Gate, GateStop};
 use crate::running::{Serving, probe};
 use crate::{BrokerConfig, BrokerError};
 use ::mqtt5::broker::config::{StorageBackend, StorageConfig};
 use ::mqtt5::broker::{BrokerConfig as Settings, MqttBroker};
-use std::net::SocketAddr;
+use doorman::Doorman;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use tokio::task::JoinHandle;
 
 /// Opens the port and serves.
 pub(crate) async fn open(config: BrokerConfig) -> Result<Serving, BrokerError> {
+    if config.guard.is_none() && config.tls.is_none() {
+        return serve(config, None).await;
+    }
+    let gate = Gate::bind(&config).await?;
+    let inner = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let doorman = Doorman::new(config.guard.clone(), gate.visitors());
+    let serving = serve(BrokerConfig { listen: inner, ..config }, Some(doorman)).await?;
+    let (address, inside) = (gate.address(), serving.address);
+    let (stop, finished) = gate.open(inside);
+    Ok(behind(serving, address, (stop, finished)))
+}
+
+/// The broker with the gate's address: the gate closes first, and both have to end.
+fn behind(
+    serving: Serving,
+    address: SocketAddr,
+    (stop, gate): (GateStop, JoinHandle<()>),
+) -> Serving {
+    let Serving { shutdown, finished, .. } = serving;
+    Serving {
+        address,
+        shutdown: Box::new(move || {
+            stop.stop();
+            shutdown();
+        }),
+        finished: tokio::spawn(async move {
+            // Either may have died; the log has said so.
+            let _both = (finished.await, gate.await);
+        }),
+    }
+}
+
+async fn serve(config: BrokerConfig, doorman: Option<Doorman>) -> Result<Serving, BrokerError> {
     probe(config.listen).await?;
     check_state_dir(config.state_dir.clone()).await?;
     let listen = config.listen;
@@ -21,6 +62,10 @@ pub(crate) async fn open(config: BrokerConfig) -> Result<Serving, BrokerError> {
     let broker = MqttBroker::with_config(settings(&config))
         .await
         .map_err(|error| refused(error.to_string()))?;
+    let broker = match doorman {
+        Some(doorman) => broker.with_auth_provider(Arc::new(doorman)),
+        None => broker,
+    };
     let address = broker.local_addr().ok_or_else(|| BrokerError::Start {
         address: listen,
         reason: "it lost its listener".to_owned(),

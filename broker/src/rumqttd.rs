@@ -22,6 +22,9 @@ pub(crate) async fn open(config: BrokerConfig) -> Result<Serving, BrokerError> {
     if let Some(dir) = config.state_dir {
         return Err(BrokerError::StateDirUnsupported { kind: Kind::Rumqttd, dir });
     }
+    if config.guard.is_some() || config.tls.is_some() {
+        return Err(BrokerError::GateUnsupported { kind: Kind::Rumqttd });
+    }
     let address = probe(config.listen).await?;
     let router = Router::new(0, router_config()).spawn();
     let mut server = Server::new(settings(address, config.packet_bytes_max), router, Either::new());

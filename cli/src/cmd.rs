@@ -1,7 +1,9 @@
 //! The commands, one file each. A service's words go to that service's own settings.
 
+mod acl;
 mod bench;
 mod broker;
+mod ca;
 mod demo;
 mod model;
 mod proplet;
@@ -10,6 +12,7 @@ mod service;
 mod session;
 mod sim;
 mod task;
+mod token;
 mod up;
 mod workload;
 
@@ -74,6 +77,15 @@ enum Verb {
     /// Run scenarios under virtual time
     #[command(subcommand)]
     Sim(sim::Sim),
+    /// Say who may connect to the broker as what, and call the manager for what
+    #[command(subcommand)]
+    Token(token::Tokens),
+    /// Write the access rules of the broker's roles as another broker takes them
+    #[command(subcommand)]
+    Acl(acl::Acl),
+    /// A small certificate authority for the platform's services and proplets
+    #[command(subcommand)]
+    Ca(ca::Ca),
     /// Measure what things cost on this machine
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -121,6 +133,9 @@ fn perform(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Workload(workload) => workload.run(),
         Verb::Sim(sim) => sim.run(),
         Verb::Bench(bench) => bench.run(),
+        Verb::Token(tokens) => tokens.run(),
+        Verb::Acl(acl) => acl.run(),
+        Verb::Ca(ca) => ca.run(),
         Verb::Manager | Verb::Coordinator | Verb::ModelServer | Verb::Broker => {
             anyhow::bail!("a service's name comes first on the command line")
         }
@@ -141,7 +156,10 @@ impl Verb {
             Self::Bench(bench) => bench.format(),
             Self::Sim(sim) => sim.format(),
             Self::Workload(workload) => workload.format(),
-            Self::Demo(_)
+            Self::Token(tokens) => tokens.format(),
+            Self::Acl(_)
+            | Self::Ca(_)
+            | Self::Demo(_)
             | Self::Up(_)
             | Self::Manager
             | Self::Coordinator

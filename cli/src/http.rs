@@ -1,13 +1,18 @@
 //! The HTTP APIs of the manager and the coordinator, from the outside.
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde_json::Value;
+use service::settings::Secret;
 use ureq::{
     Agent, Body,
     http::{Method, Request, Response},
+    tls::{PemItem, RootCerts, TlsConfig, parse_pem},
 };
 
 const ANSWER_BYTES_MAX: u64 = 256 << 20;
@@ -18,6 +23,18 @@ pub(crate) struct ApiArgs {
     /// Address of the manager's HTTP API
     #[arg(long, env = "AILERON_HTTP", default_value = "http://127.0.0.1:7070", global = true)]
     http: String,
+    /// Token from `aileron token`, if the manager asks for one
+    #[arg(
+        long,
+        env = "AILERON_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN",
+        global = true
+    )]
+    token: Option<Secret>,
+    /// Certificates (PEM) to trust for https, in place of the usual authorities
+    #[arg(long, env = "AILERON_HTTP_CA_FILE", value_name = "FILE", global = true)]
+    http_ca_file: Option<PathBuf>,
 }
 
 /// A client of the API.
@@ -25,22 +42,48 @@ pub(crate) struct ApiArgs {
 pub(crate) struct Api {
     base: String,
     agent: Agent,
+    token: Option<Secret>,
 }
 
 impl ApiArgs {
-    pub(crate) fn api(&self) -> Api {
-        Api::new(&self.http)
+    pub(crate) fn api(&self) -> anyhow::Result<Api> {
+        let roots = self.http_ca_file.as_deref().map(trusted).transpose()?;
+        let api = Api::with(&self.http, roots);
+        Ok(Api { token: self.token.clone(), ..api })
     }
+}
+
+fn trusted(path: &Path) -> anyhow::Result<RootCerts> {
+    let pem = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    let mut roots = vec![];
+    for item in parse_pem(&pem) {
+        if let PemItem::Certificate(certificate) =
+            item.with_context(|| format!("{} is not PEM", path.display()))?
+        {
+            roots.push(certificate);
+        }
+    }
+    ensure!(!roots.is_empty(), "{} holds no certificate", path.display());
+    Ok(RootCerts::new_with_certs(&roots))
 }
 
 impl Api {
     pub(crate) fn new(base: &str) -> Self {
+        Self::with(base, None)
+    }
+
+    fn with(base: &str, roots: Option<RootCerts>) -> Self {
+        let tls = match roots {
+            Some(roots) => TlsConfig::builder().root_certs(roots).build(),
+            None => TlsConfig::default(),
+        };
         let agent = Agent::config_builder()
             .timeout_global(Some(Duration::from_secs(60)))
             .http_status_as_error(false)
+            .tls_config(tls)
             .build()
             .into();
-        Self { base: base.trim_end_matches('/').to_owned(), agent }
+        Self { base: base.trim_end_matches('/').to_owned(), agent, token: None }
     }
 
     pub(crate) fn get(&self, path: &str) -> anyhow::Result<Value> {
@@ -86,6 +129,9 @@ impl Api {
         let mut request = Request::builder().method(method.clone()).uri(&url);
         if body.is_some() {
             request = request.header("content-type", "application/json");
+        }
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {}", token.expose()));
         }
         let request = request.body(text).with_context(|| format!("call {url}"))?;
         let response = self.agent.run(request).with_context(|| format!("reach {url}"))?;

@@ -3,6 +3,7 @@
 mod cmd;
 mod demo;
 mod export;
+mod guard;
 mod http;
 mod operator;
 mod platform;

@@ -4,7 +4,7 @@
 //! round ends, so that neither a restarted broker nor a restarted coordinator leaves the operator
 //! waiting for ever.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -17,8 +17,8 @@ use protocol::{
 };
 use service::{
     Inbound, Transport as _,
-    settings::MqttAddress,
-    transport::mqtt::{Config, Mqtt, SessionKind},
+    settings::{MqttAddress, Secret},
+    transport::mqtt::{Config, Credentials, Mqtt, SessionKind, Tls, TlsFiles},
 };
 use tokio::time::{self, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -40,6 +40,27 @@ pub(crate) struct LinkArgs {
     /// Levels that stand before every topic
     #[arg(long, env = "AILERON_TOPIC_PREFIX", default_value = "", global = true)]
     topic_prefix: String,
+    /// User name at the broker
+    #[arg(long, env = "AILERON_MQTT_USERNAME", value_name = "NAME", global = true)]
+    mqtt_username: Option<String>,
+    /// Password at the broker: a token from `aileron token`
+    #[arg(
+        long,
+        env = "AILERON_CLIENT_KEY",
+        hide_env_values = true,
+        value_name = "KEY",
+        global = true
+    )]
+    client_key: Option<Secret>,
+    /// Certificates (PEM) to trust for ssl and wss, in place of the system's
+    #[arg(long, env = "AILERON_MQTT_CA_FILE", value_name = "FILE", global = true)]
+    mqtt_ca_file: Option<PathBuf>,
+    /// Our certificate (PEM) for a broker that asks for one
+    #[arg(long, env = "AILERON_MQTT_CERT_FILE", value_name = "FILE", global = true)]
+    mqtt_cert_file: Option<PathBuf>,
+    /// The key (PEM) of the certificate
+    #[arg(long, env = "AILERON_MQTT_KEY_FILE", value_name = "FILE", global = true)]
+    mqtt_key_file: Option<PathBuf>,
     /// Seconds to wait for the broker, or for something that should be there
     #[arg(long, default_value_t = 10, global = true)]
     wait_s: u64,
@@ -73,7 +94,16 @@ pub(crate) struct Operator {
 impl LinkArgs {
     /// Arguments for a broker whose address is known.
     pub(crate) fn to(mqtt_address: MqttAddress) -> Self {
-        Self { mqtt_address, topic_prefix: String::new(), wait_s: 10 }
+        Self {
+            mqtt_address,
+            topic_prefix: String::new(),
+            mqtt_username: None,
+            client_key: None,
+            mqtt_ca_file: None,
+            mqtt_cert_file: None,
+            mqtt_key_file: None,
+            wait_s: 10,
+        }
     }
 
     /// Connects and listens.
@@ -85,6 +115,11 @@ impl LinkArgs {
         let client = format!("aileron-operator-{}", uuid::Uuid::new_v4().simple());
         let mut config = Config::new(self.mqtt_address.clone(), client, namespace);
         config.session = SessionKind::Transient;
+        config.tls = Tls::load(&self.mqtt_address, &self.tls_files())?;
+        config.credentials = self.mqtt_username.as_ref().map(|username| Credentials {
+            username: username.clone(),
+            password: self.client_key.clone(),
+        });
         let mut transport = Mqtt::connect(config);
         for filter in filters {
             transport.listen(filter.clone());
@@ -93,9 +128,22 @@ impl LinkArgs {
         let connected = time::timeout(operator.wait, operator.connected()).await;
         match connected {
             Ok(result) => result?,
-            Err(_) => bail!("no MQTT broker at {} within {} s", self.mqtt_address, self.wait_s),
+            Err(_) => {
+                let why = operator.transport.trouble().map(|why| format!(": {why}"));
+                let (address, wait_s) = (&self.mqtt_address, self.wait_s);
+                bail!("no MQTT broker at {address} within {wait_s} s{}", why.unwrap_or_default())
+            }
         }
         Ok(operator)
+    }
+
+    fn tls_files(&self) -> TlsFiles {
+        TlsFiles {
+            ca: self.mqtt_ca_file.clone(),
+            certificate: self.mqtt_cert_file.clone(),
+            key: self.mqtt_key_file.clone(),
+            ..TlsFiles::default()
+        }
     }
 }
 

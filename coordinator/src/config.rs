@@ -7,6 +7,7 @@ use std::{
 };
 
 use aggregate::{NUM_SAMPLES_MAX, STRATEGIES, Strategy};
+use http_api::GuardArgs;
 use protocol::message::{
     ClipMode, ClipSpec, SESSION_START_LEN_MAX, StrategySpec, check_norm, check_share,
 };
@@ -17,6 +18,8 @@ use service::{
     transport::mqtt::Config,
 };
 
+use crate::signatures::{Demand, Signatures, Unsigned};
+
 /// Settings of the coordinator.
 #[derive(Debug, clap::Args)]
 pub struct CoordinatorSettings {
@@ -26,12 +29,15 @@ pub struct CoordinatorSettings {
     pub state: StateArgs,
     #[command(flatten)]
     pub log: LogArgs,
-    /// IP address, or localhost, that the HTTP API listens on; it asks nobody for a password
+    /// IP address, or localhost, that the HTTP API listens on; other than on the loopback it needs
+    /// roster_file
     #[arg(long, value_name = "IP", default_value = "127.0.0.1", value_parser = host)]
     pub http_host: IpAddr,
     /// Port of the HTTP API, 0 to 65535; 0 takes any that is free
     #[arg(long, value_name = "PORT", default_value = "7071")]
     pub http_port: u16,
+    #[command(flatten)]
+    pub guard: GuardArgs,
     /// How updates become a model
     #[arg(long, value_name = "NAME", default_value = "fedavg", value_parser = strategy)]
     pub strategy: &'static Strategy,
@@ -76,14 +82,37 @@ pub struct CoordinatorSettings {
     /// Let the first update of a round that nobody has started open it: 3 updates, 60 seconds
     #[arg(long)]
     pub lazy_rounds: bool,
+    /// Whose updates must be signed: off (nobody's), optional (of proplets with a key on the
+    /// roster), required (everybody's)
+    #[arg(long, value_name = "DEMAND", value_enum, default_value_t)]
+    pub signatures: Demand,
 }
 
 impl Settings for CoordinatorSettings {
     const SERVICE: &'static str = "coordinator";
     const ABOUT: &'static str = "Runs rounds: collects updates, averages them, makes new models";
+
+    fn check(&self) -> Result<(), SettingsError> {
+        self.guard.check(self.http_host)?;
+        self.signatures().map(drop)
+    }
 }
 
 impl CoordinatorSettings {
+    /// Whose signatures are checked, and by which keys.
+    pub(crate) fn signatures(&self) -> Result<Signatures, SettingsError> {
+        let unsigned = match self.signatures {
+            Demand::Off => return Ok(Signatures::Ignored),
+            Demand::Optional => Unsigned::Taken,
+            Demand::Required => Unsigned::Refused,
+        };
+        let Some(roster) = self.guard.roster()? else {
+            let takes = "off; anything else only together with roster_file, which has the keys";
+            return Err(SettingsError::invalid("signatures", self.signatures, takes));
+        };
+        Ok(Signatures::Checked { unsigned, roster })
+    }
+
     pub(crate) fn rules(&self) -> Rules {
         Rules {
             update_len_max: whole(self.update_bytes_max),

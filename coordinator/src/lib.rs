@@ -8,6 +8,7 @@ mod effects;
 mod error;
 mod gallery;
 mod sessions;
+mod signatures;
 mod state;
 mod status;
 mod storage;
@@ -16,7 +17,7 @@ mod tally;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use http_api::{LARGE_BODIES_MAX, Listening};
+use http_api::{LARGE_BODIES_MAX, Listening, asked};
 use round::{Rounds, TABLES};
 use service::{
     Driver, Reports, Store, SystemClock, Transport, drive, settings::Settings,
@@ -32,12 +33,14 @@ use tokio_util::sync::CancellationToken;
 
 pub use config::CoordinatorSettings;
 pub use error::CoordinatorError;
+pub use signatures::Demand;
 
 use api::{Api, RoundAnswer};
 use callers::Callers;
 use effects::Averaging;
 use gallery::Gallery;
 use sessions::Desk;
+use signatures::Verifying;
 use status::{Board, Status};
 use storage::Storage;
 
@@ -63,6 +66,8 @@ pub async fn run_with(
 ) -> Result<(), CoordinatorError> {
     let transports = (settings.transport()?, settings.sessions_transport()?);
     let listening = Listening::bind(settings.http_address()).await?;
+    let listening = listening.with_tls(settings.guard.tls()?);
+    settings.guard.say_who_may_call(listening.address());
     let (transport, meeting) = (Mqtt::connect(transports.0), Mqtt::connect(transports.1));
     let (reports, orders) = (Reports::<Rounds>::new(), Reports::<Sessions>::new());
     let (board, status) = watch::channel(Status::default());
@@ -83,7 +88,8 @@ pub async fn run_with(
     };
     let answering = (board, api.round_callers.clone());
     let (address, closing) = (listening.address(), CancellationToken::new());
-    let http = tokio::spawn(listening.serve(api::router(api), closing.clone()));
+    let router = asked(api::router(api), settings.guard.callers()?);
+    let http = tokio::spawn(listening.serve(router, closing.clone()));
     tracing::info!(%address, "the HTTP API listens");
     // Nobody may be waiting for it.
     let _ = ready.send(address);
@@ -133,6 +139,7 @@ async fn serve_with<T: Transport>(
     (answering, reports): ((Board, Callers<RoundAnswer>), Reports<Rounds>),
     stop: CancellationToken,
 ) -> Result<(), CoordinatorError> {
+    let transport = Verifying::new(transport, settings.signatures()?);
     let store = Store::open(&settings.state.state_dir, "coordinator", TABLES)?;
     let limits = settings.mqtt.limits(<CoordinatorSettings as Settings>::SERVICE).await?;
     let blobs = settings.state.state_dir.join(BLOBS);

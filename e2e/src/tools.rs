@@ -9,6 +9,7 @@ use std::{
 /// Outside programs and the Debian package that has each.
 const PACKAGES: &[(&str, &str)] = &[
     ("mosquitto", "mosquitto"),
+    ("mosquitto_passwd", "mosquitto"),
     ("mosquitto_pub", "mosquitto-clients"),
     ("mosquitto_sub", "mosquitto-clients"),
     ("curl", "curl"),

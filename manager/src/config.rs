@@ -6,6 +6,7 @@ use std::{
 };
 
 use fleet::Limits;
+use http_api::GuardArgs;
 use service::{
     settings::{self, MqttArgs, PayloadLimit, Settings, SettingsError, StateArgs},
     telemetry::LogArgs,
@@ -21,12 +22,15 @@ pub struct ManagerSettings {
     pub state: StateArgs,
     #[command(flatten)]
     pub log: LogArgs,
-    /// IP address, or localhost, that the HTTP API listens on; it asks nobody for a password
+    /// IP address, or localhost, that the HTTP API listens on; other than on the loopback it needs
+    /// roster_file
     #[arg(long, value_name = "IP", default_value = "127.0.0.1", value_parser = host)]
     pub http_host: IpAddr,
     /// Port of the HTTP API, 0 to 65535; 0 takes any that is free
     #[arg(long, value_name = "PORT", default_value = "7070")]
     pub http_port: u16,
+    #[command(flatten)]
+    pub guard: GuardArgs,
     /// Seconds of silence after which a proplet counts as offline, 1 to 86400
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub liveness_s: u64,
@@ -59,7 +63,7 @@ impl Settings for ManagerSettings {
             let takes = format!("at least upload_bytes_max, {}", self.upload_bytes_max);
             return Err(SettingsError::invalid("files_bytes_max", self.files_bytes_max, takes));
         }
-        Ok(())
+        self.guard.check(self.http_host)
     }
 }
 

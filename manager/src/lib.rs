@@ -14,7 +14,7 @@ mod tests;
 use std::{net::SocketAddr, time::Duration};
 
 use fleet::{Fleet, TABLES};
-use http_api::Listening;
+use http_api::{Listening, asked};
 use service::{
     Driver, Reports, Store, SystemClock, Transport, drive, settings::Settings as _,
     transport::mqtt::Mqtt,
@@ -44,7 +44,8 @@ pub async fn run_with(
 ) -> Result<(), ManagerError> {
     let config = settings.transport()?;
     let store = Store::open(&settings.state.state_dir, "manager", TABLES)?;
-    let listening = Listening::bind(settings.http_address()).await?;
+    let listening = Listening::bind(settings.http_address()).await?.with_tls(settings.guard.tls()?);
+    settings.guard.say_who_may_call(listening.address());
     serve(settings, listening, Mqtt::connect(config), store, (stop, ready)).await
 }
 
@@ -61,6 +62,7 @@ async fn serve<T: Transport>(
     let limits = settings.mqtt.limits(ManagerSettings::SERVICE).await?;
     let address = listening.address();
     let router = api::router(reports.sender(), status, settings.upload_len_max());
+    let router = asked(router, settings.guard.callers()?);
     let closing = CancellationToken::new();
     let http = tokio::spawn(listening.serve(router, closing.clone()));
     let driver = Driver {

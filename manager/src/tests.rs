@@ -1,5 +1,6 @@
 //! The manager, driven over HTTP and MQTT.
 
+mod callers;
 mod description;
 mod http;
 mod modules;

@@ -2,6 +2,7 @@
 
 use std::{fs, io, path::Path, path::PathBuf, time::Duration};
 
+use access::SigningKey;
 use protocol::PropletId;
 use serde_json::json;
 use service::{
@@ -32,6 +33,9 @@ pub struct PropletSettings {
     /// Name of this proplet: 1 to 128 of A-Z a-z 0-9 . _ -; made once and kept if not set
     #[arg(long, value_name = "ID")]
     pub id: Option<PropletId>,
+    /// Key with which updates are signed, from `aileron token new --signing-key`
+    #[arg(long, value_name = "FILE")]
+    pub signing_key_file: Option<PathBuf>,
     /// Directory with this device's data, which guests see read-only
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -94,7 +98,7 @@ impl Settings for PropletSettings {
                 SettingsError::invalid(key, dir.display(), takes)
             })?;
         }
-        Ok(())
+        self.signing_key().map(drop)
     }
 }
 
@@ -104,6 +108,16 @@ pub(crate) fn readable(dir: &Path) -> io::Result<()> {
 }
 
 impl PropletSettings {
+    /// With what updates are signed, if they are.
+    pub(crate) fn signing_key(&self) -> Result<Option<SigningKey>, SettingsError> {
+        let Some(path) = &self.signing_key_file else { return Ok(None) };
+        let key = SigningKey::load(path).map_err(|why| {
+            let takes = format!("a key as `aileron token new --signing-key` writes it ({why})");
+            SettingsError::invalid("signing_key_file", path.display(), takes)
+        })?;
+        Ok(Some(key))
+    }
+
     /// The core's settings.
     pub(crate) fn agent(&self, proplet: &PropletId, limits: &Limits) -> agent::Config {
         let output = size(self.output_bytes_max);

@@ -6,6 +6,7 @@ mod effects;
 pub mod executor;
 pub mod fetch;
 mod identity;
+mod signing;
 mod storage;
 
 use std::{io, path::PathBuf, time::Duration};
@@ -27,6 +28,7 @@ pub use identity::IdentityError;
 pub use storage::StorageError;
 
 use effects::{Bench, Shell};
+use signing::Signing;
 
 /// How long running guests may take to end after they were told to.
 const END_GRACE: Duration = Duration::from_secs(3);
@@ -115,6 +117,7 @@ impl Proplet {
         stop: CancellationToken,
     ) -> Result<(), PropletError> {
         let Self { id, settings, store } = self;
+        let transport = Signing::new(transport, settings.signing_key()?);
         let limits = settings.mqtt.limits(id.as_str()).await?;
         let entry = executor::EXECUTORS.first().ok_or(PropletError::NoExecutor)?;
         let bench = Bench {

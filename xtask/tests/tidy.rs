@@ -11,6 +11,7 @@ use std::{
 /// Who may import whom. A package that is not listed may not exist.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("protocol", &[]),
+    ("access", &["protocol"]),
     ("aggregate", &[]),
     ("encoding", &["protocol"]),
     ("transfer", &["protocol"]),
@@ -21,12 +22,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("lineage", &["protocol", "transfer"]),
     ("session", &["protocol"]),
     ("service", &["protocol", "transfer"]),
-    ("http-api", &["protocol"]),
+    ("http-api", &["protocol", "access", "service"]),
     ("sim", &["protocol", "round", "fleet", "agent", "lineage", "aggregate"]),
-    ("manager", &["protocol", "transfer", "fleet", "service", "http-api"]),
+    ("manager", &["access", "protocol", "transfer", "fleet", "service", "http-api"]),
     ("coordinator", COORDINATOR_MAY_IMPORT),
     ("model-server", &["protocol", "transfer", "lineage", "modelfile", "service"]),
-    ("proplet", &["protocol", "transfer", "encoding", "agent", "service"]),
+    ("proplet", &["access", "protocol", "transfer", "encoding", "agent", "service"]),
     ("cosim", &["protocol", "sim"]),
     ("guest", &[]),
     ("client-wasm", &["guest"]),
@@ -36,11 +37,21 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("xtask", &[]),
 ];
 
-const COORDINATOR_MAY_IMPORT: &[&str] =
-    &["protocol", "transfer", "encoding", "round", "session", "aggregate", "service", "http-api"];
+const COORDINATOR_MAY_IMPORT: &[&str] = &[
+    "access",
+    "protocol",
+    "transfer",
+    "encoding",
+    "round",
+    "session",
+    "aggregate",
+    "service",
+    "http-api",
+];
 
 /// Everything that runs, and what it takes to speak to it.
 const CLI_MAY_IMPORT: &[&str] = &[
+    "access",
     "protocol",
     "modelfile",
     "service",
@@ -66,8 +77,14 @@ const OWNERS: &[(&str, &[&str], &[&str])] = &[
     ("wasmtime-wasi", &["proplet"], &[]),
     ("axum", &["http-api", "manager", "coordinator"], &[]),
     ("rusqlite", &["service"], &[]),
+    ("rcgen", &["access"], &[]),
+    ("ring", &["access"], &[]),
     ("zip", &["modelfile"], &[]),
-    ("clap", &["cli", "service", "manager", "coordinator", "model-server", "proplet"], &[]),
+    (
+        "clap",
+        &["cli", "service", "http-api", "manager", "coordinator", "model-server", "proplet"],
+        &[],
+    ),
     ("anyhow", &["cli", "xtask", "e2e"], &[]),
 ];
 

@@ -39,7 +39,7 @@ impl Proplets {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::List { api, format } => {
-                let proplets = api.api().all("/proplets", "proplets")?;
+                let proplets = api.api()?.all("/proplets", "proplets")?;
                 match format {
                     Format::Json => view::json(&proplets.into()),
                     Format::Text => view::table(
@@ -56,7 +56,7 @@ impl Proplets {
                     ),
                 }
             }
-            Self::Show { id, api } => view::json(&api.api().get(&format!("/proplets/{id}"))?),
+            Self::Show { id, api } => view::json(&api.api()?.get(&format!("/proplets/{id}"))?),
         }
         Ok(ExitCode::SUCCESS)
     }

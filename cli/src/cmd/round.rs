@@ -125,7 +125,7 @@ impl Start {
         if !self.participants.is_empty() {
             return Ok(self.participants.iter().cloned().collect());
         }
-        let proplets = self.api.api().all("/proplets", "proplets")?;
+        let proplets = self.api.api()?.all("/proplets", "proplets")?;
         let alive: BTreeSet<PropletId> = proplets
             .iter()
             .filter(|proplet| proplet["alive"] == true)

@@ -97,7 +97,7 @@ impl Task {
         match self {
             Self::Create(create) => create.run()?,
             Self::List { api, state, proplet, format } => {
-                list(&api.api(), state.as_deref(), proplet.as_deref(), format)?;
+                list(&api.api()?, state.as_deref(), proplet.as_deref(), format)?;
             }
             Self::Show(one) => view::json(&one.get("")?),
             Self::Start(one) => view::json(&one.post("/start")?),
@@ -110,17 +110,17 @@ impl Task {
 
 impl One {
     fn get(&self, what: &str) -> anyhow::Result<Value> {
-        self.api.api().get(&format!("/tasks/{}{what}", checked(&self.id)?))
+        self.api.api()?.get(&format!("/tasks/{}{what}", checked(&self.id)?))
     }
 
     fn post(&self, what: &str) -> anyhow::Result<Value> {
-        self.api.api().post(&format!("/tasks/{}{what}", checked(&self.id)?), None)
+        self.api.api()?.post(&format!("/tasks/{}{what}", checked(&self.id)?), None)
     }
 }
 
 impl Create {
     fn run(&self) -> anyhow::Result<()> {
-        let api = self.api.api();
+        let api = self.api.api()?;
         let task = api.post("/tasks", Some(&self.body()?))?;
         let id = task["id"].as_str().context("the manager named no id")?;
         if self.start {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::{
     Json,
-    http::{Method, StatusCode},
+    http::{HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -21,6 +21,12 @@ pub enum ApiError {
     NoPath(String),
     #[error("{path} does not take {method}")]
     NoMethod { method: Method, path: String },
+    #[error("this call needs a token: send the header Authorization: Bearer NAME.SECRET")]
+    NoToken,
+    #[error("the token is unknown, wrong or revoked")]
+    BadToken,
+    #[error("the token of {name} does not have the scope {needed}, which this call needs")]
+    Scope { name: String, needed: &'static str },
     #[error("orders are not taken from pages of {0}")]
     ForeignOrigin(String),
     #[error("the request took longer than {0:?}")]
@@ -48,7 +54,8 @@ impl ApiError {
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NoPath(_) => StatusCode::NOT_FOUND,
             Self::NoMethod { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            Self::ForeignOrigin(_) => StatusCode::FORBIDDEN,
+            Self::NoToken | Self::BadToken => StatusCode::UNAUTHORIZED,
+            Self::ForeignOrigin(_) | Self::Scope { .. } => StatusCode::FORBIDDEN,
             Self::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
             Self::Refused { status, .. } => *status,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -59,6 +66,12 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        (self.status(), Json(ErrorBody { error: self.to_string() })).into_response()
+        let status = self.status();
+        let mut response = (status, Json(ErrorBody { error: self.to_string() })).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            let scheme = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+        }
+        response
     }
 }

@@ -1,9 +1,11 @@
 //! What the HTTP APIs of the services have in common: the port, the words of errors, pages, health
 //! and figures. It refuses to know what any of them offers.
 
+mod callers;
 mod error;
 mod extract;
 mod figures;
+mod guard;
 mod health;
 mod listen;
 
@@ -19,11 +21,13 @@ use axum::{
 use tokio::time;
 use tower_http::catch_panic::CatchPanicLayer;
 
+pub use callers::{Callers, asked};
 pub use error::{ApiError, ErrorBody};
 pub use extract::{Id, Page, SMALL_BODY_LEN_MAX, Words, body, read_object, turn};
 pub use figures::{Family, exposition};
+pub use guard::GuardArgs;
 pub use health::{Health, health};
-pub use listen::{ListenError, Listening};
+pub use listen::{HttpTls, Line, ListenError, Listening};
 
 /// How long a request may take, its body included.
 const REQUEST_MAX: Duration = Duration::from_secs(30);

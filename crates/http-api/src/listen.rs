@@ -1,5 +1,8 @@
 //! The HTTP port: a bounded number of connections, none of which may stand still for long.
 
+mod line;
+mod tls;
+
 use std::{
     io::{self, IoSlice},
     net::SocketAddr,
@@ -14,9 +17,13 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
     time::{self, Sleep},
 };
 use tokio_util::sync::CancellationToken;
+
+pub use line::Line;
+pub use tls::HttpTls;
 
 /// Connections served at once; further ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 256;
@@ -31,6 +38,9 @@ pub struct Listening {
     address: SocketAddr,
     places: Arc<Semaphore>,
     idle_max: Duration,
+    tls: Option<HttpTls>,
+    /// Those that are still agreeing on keys; they hold up nobody else.
+    handshakes: JoinSet<Option<(Line, SocketAddr)>>,
 }
 
 /// Why a port is not open.
@@ -44,7 +54,7 @@ pub struct ListenError {
 
 /// A connection that is given up when nothing moves on it.
 #[derive(Debug)]
-pub struct Moving {
+pub(crate) struct Moving {
     stream: TcpStream,
     idle: Pin<Box<Sleep>>,
     idle_max: Duration,
@@ -58,7 +68,14 @@ impl Listening {
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        Ok(Self { listener, address, places, idle_max: IDLE_MAX })
+        let handshakes = JoinSet::new();
+        Ok(Self { listener, address, places, idle_max: IDLE_MAX, tls: None, handshakes })
+    }
+
+    /// The same, but encrypted if there is what that needs.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<HttpTls>) -> Self {
+        Self { tls, ..self }
     }
 
     /// The same, with less patience.
@@ -82,22 +99,21 @@ impl Listening {
 }
 
 impl Listener for Listening {
-    type Io = Moving;
+    type Io = Line;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (Moving, SocketAddr) {
+    async fn accept(&mut self) -> (Line, SocketAddr) {
         loop {
-            let place = Arc::clone(&self.places).acquire_owned().await;
-            let place = place.expect("nobody closes the semaphore");
-            match self.listener.accept().await {
-                Ok((stream, peer)) => {
-                    let idle_max = self.idle_max;
-                    let idle = Box::pin(time::sleep(idle_max));
-                    return (Moving { stream, idle, idle_max, _place: place }, peer);
+            tokio::select! {
+                Some(shaken) = self.handshakes.join_next() => {
+                    if let Ok(Some(line)) = shaken {
+                        return line;
+                    }
                 }
-                Err(why) => {
-                    tracing::warn!("cannot accept an HTTP connection: {why}");
-                    time::sleep(ACCEPT_PAUSE).await;
+                (moving, peer) = accepted(&self.listener, &self.places, self.idle_max) => {
+                    let Some(tls) = &self.tls else { return (Line::plain(moving), peer) };
+                    let shaking = tls.clone().shake(moving);
+                    self.handshakes.spawn(async move { Some((shaking.await?, peer)) });
                 }
             }
         }
@@ -105,6 +121,28 @@ impl Listener for Listening {
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         Ok(self.address)
+    }
+}
+
+/// The next connection for which there is a place.
+async fn accepted(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+    idle_max: Duration,
+) -> (Moving, SocketAddr) {
+    loop {
+        let place = Arc::clone(places).acquire_owned().await;
+        let place = place.expect("nobody closes the semaphore");
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let idle = Box::pin(time::sleep(idle_max));
+                return (Moving { stream, idle, idle_max, _place: place }, peer);
+            }
+            Err(why) => {
+                tracing::warn!("cannot accept an HTTP connection: {why}");
+                time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
     }
 }
 

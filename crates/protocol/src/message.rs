@@ -7,6 +7,7 @@ mod model;
 mod proplet;
 mod round;
 mod session;
+mod signed;
 mod start;
 mod task;
 mod transfer;
@@ -24,6 +25,9 @@ pub use round::{Contribution, RoundAbsent, RoundComplete, RoundFailed, RoundOpen
 pub use session::{
     Best, Better, Command, Patience, SESSION_ROUNDS_MAX, SESSION_START_LEN_MAX, SelectionSpec,
     SessionCommand, SessionStart, SessionState, SessionStatus, Target,
+};
+pub use signed::{
+    SignedFacts, read_signature_refused, signature_refused, signed_facts, with_signature,
 };
 pub use start::{Hyperparams, PARTICIPANTS_MAX, RoundStart, StrategySpec, TIMEOUT_S_MAX};
 pub use task::{FailureCode, TaskResults, TaskStart, TaskState, TaskStop};

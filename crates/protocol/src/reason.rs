@@ -57,6 +57,9 @@ words! {
         TooFar = "too_far",
         /// It does not say what the round's strategy needs, or says what it cannot use.
         Unusable = "unusable",
+        /// It is not signed by its sender, or not at all. The sender is not told: it may have
+        /// nothing to do with it.
+        Signature = "signature",
     }
     /// Why a participant will not contribute to a round.
     AbsentReason {

@@ -3,6 +3,7 @@
 //! `{B}` is `m/{domain}/c/{channel}`. A [`Namespace`] renders and parses topics for one platform;
 //! [`TOPICS`] is the table that `docs/topics.md` is made from.
 
+mod acl;
 mod filter;
 mod level;
 mod namespace;
@@ -12,6 +13,7 @@ use std::{borrow::Cow, fmt, str::FromStr};
 
 use level::{chunk, digest, home, id, model, other_line, publish_chunk, unknown};
 
+pub use acl::{Access, Grants, Role, RoleError};
 pub use filter::Filter;
 pub use namespace::Namespace;
 pub use table::{TOPICS, TopicRow};

@@ -5,7 +5,7 @@ use protocol::{
     Digest, ModelUri, PropletId, Rejection, RoundId,
     message::{
         FORWARD_TAIL_LEN_MAX, Forwarded, Origin, Update, UpdateError, UpdateOffer, is_blob_form,
-        read_update_address, read_update_offer,
+        read_signature_refused, read_update_address, read_update_offer,
     },
 };
 
@@ -81,6 +81,10 @@ pub(crate) fn read(payload: Bytes, len_max: usize) -> Arrival {
     let Forwarded { origin, payload } = Forwarded::read(payload);
     if len > len_max.saturating_add(FORWARD_TAIL_LEN_MAX) {
         return too_large(&payload, origin, len_max);
+    }
+    if let Some((round, proplet, what)) = read_signature_refused(&payload) {
+        let content = Err(Objection::new(Rejection::Signature, what));
+        return Arrival::Addressed { round, proplet, content };
     }
     if let Some((encoded, said)) = Encoded::of(&payload) {
         return addressed(encoded, said, origin);

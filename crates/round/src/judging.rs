@@ -163,7 +163,13 @@ impl Round {
             return reject(Rejection::Malformed, what);
         }
         let Update { num_samples, metrics, .. } = update;
-        Ok(Judgement::Count(Counted { num_samples, fingerprint, metrics, values: None, left_out: None }))
+        Ok(Judgement::Count(Counted {
+            num_samples,
+            fingerprint,
+            metrics,
+            values: None,
+            left_out: None,
+        }))
     }
 
     /// What an update says of itself, its numbers aside.

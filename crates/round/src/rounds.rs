@@ -320,7 +320,11 @@ impl Rounds {
         if let Some(open) = round.as_ref().and_then(|round| self.open.get_mut(round)) {
             *open.rejected.entry(reason).or_default() += 1;
         }
-        if let (Some(round_id), Some(proplet_id)) = (round.clone(), proplet.clone()) {
+        // A forger must not make the one in whose name it speaks believe that its update is lost.
+        let is_theirs = reason != protocol::Rejection::Signature;
+        if let (true, Some(round_id), Some(proplet_id)) =
+            (is_theirs, round.clone(), proplet.clone())
+        {
             let verdict = Verdict::Rejected(reason);
             let ack = UpdateAck { round_id, proplet_id, verdict };
             turn.publish(ack.seal());

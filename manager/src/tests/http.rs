@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde_json::Value;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
 };
 
@@ -47,17 +47,32 @@ pub(super) async fn call_with(
     headers: &str,
     body: &[u8],
 ) -> Said {
+    let stream = TcpStream::connect(at).await.unwrap();
+    call_on(stream, at, method, (path, headers), body).await
+}
+
+/// On a connection that is there.
+pub(super) async fn call_on<S>(
+    stream: S,
+    at: SocketAddr,
+    method: &str,
+    (path, headers): (&str, &str),
+    body: &[u8],
+) -> Said
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
     let len = body.len();
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\nContent-Length: {len}\r\n{headers}\r\n"
     );
-    let stream = TcpStream::connect(at).await.unwrap();
-    let (mut from, mut to) = stream.into_split();
+    let (mut from, mut to) = tokio::io::split(stream);
     let mut all = head.into_bytes();
     all.extend_from_slice(body);
     // A server that refuses a body may stop to read it.
     let writing = tokio::spawn(async move {
         let _ = to.write_all(&all).await;
+        let _ = to.flush().await;
         to
     });
     let mut said = vec![];

@@ -71,6 +71,7 @@ impl World {
         let settings = settings(&dir, words);
         let store = Store::open(&settings.state.state_dir, "manager", TABLES).unwrap();
         let listening = Listening::bind(settings.http_address()).await.unwrap();
+        let listening = listening.with_tls(settings.guard.tls().unwrap());
         let transport = broker.connect("manager", None);
         let stop = CancellationToken::new();
         let (ready, at) = oneshot::channel();

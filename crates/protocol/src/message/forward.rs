@@ -22,8 +22,8 @@ const ORIGIN_KEY: &str = ",\"forwarded_from\":";
 /// How what stands behind a stream begins.
 const STREAM_ORIGIN_KEY: &str = "{\"forwarded_from\":";
 const TIME_KEY: &str = "\"forwarded_at\":";
-const ORIGIN_FIELD: &str = "forwarded_from";
-const TIME_FIELD: &str = "forwarded_at";
+pub(super) const ORIGIN_FIELD: &str = "forwarded_from";
+pub(super) const TIME_FIELD: &str = "forwarded_at";
 
 /// The address that an update came in on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -49,7 +49,7 @@ impl Namespace {
         }
     }
 
-    fn place(&self, pattern: &str) -> String {
+    pub(super) fn place(&self, pattern: &str) -> String {
         match pattern.strip_prefix("{B}") {
             Some(rest) => format!("{}{}{rest}", self.prefix, self.base),
             None => format!("{}{pattern}", self.prefix),

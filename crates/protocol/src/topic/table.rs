@@ -32,14 +32,14 @@ pub const TOPICS: &[TopicRow] = table! {
     "fl/rounds/{round_id}/complete" "coordinator" "anyone" false "RoundComplete";
     "fl/rounds/{round_id}/failed" "coordinator" "anyone" false "RoundFailed";
     "fml/updates" "manager" "coordinator" false "Update or UpdateOffer, with `forwarded_at`";
-    "fl/models/publish" "coordinator" "model server" false "Model or ModelBlob";
+    "fl/models/publish" "coordinator or operator" "model server" false "Model or ModelBlob";
     "fl/models/publish/wants" "model server" "coordinator" false "ModelPublishWants";
     "fl/models/publish/v{N}/chunks/{i}" "coordinator" "model server" false "bytes";
     "fl/models/wants" "anyone" "model server" false "ModelWants";
     "fl/models/{line}_v{N}" "model server" "anyone" true "Model or ModelBlob";
     "fl/models/{line}_v{N}/chunks/{i}" "model server" "anyone" true "bytes";
     "fl/models/latest" "model server" "anyone" true "ModelLatest";
-    "fl/lines/{line}/publish" "coordinator" "model server" false "Model or ModelBlob";
+    "fl/lines/{line}/publish" "coordinator or operator" "model server" false "Model or ModelBlob";
     "fl/lines/{line}/publish/wants" "model server" "coordinator" false "ModelPublishWants";
     "fl/lines/{line}/publish/v{N}/chunks/{i}" "coordinator" "model server" false "bytes";
     "fl/lines/{line}/wants" "anyone" "model server" false "ModelWants";
@@ -47,8 +47,8 @@ pub const TOPICS: &[TopicRow] = table! {
     "fl/sessions/start" "operator" "coordinator" false "SessionStart";
     "fl/sessions/{session_id}/command" "operator" "coordinator" false "SessionCommand";
     "fl/sessions/{session_id}/status" "coordinator" "anyone" true "SessionStatus";
-    "{B}/control/proplet/create" "proplet" "manager" false "PropletCreate";
-    "{B}/control/proplet/alive" "proplet (also its last will)" "manager" false "PropletAlive";
+    "{B}/control/proplet/create" "proplet" "manager, coordinator" false "PropletCreate";
+    "{B}/control/proplet/alive" "proplet (also its last will)" "manager, coordinator" false "PropletAlive";
     "{B}/control/proplet/metrics" "proplet" "manager" false "PropletMetrics";
     "{B}/control/proplet/task_metrics" "proplet" "manager" false "TaskMetrics";
     "{B}/control/proplet/results" "proplet" "manager" false "TaskResults";

@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 use protocol::{ChannelId, DomainId, Envelope, Namespace};
 
 use super::{Limits, MqttAddress, PayloadLimit, SettingsError};
-use crate::transport::mqtt::{Config, Credentials, SessionKind, Tls, probe};
+use crate::transport::mqtt::{Config, Credentials, SessionKind, Tls, TlsFiles, probe};
 
 /// A text that no log shows.
 #[derive(Clone, PartialEq, Eq)]
@@ -66,6 +66,18 @@ pub struct MqttArgs {
     /// Certificates (PEM) to trust for ssl and wss, in place of the system's
     #[arg(long, value_name = "FILE")]
     pub mqtt_ca_file: Option<PathBuf>,
+    /// Lists (PEM) of the brokers' certificates that were revoked, for ssl and wss
+    #[arg(long, value_name = "FILE")]
+    pub mqtt_crl_file: Option<PathBuf>,
+    /// Our certificate (PEM) for a broker that asks for one, with ssl and wss
+    #[arg(long, value_name = "FILE")]
+    pub mqtt_cert_file: Option<PathBuf>,
+    /// The key (PEM) of mqtt_cert_file
+    #[arg(long, value_name = "FILE")]
+    pub mqtt_key_file: Option<PathBuf>,
+    /// Name on the broker's certificate, where it is not the host of mqtt_address
+    #[arg(long, value_name = "NAME")]
+    pub mqtt_server_name: Option<String>,
 }
 
 impl MqttArgs {
@@ -103,6 +115,16 @@ impl MqttArgs {
         Ok(Limits::of(bytes))
     }
 
+    fn tls_files(&self) -> TlsFiles {
+        TlsFiles {
+            ca: self.mqtt_ca_file.clone(),
+            crl: self.mqtt_crl_file.clone(),
+            certificate: self.mqtt_cert_file.clone(),
+            key: self.mqtt_key_file.clone(),
+            server_name: self.mqtt_server_name.clone(),
+        }
+    }
+
     /// What the transport needs; reads the certificates if there are any to read. `name` as for
     /// [`MqttArgs::client_id_or`].
     pub fn config(&self, name: &str, last_will: Option<Envelope>) -> Result<Config, SettingsError> {
@@ -119,7 +141,7 @@ impl MqttArgs {
             namespace: self.namespace(),
             session: SessionKind::Persistent,
             keep_alive: Duration::from_secs(self.mqtt_keep_alive_s.into()),
-            tls: Tls::load(&self.mqtt_address, self.mqtt_ca_file.as_deref())?,
+            tls: Tls::load(&self.mqtt_address, &self.tls_files())?,
             payload_bytes_max: Config::PAYLOAD_BYTES_MAX,
             client_id,
             credentials,

@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use config::{Config, Credentials, SessionKind};
 pub use counts::Counts;
 pub use probe::{ProbeError, probe};
-pub use tls::Tls;
+pub use tls::{Tls, TlsFiles};
 
 use self::session::{Command, Delivery, Session, Shared};
 use super::{Gate, Inbound, Receipt, Transport, TransportError};
@@ -54,6 +54,11 @@ impl Mqtt {
     /// What this connection has seen so far.
     pub fn counts(&self) -> Counts {
         self.shared.counters.read()
+    }
+
+    /// Why there is no connection, while there is none.
+    pub fn trouble(&self) -> Option<String> {
+        self.shared.trouble.borrow().clone()
     }
 
     fn command(&self, command: Command) {

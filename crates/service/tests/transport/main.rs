@@ -6,6 +6,7 @@ mod ground;
 mod limits;
 mod mosquitto;
 mod mqtt;
+mod pki;
 mod proxy;
 mod suite;
 mod tls;

@@ -1,13 +1,14 @@
 //! A bridge from WebSocket to TCP, so that any broker will do.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use futures::{SinkExt as _, StreamExt as _};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     task::JoinHandle,
 };
+use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 use tokio_tungstenite::tungstenite::{
     Message,
     handshake::server::{ErrorResponse, Request, Response},
@@ -23,12 +24,28 @@ pub(crate) struct Bridge {
 
 impl Bridge {
     pub(crate) async fn start(to: SocketAddr) -> Self {
+        Self::start_with(to, None).await
+    }
+
+    /// With a configuration, WebSockets are encrypted.
+    pub(crate) async fn start_with(to: SocketAddr, tls: Option<Arc<ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let acceptor = tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
-                tokio::spawn(carry(client, to));
+                match &tls {
+                    None => drop(tokio::spawn(carry(client, to))),
+                    Some(tls) => {
+                        let acceptor = TlsAcceptor::from(Arc::clone(tls));
+                        tokio::spawn(async move {
+                            // A client that refuses our certificate is what a test may want.
+                            if let Ok(client) = acceptor.accept(client).await {
+                                carry(client, to).await;
+                            }
+                        });
+                    }
+                }
             }
         });
         Self { address, acceptor }
@@ -49,7 +66,7 @@ fn agree(request: &Request, mut response: Response) -> Result<Response, ErrorRes
     Ok(response)
 }
 
-async fn carry(client: TcpStream, to: SocketAddr) {
+async fn carry<S: AsyncRead + AsyncWrite + Unpin>(client: S, to: SocketAddr) {
     let web = tokio_tungstenite::accept_hdr_async(client, agree).await.unwrap();
     let (mut web_out, mut web_in) = web.split();
     let (mut tcp_in, mut tcp_out) = TcpStream::connect(to).await.unwrap().into_split();

@@ -17,7 +17,7 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::{Config, SessionKind, promptness::Promptness};
+use super::{Config, SessionKind, promptness::Promptness, tls};
 use crate::settings::Scheme;
 
 /// The largest packet that MQTT can express.
@@ -227,7 +227,9 @@ fn options(config: &Config) -> MqttOptions {
 
 /// The error in words that help whoever set this up.
 fn explain(error: &ConnectionError) -> String {
-    let ConnectionError::ConnectionRefused(code) = error else { return error.to_string() };
+    let ConnectionError::ConnectionRefused(code) = error else {
+        return tls::explain(error).unwrap_or_else(|| error.to_string());
+    };
     match code {
         ConnectReturnCode::BadUserNamePassword => {
             "it refuses the user name or the password (mqtt_username, client_key)".to_owned()

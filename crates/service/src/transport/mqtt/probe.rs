@@ -11,7 +11,7 @@ use rumqttc::v5::{
 };
 use tokio::time::timeout;
 
-use super::{Config, link};
+use super::{Config, link, tls};
 
 /// How long the broker may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,7 +33,10 @@ pub async fn probe(config: &Config) -> Result<Option<u32>, ProbeError> {
     let asked = timeout(PROBE_TIMEOUT, ask(config)).await;
     match asked.map_err(|_| ProbeError::Silence)? {
         Ok(answer) => Ok(answer.properties.and_then(|properties| properties.max_packet_size)),
-        Err(why) => Err(ProbeError::Refused(why.to_string())),
+        Err(why) => {
+            let said = tls::explain(&why).unwrap_or_else(|| why.to_string());
+            Err(ProbeError::Refused(said))
+        }
     }
 }
 

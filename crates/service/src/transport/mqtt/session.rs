@@ -19,7 +19,7 @@ use std::{
 
 use protocol::{Envelope, Filter};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
     time::{Sleep, interval, sleep, timeout},
 };
 
@@ -68,6 +68,8 @@ pub(super) struct Shared {
     pub backlog: Arc<AtomicUsize>,
     pub gate: Gate,
     pub counters: Arc<Counters>,
+    /// Why there is no connection.
+    pub trouble: watch::Sender<Option<String>>,
 }
 
 pub(super) struct Session {
@@ -295,6 +297,7 @@ impl Session {
 
     async fn connected(&mut self, resumed: bool, link: &Link) {
         bump(&self.shared.counters.connections);
+        self.shared.trouble.send_replace(None);
         self.patience.connected(SystemClock.now());
         self.subscriptions.connected(resumed);
         tracing::info!(address = %self.config.address, resumed, "connected to the broker");
@@ -329,6 +332,7 @@ impl Session {
 
     fn lost(&mut self, why: String) -> Duration {
         let (pause, say) = self.patience.lost(SystemClock.now());
+        self.shared.trouble.send_replace(Some(why.clone()));
         let (address, client_id) = (&self.config.address, &self.config.client_id);
         match say {
             Say::Nothing => {}
