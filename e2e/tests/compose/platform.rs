@@ -74,6 +74,7 @@ impl<'a> Platform<'a> {
             ("AILERON_IMAGE", IMAGE.to_owned()),
             ("MOSQUITTO_IMAGE", BROKER_IMAGE.to_owned()),
             ("AILERON_HTTP_PORT", http.port.to_string()),
+            ("AILERON_FL_HTTP_PORT", free_port().to_string()),
             ("AILERON_MQTT_PORT", mqtt_port.to_string()),
         ];
         let name = format!("{name}-{}", std::process::id());
