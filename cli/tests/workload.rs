@@ -23,7 +23,8 @@ fn the_three_commands_of_the_readme_lead_to_a_round() {
     for line in commands("## Your own workload") {
         if let Some(background) = line.strip_suffix(" &") {
             // As it stands, but on ports that nobody has.
-            let listen = "--broker-listen 127.0.0.1:0 --http-port 0";
+            let ports = "--http-port 0 --coordinator-http-port 0";
+            let listen = format!("--broker-listen 127.0.0.1:0 {ports}");
             up = Some(Up::start(dir.path(), &format!("{background} {listen}")));
             continue;
         }
@@ -193,7 +194,8 @@ impl Up {
             });
             line.unwrap_or_else(|| panic!("{word} was not said"))
         };
-        let (mqtt, http) = (after("MQTT"), after("HTTP"));
+        let (mqtt, both) = (after("MQTT"), after("HTTP"));
+        let http = both.split_whitespace().next().unwrap().to_owned();
         // The pipe must not fill up.
         std::thread::spawn(move || lines.count());
         let up = Self { child, addresses: format!("--mqtt-address {mqtt} --http {http}") };

@@ -23,6 +23,8 @@ const WINDOW: usize = 12;
 pub(crate) struct Rows {
     lines: Vec<String>,
     labels: Vec<String>,
+    /// Labels that there are at least, whether or not a row has them.
+    classes_min: usize,
 }
 
 impl Rows {
@@ -35,7 +37,10 @@ impl Rows {
 
     /// The tales, cut into snippets that do not overlap, so that none that is held out was seen.
     pub(crate) fn tales() -> anyhow::Result<Self> {
-        Self::parse(&client_wasm::read_tokens(TALES, WINDOW, WINDOW + 1)?)
+        let mut rows = Self::parse(&client_wasm::read_tokens(TALES, WINDOW, WINDOW + 1)?)?;
+        // A character that nothing ends in may still stand in the middle.
+        rows.classes_min = client_wasm::tokens_of();
+        Ok(rows)
     }
 
     /// All CSV files of a directory, in the order of their names.
@@ -60,7 +65,7 @@ impl Rows {
     }
 
     fn parse(text: &str) -> anyhow::Result<Self> {
-        let mut rows = Self { lines: vec![], labels: vec![] };
+        let mut rows = Self { lines: vec![], labels: vec![], classes_min: 0 };
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
             let Some((_, label)) = line.rsplit_once(',') else {
                 bail!("{line:?} is not a row of features and a label");
@@ -92,7 +97,7 @@ impl Rows {
                 Ok(_) | Err(_) => bail!("label {label:?} takes a whole number from 0"),
             }
         }
-        Ok(most + 1)
+        Ok(self.classes_min.max(most + 1))
     }
 
     /// Row numbers by label, labels in order.
@@ -111,6 +116,7 @@ impl Rows {
         Self {
             lines: numbers.iter().map(|row| self.lines[*row].clone()).collect(),
             labels: numbers.iter().map(|row| self.labels[*row].clone()).collect(),
+            classes_min: self.classes_min,
         }
     }
 

@@ -5,6 +5,7 @@ use std::fs;
 use aggregate::{Guard, Need, NormBound, STRATEGIES};
 use protocol::{Form, ModelUri, ModelVersion, Tensors, message::StrategySpec, tensor::Slot};
 use round::{Beside, Made, Report, State, average};
+use service::{Clock as _, SystemClock};
 
 use super::*;
 
@@ -98,4 +99,64 @@ fn what_is_written_to_files_is_what_memory_would_hold() {
             }
         }
     }
+}
+
+/// What memory this process has taken at most, in bytes.
+fn memory_peak() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+/// `AILERON_LARGE_DIR` names a directory with room for 4.4 GB and eight models; the 50 updates are
+/// ten files, five times each.
+#[test]
+#[ignore = "needs gigabytes of disk, and minutes"]
+fn fifty_updates_of_a_hundred_million_numbers_need_little_memory() {
+    const NUMBERS: usize = 100_000_000;
+    let dir = match std::env::var_os("AILERON_LARGE_DIR") {
+        Some(dir) => tempfile::tempdir_in(dir).unwrap(),
+        None => tempfile::tempdir().unwrap(),
+    };
+    let slot = |count| Slot { dtype: DType::F32, shape: vec![count] };
+    let schema: Schema = [("a".to_owned(), slot(NUMBERS))].into_iter().collect();
+    let header = Header::of(&schema, Metadata::new()).write();
+    let digest = |index: usize| protocol::Digest::of(&index.to_le_bytes());
+    for index in 0..10 {
+        let file = File::create(dir.path().join(digest(index).to_string())).unwrap();
+        file.write_all_at(&header, 0).unwrap();
+        for block in 0..100 {
+            let value = |at: usize| ((at * 31 + index * 101 + block * 7) % 97_711) as f32 / 1e5;
+            let bytes: Vec<u8> = (0..NUMBERS / 100).flat_map(|at| value(at).to_le_bytes()).collect();
+            file.write_all_at(&bytes, (header.len() + block * NUMBERS / 25) as u64).unwrap();
+        }
+    }
+    let member = |index: usize| JobMember {
+        proplet: format!("p{index}").parse().unwrap(),
+        num_samples: 10 + index as u64,
+        loss: None,
+        steps: None,
+        values: Kept::Stored(StoredBlob { sha256: digest(index % 10), bytes: 4 * NUMBERS as u64 }),
+    };
+    let mut job = job("fedavg", DType::F32, Guard::default(), None);
+    job.schema = schema;
+    job.base_values = None;
+    let mut made = vec![];
+    for (threads, turn) in [(1, 0), (2, 17), (2, 0)] {
+        job.members = (0..50).map(|index| member((index + turn) % 50)).collect();
+        let to = Places { model: dir.path().join("model"), state: dir.path().join("state") };
+        let began = SystemClock.now();
+        let path = |blob: &StoredBlob| Some(dir.path().join(blob.sha256.to_string()));
+        average_to_file(&job, path, &to, &Work { threads, ..Work::default() }).unwrap();
+        let (took, peak) = (SystemClock.now().since(began), memory_peak() >> 20);
+        let model = std::process::Command::new("sha256sum").arg(&to.model).output().unwrap();
+        made.push(model.stdout);
+        assert!(peak < 1500, "{peak} MiB");
+        std::io::Write::write_all(
+            &mut std::io::stderr(),
+            format!("{threads} threads: {took:?}, at most {peak} MiB\n").as_bytes(),
+        )
+        .unwrap();
+    }
+    assert!(made.iter().all(|model| *model == made[0]), "{made:?}");
 }

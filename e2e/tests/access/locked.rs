@@ -106,7 +106,7 @@ fn a_round_is_run_with_everything_locked_and_no_secret_is_logged() {
         site.service(
             "coordinator",
             "coordinator",
-            &[("SIGNATURES", "required"), ("ROSTER_FILE", "roster.json")],
+            &[("HTTP_PORT", "0"), ("SIGNATURES", "required"), ("ROSTER_FILE", "roster.json")],
         ),
         site.service("model-server", "model-server", &[]),
         site.proplet("p1"),
