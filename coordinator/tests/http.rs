@@ -7,8 +7,8 @@ use std::{collections::BTreeMap, ffi::OsString, net::SocketAddr, path::Path, tim
 use broker::{BrokerConfig, RunningBroker};
 use coordinator::{CoordinatorError, CoordinatorSettings};
 use protocol::{
-    Digest, Envelope, Filter, Letter as _, ModelLine, ModelUri, ModelVersion, Namespace, Timestamp,
-    Topic,
+    Digest, Envelope, Filter, Letter as _, ModelLine, ModelUri, ModelVersion, Namespace, RoundId,
+    Timestamp, Topic,
     message::{Model, ModelLatest, Origin, Purpose, RoundStart, forward},
 };
 use serde_json::{Value, json};
@@ -29,6 +29,8 @@ use tokio_util::sync::CancellationToken;
 
 /// No test waits for anything longer than this; what it waits for comes much sooner.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How soon the peer says again what has had no effect.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// A broker, a coordinator, and one peer that is manager, proplets and model server.
 struct World {
@@ -146,7 +148,8 @@ async fn call(at: SocketAddr, method: &str, path: &str, body: &str) -> Said {
     Said { status, head: head.to_lowercase(), body: body.to_owned() }
 }
 
-/// Proplets that answer every start, and a model server that shows every model.
+/// Proplets that answer every start until the round is over, as proplets do until they have their
+/// verdict, and a model server that shows every model.
 async fn play(broker: SocketAddr) {
     let (domain, channel) = ("demo".parse().unwrap(), "fl".parse().unwrap());
     let namespace = Namespace::new("", &domain, &channel).unwrap();
@@ -156,16 +159,32 @@ async fn play(broker: SocketAddr) {
     transport.listen(Filter::Exactly(Topic::ModelPublish { line: ModelLine::default() }));
     let model = Model::read(&br#"{"w":[0.0,0.0,0.0],"b":0.0,"version":0}"#[..].into()).unwrap();
     show(&mut transport, ModelVersion(0), model.seal().payload);
-    while let Ok(inbound) = transport.next().await {
+    transport.listen(Filter::AnyComplete);
+    let mut unheard: BTreeMap<RoundId, Vec<Envelope>> = BTreeMap::new();
+    loop {
+        let inbound = match time::timeout(AGAIN, transport.next()).await {
+            Ok(Ok(inbound)) => inbound,
+            Ok(Err(_)) => return,
+            Err(_) => {
+                for update in unheard.values().flatten() {
+                    transport.publish(update.clone(), None);
+                }
+                continue;
+            }
+        };
         let Inbound::Message { envelope, receipt } = inbound else { continue };
         match envelope.topic {
             Topic::RoundStart => {
                 let start: RoundStart = envelope.open().unwrap();
-                for update in start.participants.iter().filter_map(|id| answer(&start, id.as_str()))
-                {
-                    transport.publish(update, None);
+                let answers =
+                    start.participants.iter().filter_map(|id| answer(&start, id.as_str()));
+                let answers: Vec<Envelope> = answers.collect();
+                for update in &answers {
+                    transport.publish(update.clone(), None);
                 }
+                unheard.insert(start.round_id, answers);
             }
+            Topic::RoundComplete { round } => drop(unheard.remove(&round)),
             Topic::ModelPublish { .. } => {
                 let version = Model::read(&envelope.payload).unwrap().version;
                 show(&mut transport, version, envelope.payload);

@@ -127,7 +127,8 @@ fn fifty_updates_of_a_hundred_million_numbers_need_little_memory() {
         file.write_all_at(&header, 0).unwrap();
         for block in 0..100 {
             let value = |at: usize| ((at * 31 + index * 101 + block * 7) % 97_711) as f32 / 1e5;
-            let bytes: Vec<u8> = (0..NUMBERS / 100).flat_map(|at| value(at).to_le_bytes()).collect();
+            let bytes: Vec<u8> =
+                (0..NUMBERS / 100).flat_map(|at| value(at).to_le_bytes()).collect();
             file.write_all_at(&bytes, (header.len() + block * NUMBERS / 25) as u64).unwrap();
         }
     }

@@ -172,8 +172,8 @@ fn opened(round: &Round) -> RoundOpened {
 
 /// What is wrong with a start whatever else there is.
 fn check(start: &RoundStart) -> Result<(), String> {
-    if let Some(encoding) = &start.encoding {
-        return Err(format!("encoding {encoding:?}: updates are not encoded yet"));
+    if let (Purpose::Evaluate, Some(encoding)) = (start.purpose, &start.encoding) {
+        return Err(format!("encoding {encoding:?}: an evaluation has nothing to encode"));
     }
     start.strategy.as_ref().map_or(Ok(()), check_strategy)
 }

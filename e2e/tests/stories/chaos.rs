@@ -19,6 +19,7 @@ const ROUTES: &[Route] = &[
     said("m/demo/c/fl/control/proplet/+", FIELD, &[MANAGER]),
     said("m/demo/c/fl/control/manager/+", MANAGER, &[FIELD]),
     said("m/demo/c/fl/control/manager/+/+", MANAGER, &[FIELD]),
+    kept("m/demo/c/fl/control/manager/modules/+/chunks/+", MANAGER, &[FIELD]),
     said("fl/rounds/+/updates/+", FIELD, &[MANAGER]),
     said("fml/updates", MANAGER, &[COORDINATOR]),
     said("fl/rounds/+/absent", MANAGER, &[COORDINATOR, FIELD]),
