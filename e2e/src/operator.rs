@@ -34,6 +34,7 @@ pub struct RoundPlan {
 }
 
 /// How a round ended.
+#[expect(clippy::large_enum_variant, reason = "a story has a handful of them")]
 #[derive(Clone, Debug)]
 pub enum Ended {
     Complete(RoundComplete),

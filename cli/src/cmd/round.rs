@@ -17,6 +17,7 @@ use crate::{
     view::{self, Format},
 };
 
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 #[derive(Debug, Subcommand)]
 pub(crate) enum Round {
     /// Start a round; with --watch, follow it to its end

@@ -184,9 +184,11 @@ fn params(session: &Session) -> BTreeMap<String, String> {
     params.extend(start.selection.method.clone().map(|it| ("selection".to_owned(), it)));
     let keys: BTreeMap<String, Value> =
         serde_json::from_str(start.hyperparams.as_str()).unwrap_or_default();
-    let text = |value: Value| match value {
+    let text = |value: Value| match value.clone() {
         Value::String(text) => text,
-        other => other.to_string(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            value.to_string()
+        }
     };
     params.extend(keys.into_iter().map(|(key, value)| (metric_name(&key), text(value))));
     for value in params.values_mut() {

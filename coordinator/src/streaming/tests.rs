@@ -153,8 +153,8 @@ fn fifty_updates_of_a_hundred_million_numbers_need_little_memory() {
         let model = std::process::Command::new("sha256sum").arg(&to.model).output().unwrap();
         made.push(model.stdout);
         assert!(peak < 1500, "{peak} MiB");
-        std::io::Write::write_all(
-            &mut std::io::stderr(),
+        io::Write::write_all(
+            &mut io::stderr(),
             format!("{threads} threads: {took:?}, at most {peak} MiB\n").as_bytes(),
         )
         .unwrap();

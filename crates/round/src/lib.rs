@@ -27,6 +27,7 @@ mod base;
 mod claims;
 mod decoding;
 mod effect;
+mod ending;
 mod judging;
 mod kept;
 mod leaving;

@@ -168,7 +168,7 @@ fn what_does_not_decode_is_refused_by_its_reason_and_the_round_goes_on() {
     let mut lying = honest.to_vec();
     *lying.last_mut().unwrap() ^= 1;
     let text = json!({
-        "round_id": "r", "proplet_id": "a", "base_model_uri": "fl/models/global_model_v0",
+        "round_id": "r", "proplet_id": "a", "base_model_uri": ModelUri::global(ModelVersion(0)),
         "num_samples": 10, "metrics": {}, "update": {"w": [1.0, 2.0, 3.0, 4.0]},
     });
     for (what, envelope, reason) in [
@@ -258,6 +258,7 @@ fn nobody_has_to_wait_for_the_numbers_of_a_model_that_are_not_needed() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story, told in order")]
 fn the_numbers_of_a_model_in_pieces_are_fetched_and_given_back_with_the_round() {
     use protocol::{
         Input, Manifest, Output,

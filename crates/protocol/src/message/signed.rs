@@ -197,7 +197,7 @@ mod tests {
             assert_eq!(plain.signature, None);
             let signed = with_signature(&payload, "c2ln").unwrap();
             let forwarded = forward(&signed, &origin(), Timestamp::from_micros(7));
-            assert_eq!(Forwarded::read(forwarded.clone()).origin.is_some(), true);
+            assert!(Forwarded::read(forwarded.clone()).origin.is_some());
             for payload in [signed, forwarded] {
                 let SignedFacts { statement, signature } = facts(&payload);
                 assert_eq!(

@@ -1,6 +1,8 @@
 //! Encrypted connections, against the embedded broker and Mosquitto: who is talked to, and who is
 //! refused with which reason.
 
+#![allow(clippy::print_stdout, reason = "tells which case it was that failed")]
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use protocol::{Filter, Topic};

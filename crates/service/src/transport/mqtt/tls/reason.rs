@@ -1,5 +1,10 @@
 //! Why an encrypted connection came to nothing, in words that name the setting to look at.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "words for some of what rustls knows; it says the rest itself, and may learn more"
+)]
+
 use std::{error::Error as StdError, io};
 
 use rumqttc::tokio_rustls::rustls::{AlertDescription, CertificateError, Error};
