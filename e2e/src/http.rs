@@ -113,6 +113,18 @@ impl Http {
             (alive == count).then_some(())
         });
     }
+
+    /// Waits until so many proplets have said of themselves that they take modules in pieces; one
+    /// that is only known to be alive may not.
+    #[track_caller]
+    pub fn wait_for_module_pieces(self, count: usize) {
+        eventually(&format!("{count} proplets take modules in pieces"), || {
+            let answer = self.try_ask("GET", "/proplets?limit=1000", None).ok()?;
+            let proplets = answer.body["proplets"].as_array()?;
+            let takes = |proplet: &&Value| proplet["metadata"]["module_pieces"] == true;
+            (proplets.iter().filter(takes).count() == count).then_some(())
+        });
+    }
 }
 
 impl Answer {

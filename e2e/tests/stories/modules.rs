@@ -79,6 +79,7 @@ fn goes_once(broker: BrokerKind) {
     let stack = plan.start();
     let operator = stack.operator();
     let tap = Peer::connect(stack.field().port(), &["m/#"]);
+    stack.http.wait_for_module_pieces(PROPLETS);
     for base in 0..2 {
         let mut round = RoundPlan::one_hot(&plan.fleet, &format!("r-{base}"), base);
         round.file = one_hot(1);

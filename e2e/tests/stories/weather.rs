@@ -78,15 +78,20 @@ fn a_taken_broker_port_ends_the_broker_with_its_address() {
     assert!(process.log().contains(&format!("127.0.0.1:{port}")), "{}", process.log());
 }
 
+/// Those that listen for HTTP do it where nobody else does.
+fn listening(name: &str) -> &'static [&'static str] {
+    match name {
+        "manager" | "coordinator" => &["--http-port=0"],
+        _ => &[],
+    }
+}
+
 #[test]
 fn a_state_directory_serves_one_process_at_a_time() {
     for name in ["manager", "coordinator", "model-server", "proplet"] {
         let dir = tempfile::tempdir().unwrap();
         let port = free_port();
-        let args: &[&str] = match name {
-            "manager" | "coordinator" => &["--http-port=0"],
-            _ => &[],
-        };
+        let args = listening(name);
         let mut first = service(dir.path(), name, port, args);
         first.wait_for_log(&port.to_string());
         let other = dir.path().join("other");
@@ -105,7 +110,7 @@ fn a_state_directory_that_cannot_be_made_is_named() {
     for name in ["manager", "coordinator", "model-server", "proplet"] {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("state"), "a file").unwrap();
-        let mut process = service(dir.path(), name, free_port(), &[]);
+        let mut process = service(dir.path(), name, free_port(), listening(name));
         assert_eq!(process.wait().code(), Some(1), "{name}: {}", process.log());
         let path = dir.path().join("state").display().to_string();
         assert!(process.log().contains(&path), "{name}: {}", process.log());
