@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use rumqttc::tokio_rustls::rustls::{
+use tokio_rustls::rustls::{
     self, ClientConfig, RootCertStore,
     client::WebPkiServerVerifier,
     pki_types::{
@@ -54,7 +54,7 @@ impl Tls {
             None => from_system()?,
         };
         // Named, because several may be linked in, and rustls then refuses to choose.
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier =
             WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
         let verifier = match &files.crl {

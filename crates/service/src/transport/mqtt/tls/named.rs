@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rumqttc::tokio_rustls::rustls::{
+use tokio_rustls::rustls::{
     DigitallySignedStruct, Error, SignatureScheme,
     client::{
         WebPkiServerVerifier,

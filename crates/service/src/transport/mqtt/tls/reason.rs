@@ -7,7 +7,7 @@
 
 use std::{error::Error as StdError, io};
 
-use rumqttc::tokio_rustls::rustls::{AlertDescription, CertificateError, Error};
+use tokio_rustls::rustls::{AlertDescription, CertificateError, Error};
 
 /// The reason, if encryption is the reason.
 pub(in super::super) fn explain(error: &(dyn StdError + 'static)) -> Option<String> {
