@@ -25,7 +25,10 @@ pub fn aileron() -> &'static Path {
         let _lock = lock("aileron-e2e.build");
         if !is_fresh(&program) {
             let mut cargo = cargo();
-            cargo.args(["build", "--package", "cli", "--bin", "aileron"]);
+            // It is built for the tests of its package, as in a run of all tests: what is compiled
+            // for the one is then there for the other. A plain build has fewer features of some
+            // crates below wasmtime, which would be compiled once more.
+            cargo.args(["test", "--workspace", "--no-run", "--test", "help"]);
             if profile_dir().ends_with("release") {
                 cargo.arg("--release");
             }
