@@ -1,6 +1,9 @@
 //! Which proplets there are, which of them are alive, and how much each has to do.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cell::OnceCell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use protocol::{PropletId, TaskId, Timestamp, message::PropletMetrics};
 use serde_json::Value;
@@ -22,6 +25,9 @@ pub(crate) struct Proplet {
     alive: bool,
     /// When its silence ends its being alive.
     expires_at: Timestamp,
+    /// Where the index of expiries has it: never later than that, and mostly where its first word
+    /// put it, since it is only moved when it has become the first.
+    indexed_at: Timestamp,
     active: Load,
 }
 
@@ -61,6 +67,7 @@ impl Proplet {
             metrics: None,
             alive: false,
             expires_at: Timestamp::ZERO,
+            indexed_at: Timestamp::ZERO,
             active: Load::default(),
         }
     }
@@ -96,10 +103,10 @@ impl Proplet {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Proplets {
     by_id: BTreeMap<PropletId, Box<Proplet>>,
-    /// Those alive, by when they would be given up.
+    /// Those alive, by when they would be given up at the earliest; of the first it is the time.
     by_expiry: BTreeSet<(Timestamp, PropletId)>,
-    /// Those alive, the least busy first.
-    by_load: BTreeSet<(usize, PropletId)>,
+    /// Those alive, the least busy first; made when somebody asks, since rounds do not.
+    by_load: OnceCell<BTreeSet<(usize, PropletId)>>,
 }
 
 impl Proplets {
@@ -120,11 +127,11 @@ impl Proplets {
     }
 
     pub(crate) fn alive(&self) -> impl Iterator<Item = &Proplet> {
-        self.by_load.iter().filter_map(|(_, id)| self.get(id))
+        self.loads().iter().filter_map(|(_, id)| self.get(id))
     }
 
     pub(crate) fn alive_len(&self) -> usize {
-        self.by_load.len()
+        self.by_expiry.len()
     }
 
     /// Changes what is known of a proplet; a new one is made.
@@ -135,14 +142,34 @@ impl Proplets {
     /// It is alive until `expires_at`.
     pub(crate) fn mark_alive(&mut self, id: &PropletId, expires_at: Timestamp) {
         let Some(proplet) = self.by_id.get_mut(id) else { return };
-        if proplet.alive {
-            self.by_expiry.remove(&(proplet.expires_at, id.clone()));
-        } else {
-            self.by_load.insert((proplet.active.len(), id.clone()));
-        }
-        proplet.alive = true;
+        let was_alive = std::mem::replace(&mut proplet.alive, true);
         proplet.expires_at = expires_at;
-        self.by_expiry.insert((expires_at, id.clone()));
+        if !was_alive && let Some(by_load) = self.by_load.get_mut() {
+            by_load.insert((proplet.active.len(), id.clone()));
+        }
+        if !was_alive || expires_at < proplet.indexed_at {
+            if was_alive {
+                self.by_expiry.remove(&(proplet.indexed_at, id.clone()));
+            }
+            proplet.indexed_at = expires_at;
+            self.by_expiry.insert((expires_at, id.clone()));
+        }
+        if self.by_expiry.first().is_some_and(|(_, first)| first == id) {
+            self.put_first_right();
+        }
+    }
+
+    /// The first of the index of expiries is the first to expire.
+    fn put_first_right(&mut self) {
+        while let Some((at, id)) = self.by_expiry.first() {
+            let proplet = self.by_id.get_mut(id).expect("who is alive is known");
+            if proplet.expires_at == *at {
+                return;
+            }
+            proplet.indexed_at = proplet.expires_at;
+            let Some((_, id)) = self.by_expiry.pop_first() else { return };
+            self.by_expiry.insert((proplet.indexed_at, id));
+        }
     }
 
     pub(crate) fn mark_offline(&mut self, id: &PropletId) {
@@ -176,7 +203,7 @@ impl Proplets {
 
     /// The alive proplet with the least to do, of two alike the first by name.
     pub(crate) fn least_busy(&self, but: Option<&PropletId>) -> Option<PropletId> {
-        self.by_load.iter().map(|(_, id)| id).find(|id| Some(*id) != but).cloned()
+        self.loads().iter().map(|(_, id)| id).find(|id| Some(*id) != but).cloned()
     }
 
     /// `task` has become active on these proplets, and is no longer on those; both in order.
@@ -193,16 +220,29 @@ impl Proplets {
     fn load(&mut self, id: &PropletId, change: impl FnOnce(&mut Load) -> bool) {
         let Some(proplet) = self.by_id.get_mut(id) else { return };
         let before = proplet.active.len();
-        if change(&mut proplet.active) && proplet.alive {
-            self.by_load.remove(&(before, id.clone()));
-            self.by_load.insert((proplet.active.len(), id.clone()));
+        if change(&mut proplet.active)
+            && proplet.alive
+            && let Some(by_load) = self.by_load.get_mut()
+        {
+            by_load.remove(&(before, id.clone()));
+            by_load.insert((proplet.active.len(), id.clone()));
         }
+    }
+
+    fn loads(&self) -> &BTreeSet<(usize, PropletId)> {
+        self.by_load.get_or_init(|| {
+            let alive = self.iter().filter(|proplet| proplet.alive);
+            alive.map(|proplet| (proplet.active.len(), proplet.id.clone())).collect()
+        })
     }
 
     fn unindex(&mut self, id: &PropletId) {
         if let Some(proplet) = self.by_id.get(id) {
-            self.by_expiry.remove(&(proplet.expires_at, id.clone()));
-            self.by_load.remove(&(proplet.active.len(), id.clone()));
+            self.by_expiry.remove(&(proplet.indexed_at, id.clone()));
+            if let Some(by_load) = self.by_load.get_mut() {
+                by_load.remove(&(proplet.active.len(), id.clone()));
+            }
+            self.put_first_right();
         }
     }
 }

@@ -147,7 +147,10 @@ impl Spec {
     pub(crate) fn len(&self) -> usize {
         let env: usize = self.env.iter().map(|(name, value)| name.len() + value.len()).sum();
         let args: usize = self.cli_args.iter().map(|arg| arg.len() + 1).sum();
-        let inputs = serde_json::to_vec(&self.inputs).expect("JSON serializes").len();
+        let inputs = match &self.inputs[..] {
+            [] => "[]".len(),
+            inputs => serde_json::to_vec(inputs).expect("JSON serializes").len(),
+        };
         env + args + inputs + self.image_url.as_ref().map_or(0, String::len)
     }
 }

@@ -23,6 +23,12 @@ impl DigestBuilder {
         self.0.update(bytes);
     }
 
+    /// The next piece of a [`Digest::of_parts`].
+    pub(crate) fn push_part(&mut self, part: &[u8]) {
+        self.push(&(part.len() as u64).to_le_bytes());
+        self.push(part);
+    }
+
     pub fn finish(self) -> Digest {
         Digest(self.0.finalize().into())
     }
@@ -41,12 +47,9 @@ impl Digest {
 
     /// The digest of several pieces, each preceded by its length, so that no two lists collide.
     pub fn of_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        let mut hasher = Sha256::new();
-        for part in parts {
-            hasher.update((part.len() as u64).to_le_bytes());
-            hasher.update(part);
-        }
-        Self(hasher.finalize().into())
+        let mut digest = Self::builder();
+        parts.into_iter().for_each(|part| digest.push_part(part));
+        digest.finish()
     }
 
     /// Makes a digest of bytes as they come by.

@@ -33,6 +33,13 @@ fn exact(mut text: Vec<u8>) -> Vec<u8> {
     text
 }
 
+/// Whether a word stands in a text, or could, spelled with escapes: most texts need not be parsed
+/// to know that they do not have a field of that name.
+pub(crate) fn may_say(text: &[u8], word: &[u8]) -> bool {
+    let is_word = |some: &[u8]| some.first() == word.first() && some == word;
+    text.contains(&b'\\') || text.windows(word.len()).any(is_word)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

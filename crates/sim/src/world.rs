@@ -1,8 +1,11 @@
 //! The world: every node, one queue of events, and virtual time.
 
+mod alarm;
 mod build;
 mod connections;
 mod faults;
+mod halves;
+mod nodes;
 mod packets;
 mod peers;
 mod run;
@@ -18,7 +21,7 @@ use protocol::message::Model;
 use crate::{
     Behaviour, Device, Dice, Peer, PeerError, PeerEvent, Problem, Summary, TraceEvent, Wants,
     Workload,
-    broker::{Broker, Message, Want, Weather},
+    broker::{Answer, Broker, Message, Want, Weather},
     client::Client,
     clock::Clock,
     fault::Blow,
@@ -28,7 +31,14 @@ use crate::{
     trace::Chain,
 };
 
-use self::{peers::Peers, tasks::Tasks, watch::Watcher};
+use self::{
+    alarm::Alarm,
+    halves::{Outbox, Part},
+    nodes::Nodes,
+    peers::Peers,
+    tasks::Tasks,
+    watch::Watcher,
+};
 
 /// What a world needs beside its scenario.
 pub struct Setup {
@@ -111,7 +121,7 @@ pub struct World {
     until_us: u64,
     stop: crate::Stop,
     epoch_us: u64,
-    nodes: Vec<Node>,
+    nodes: Nodes,
     queue: Queue<Event>,
     network: Network,
     broker: Broker,
@@ -130,10 +140,15 @@ pub struct World {
     key: Option<Key>,
     events: u64,
     acts: Acts,
+    /// For what the broker answers, again and again.
+    answer: Answer,
     /// For the text of a topic, again and again.
     topic: String,
     /// When what is being sent was sent, if that was not now.
     sent_us: Option<u64>,
+    part: Part,
+    /// What concerns the other part.
+    outbox: Outbox,
 }
 
 /// A node and everything around it.
@@ -150,8 +165,7 @@ struct Node {
     /// Counts processes; even while there is none.
     life: u32,
     alive: bool,
-    /// When a tick is scheduled.
-    wake_us: u64,
+    alarm: Alarm,
     ticked_us: u64,
     pace: f64,
     lie: Option<Behaviour>,
@@ -223,7 +237,7 @@ enum Down {
 
 impl World {
     fn node(&mut self, node: u32) -> &mut Node {
-        &mut self.nodes[node as usize]
+        &mut self.nodes[node]
     }
 
     /// When what is being sent leaves.

@@ -14,7 +14,7 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::forward::{ORIGIN_FIELD, TIME_FIELD};
-use crate::{Digest, Form, PropletId, RoundId, tensor::safetensors::Header};
+use crate::{Digest, Form, PropletId, RoundId, json::may_say, tensor::safetensors::Header};
 
 /// Under this name a signature travels.
 const SIGNATURE_FIELD: &str = "signature";
@@ -92,7 +92,7 @@ pub fn read_signature_refused(payload: &[u8]) -> Option<(RoundId, PropletId, Str
         proplet_id: PropletId,
         signature_refused: String,
     }
-    if payload.len() > 4096 {
+    if payload.len() > 4096 || !may_say(payload, REFUSED_FIELD.as_bytes()) {
         return None;
     }
     let refused: Refused = serde_json::from_slice(payload).ok()?;

@@ -10,6 +10,7 @@ use crate::{
     Digest, Envelope, Letter, Manifest, ModelLine, ModelUri, ModelVersion, PropletId, Rejection,
     RoundId, Topic,
     envelope::brief,
+    json::may_say,
     manifest::{CHUNKS_MAX, MANIFEST_LEN_MAX},
 };
 
@@ -136,14 +137,9 @@ struct Parts<'a> {
 pub fn is_blob_form(payload: &[u8]) -> bool {
     payload.len() <= MANIFEST_LEN_MAX + FORWARD_TAIL_LEN_MAX
         && payload.trim_ascii_start().starts_with(b"{")
-        && may_say_blob(payload)
+        && may_say(payload, b"blob")
         && serde_json::from_slice::<Probe<'_>>(payload)
             .is_ok_and(|probe| probe.blob.is_some_and(|blob| blob.get().starts_with('{')))
-}
-
-/// Whether the word stands there, or could, spelled with escapes: most payloads need not be parsed.
-fn may_say_blob(payload: &[u8]) -> bool {
-    payload.contains(&b'\\') || payload.windows(4).any(|four| four == b"blob")
 }
 
 /// Reads an update whose tensors go in pieces, as strictly as [`read_update`] reads one that

@@ -1,6 +1,6 @@
 //! Tensors by name: the numbers of a model, or of an update to it.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _};
 
 use bytes::Bytes;
 use serde::{Serialize, Serializer};
@@ -13,6 +13,10 @@ use crate::Digest;
 pub struct Tensors(BTreeMap<String, Tensor>);
 
 impl Tensors {
+    pub(super) const fn of(tensors: BTreeMap<String, Tensor>) -> Self {
+        Self(tensors)
+    }
+
     /// Names, types and shapes.
     pub fn schema(&self) -> Schema {
         self.0.iter().map(|(name, tensor)| (name.clone(), tensor.slot().clone())).collect()
@@ -105,12 +109,15 @@ impl Tensors {
 
     /// The digest of names, types, shapes and canonical bytes.
     pub fn digest(&self) -> Digest {
-        let texts: Vec<String> = self
-            .iter()
-            .map(|(name, it)| format!("{name:?} {} {:?}", it.dtype(), it.shape()))
-            .collect();
-        let data = self.0.values().map(|tensor| &tensor.data()[..]);
-        Digest::of_parts(texts.iter().map(String::as_bytes).zip(data).flat_map(<[_; 2]>::from))
+        let (mut digest, mut text) = (Digest::builder(), String::new());
+        for (name, it) in self.iter() {
+            text.clear();
+            // Writing into a text cannot fail.
+            let _ = write!(text, "{name:?} {} {:?}", it.dtype(), it.shape());
+            digest.push_part(text.as_bytes());
+            digest.push_part(it.data());
+        }
+        digest.finish()
     }
 
     /// All parameters one after the other, tensors in the order of their names: exact, and those of
@@ -154,8 +161,8 @@ impl Tensors {
     /// The same numbers in the types of `base`, rounded once; or what is different apart from
     /// types, in words.
     pub fn cast_to(&self, base: &Schema) -> Result<Self, String> {
-        let own = self.schema();
-        if own == *base {
+        let slots = self.iter().map(|(name, tensor)| (name, tensor.slot()));
+        if slots.eq(base.iter()) {
             return Ok(self.clone());
         }
         match base.difference_untyped(&self.dequantised().schema()) {

@@ -1,6 +1,9 @@
 //! Reading tensors from JSON, with limits.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    fmt,
+};
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
@@ -36,9 +39,12 @@ pub(crate) fn insert<T, E: Error>(
     if tensors.len() == TENSORS_MAX {
         return Err(E::custom(format!("more than {TENSORS_MAX} tensors")));
     }
-    match tensors.insert(name.clone(), tensor) {
-        Some(_) => Err(E::custom(format!("tensor {name:?} stands twice"))),
-        None => Ok(()),
+    match tensors.entry(name) {
+        Entry::Occupied(twice) => Err(E::custom(format!("tensor {:?} stands twice", twice.key()))),
+        Entry::Vacant(place) => {
+            place.insert(tensor);
+            Ok(())
+        }
     }
 }
 
@@ -57,7 +63,7 @@ impl<'de> Visitor<'de> for Named {
             let tensor = map.next_value()?;
             insert(&mut tensors, name, tensor)?;
         }
-        Ok(tensors.into_iter().collect())
+        Ok(Tensors::of(tensors))
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use protocol::{Envelope, Topic};
 use serde_json::json;
 
-use super::{Event, Up, World};
+use super::{Event, Up, World, halves::Part};
 use crate::{
     Packet, TraceEvent, Wants,
     broker::{Message, Want, Weather},
@@ -71,8 +71,11 @@ impl World {
         self.post(node, Message::of(envelope), durability);
     }
 
-    pub(super) fn post(&mut self, node: u32, message: Message, durability: Durability) {
+    pub(super) fn post(&mut self, node: u32, mut message: Message, durability: Durability) {
         let heard_us = self.acknowledged_us(node);
+        if self.part == Part::Crowd {
+            message.read_ahead();
+        }
         let message = Arc::new(message);
         let there = self.node(node).client.state() == State::There;
         let acked_us = there.then(|| self.transmit(node, &message));
@@ -84,7 +87,11 @@ impl World {
     /// What was to be acknowledged later than this has not been: a broker that has lost the
     /// connection takes nothing, although the node does not know that yet.
     pub(super) fn acknowledged_us(&self, node: u32) -> u64 {
-        let conn = self.nodes[node as usize].client.conn();
+        if self.part == Part::Crowd {
+            // Nothing breaks a connection while the world is in halves.
+            return self.now_us;
+        }
+        let conn = self.nodes[node].client.conn();
         let heard_us = self.broker.heard_until_us(node, conn, self.now_us);
         self.now_us.min(heard_us.saturating_add(self.network.delay_us(node, Way::Down)))
     }
@@ -138,19 +145,24 @@ impl World {
         if when <= now_us && it.ticked_us == now_us {
             when = now_us + 1;
         }
-        if when < it.wake_us {
-            it.wake_us = when;
-            self.queue.push(when, Class::Wake, node, Event::Wake(node));
+        if when < it.alarm.wake_us {
+            let seq = self.queue.next_seq(node);
+            if let Some(key) = self.node(node).alarm.set(when, node, seq) {
+                self.queue.push_as(key, Event::Wake(node));
+            }
         }
     }
 
     pub(super) fn wake(&mut self, node: u32) {
         let now_us = self.now_us;
         let it = self.node(node);
-        if it.wake_us != now_us || !it.alive {
+        if let Some(key) = it.alarm.rang(now_us, node) {
+            return self.queue.push_as(key, Event::Wake(node));
+        }
+        if it.alarm.wake_us != now_us || !it.alive {
             return;
         }
-        it.wake_us = u64::MAX;
+        it.alarm.wake_us = u64::MAX;
         let Some(deadline) = it.role.deadline() else { return };
         if it.clock.when(deadline, now_us) > now_us {
             return self.set_alarm(node);
@@ -184,7 +196,7 @@ impl World {
         let head = self.head(node);
         self.chain.link(head, kind, parts);
         if self.wants >= Wants::Events {
-            let packet = packet(&self.nodes[node as usize].name);
+            let packet = packet(&self.nodes[node].name);
             let detail = json!({ "topic": packet.topic, "bytes": packet.payload.len() });
             self.push_trace(head, kind, detail, Some(packet));
         }
@@ -208,7 +220,7 @@ impl World {
         packet: Option<Packet>,
     ) {
         let Head { time_us, class, source, seq } = head;
-        let source = self.nodes[source as usize].name.to_string();
+        let source = self.nodes[source].name.to_string();
         self.traced.push(TraceEvent { time_us, class, source, seq, kind, detail, packet });
     }
 }
