@@ -21,12 +21,6 @@ pub(crate) fn exp(x: f64) -> f64 {
         -1.653_390_220_546_525_153_90e-06,
         4.138_136_797_057_238_460_39e-08,
     ];
-    if x > 709.782_712_893_383_973_096 {
-        return f64::INFINITY;
-    }
-    if x < -745.133_219_101_941_108_42 {
-        return 0.0;
-    }
     let shifted = x * std::f64::consts::LOG2_E + ROUND;
     let k = shifted - ROUND;
     let (high, low) = (x - k * LN2_HIGH, k * LN2_LOW);
@@ -34,10 +28,14 @@ pub(crate) fn exp(x: f64) -> f64 {
     let t = r * r;
     let c = r - t * (P[0] + t * (P[1] + t * (P[2] + t * (P[3] + t * P[4]))));
     let y = 1.0 - ((low - (r * c) / (2.0 - c)) - high);
-    // In two halves, since 2^k alone may be beyond the largest or the smallest number. A NaN has
-    // come through as one: its k is 0 after the cast.
-    let k = k as i64;
-    y * power_of_2(k / 2) * power_of_2(k - k / 2)
+    // The whole number stands in the last bits of what was rounded. In two halves, since 2^k alone
+    // may be beyond the largest or the smallest number.
+    let k = shifted.to_bits().wrapping_sub(ROUND.to_bits());
+    let half = (k.wrapping_add(2048) >> 1).wrapping_sub(1024);
+    let y = y * power_of_2(half) * power_of_2(k.wrapping_sub(half));
+    // Chosen last, so that nothing branches and lanes stay together.
+    let y = if x < -745.133_219_101_941_108_42 { 0.0 } else { y };
+    if x > 709.782_712_893_383_973_096 { f64::INFINITY } else { y }
 }
 
 /// The natural logarithm of a positive, normal number.
@@ -84,10 +82,10 @@ pub(crate) fn tanh(x: f64) -> f64 {
     2.0 * sigmoid(2.0 * x) - 1.0
 }
 
-/// `k` from -1022 to 1023.
+/// `k` from -1022 to 1023, in two's complement.
 #[inline(always)]
-fn power_of_2(k: i64) -> f64 {
-    f64::from_bits(((k + 1023) as u64) << 52)
+fn power_of_2(k: u64) -> f64 {
+    f64::from_bits(k.wrapping_add(1023) << 52)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ mod exact;
 mod guest;
 mod hyperparams;
 mod kernel;
+mod lanes;
 mod model;
 mod network;
 mod random;

@@ -5,17 +5,21 @@
 
 mod bigram;
 mod cnn;
+mod fours;
 mod gru;
 mod kind;
 mod linear;
 mod mlp;
+mod ones;
 mod softmax;
 
 use cnn::Cnn;
+use fours::{Flat, Fours};
 use gru::Gru;
 pub use kind::Kind;
+use ones::{One, Ones};
 
-use crate::{Dataset, TrainError, kernel, random::Random};
+use crate::{Dataset, TrainError, kernel, lanes::LANES, random::Random};
 
 /// A model's shapes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,9 +63,31 @@ pub(crate) enum Role {
 }
 
 /// What one example says: its loss, and whether the model named its class.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Verdict {
     pub(crate) loss: f64,
     pub(crate) hit: bool,
+}
+
+/// How examples go through a network.
+enum Pass {
+    Fours(Fours),
+    Ones(Ones),
+}
+
+/// What many examples say.
+#[derive(Default)]
+struct Sum {
+    loss: f64,
+    hits: usize,
+}
+
+impl Sum {
+    #[inline(always)]
+    fn add(&mut self, verdict: &Verdict) {
+        self.loss += verdict.loss;
+        self.hits += usize::from(verdict.hit);
+    }
 }
 
 impl Network {
@@ -172,7 +198,7 @@ impl Network {
         parameters
     }
 
-    /// Adds the gradient of the summed loss of some examples; gives that loss.
+    /// Adds the gradient of the summed loss of some examples.
     #[cfg_attr(target_arch = "wasm32", target_feature(enable = "simd128"))]
     pub(crate) fn add_gradient(
         &self,
@@ -180,62 +206,43 @@ impl Network {
         examples: &Examples,
         rows: &[usize],
         gradient: &mut [f64],
-    ) -> f64 {
-        let mut scratch = vec![0.0; self.scratch_len()];
-        let mut loss = 0.0;
-        for row in rows {
-            let (x, label) = examples.row(*row);
-            loss += match self.kind {
-                Kind::Linear => linear::learn(parameters, x, label, gradient),
-                Kind::Softmax => softmax::learn(parameters, x, label, gradient, &mut scratch),
-                Kind::Mlp { hidden } => {
-                    mlp::learn(hidden, parameters, (x, label), gradient, &mut scratch)
+    ) {
+        match self.pass() {
+            Pass::Fours(mut fours) => {
+                for rows in rows.chunks(LANES) {
+                    fours.learn(parameters, examples, rows, gradient);
                 }
-                Kind::Cnn { channels } => {
-                    self.cnn(channels).learn(parameters, (x, label), gradient, &mut scratch)
+            }
+            Pass::Ones(mut ones) => {
+                for row in rows {
+                    ones.learn(parameters, examples.row(*row), gradient);
                 }
-                Kind::Bigram => bigram::learn(parameters, (x, label), gradient, &mut scratch),
-                Kind::Gru { hidden } => {
-                    self.gru(hidden).learn(parameters, (x, label), gradient, &mut scratch)
-                }
-            };
+            }
         }
-        loss
     }
 
     /// Scores examples; at least one.
     #[cfg_attr(target_arch = "wasm32", target_feature(enable = "simd128"))]
     pub(crate) fn score(&self, parameters: &[f64], examples: &Examples) -> Score {
         assert!(!examples.is_empty(), "a score needs at least one example");
-        let mut scratch = vec![0.0; self.scratch_len()];
-        let (mut loss, mut hits) = (0.0, 0_usize);
-        for row in 0..examples.len() {
-            let (x, label) = examples.row(row);
-            let verdict = match self.kind {
-                Kind::Linear => linear::judge(parameters, x, label),
-                Kind::Softmax => softmax::judge(parameters, x, label, &mut scratch),
-                Kind::Mlp { hidden } => mlp::judge(hidden, parameters, (x, label), &mut scratch),
-                Kind::Cnn { channels } => {
-                    self.cnn(channels).judge(parameters, (x, label), &mut scratch)
+        let mut sum = Sum::default();
+        match self.pass() {
+            Pass::Fours(mut fours) => {
+                let rows: Vec<usize> = (0..examples.len()).collect();
+                for rows in rows.chunks(LANES) {
+                    let verdicts = fours.judge(parameters, examples, rows);
+                    verdicts.iter().take(rows.len()).for_each(|verdict| sum.add(verdict));
                 }
-                Kind::Bigram => bigram::judge(parameters, (x, label), &mut scratch),
-                Kind::Gru { hidden } => {
-                    self.gru(hidden).judge(parameters, (x, label), &mut scratch)
+            }
+            Pass::Ones(mut ones) => {
+                for row in 0..examples.len() {
+                    sum.add(&ones.judge(parameters, examples.row(row)));
                 }
-            };
-            loss += verdict.loss;
-            hits += usize::from(verdict.hit);
+            }
         }
         let rows = examples.len() as f64;
-        let accuracy = match self.kind {
-            Kind::Linear => None,
-            Kind::Softmax
-            | Kind::Mlp { .. }
-            | Kind::Cnn { .. }
-            | Kind::Bigram
-            | Kind::Gru { .. } => Some(hits as f64 / rows),
-        };
-        Score { loss: loss / rows, accuracy }
+        let accuracy = self.has_classes().then(|| sum.hits as f64 / rows);
+        Score { loss: sum.loss / rows, accuracy }
     }
 
     /// One step of descent from the summed gradient of `batch` examples.
@@ -259,28 +266,39 @@ impl Network {
         }
     }
 
-    fn scratch_len(&self) -> usize {
+    fn pass(&self) -> Pass {
+        let fours = |flat| Pass::Fours(Fours::new(flat, self.features, self.classes));
+        let ones = |one, scratch| Pass::Ones(Ones::new(one, scratch));
         match self.kind {
-            Kind::Linear => 0,
-            Kind::Softmax => self.classes,
-            Kind::Mlp { hidden } => self.classes + 2 * hidden,
-            Kind::Cnn { channels } => self.cnn(channels).scratch_len(),
-            Kind::Bigram => self.classes,
-            Kind::Gru { hidden } => self.gru(hidden).scratch_len(self.features),
+            Kind::Softmax => fours(Flat::Softmax),
+            Kind::Mlp { hidden } => fours(Flat::Mlp { hidden }),
+            Kind::Bigram => fours(Flat::Bigram),
+            Kind::Linear => ones(One::Linear, 0),
+            Kind::Cnn { channels } => {
+                let cnn = Cnn { side: self.side(), channels, classes: self.classes };
+                ones(One::Cnn(cnn), cnn.scratch_len())
+            }
+            Kind::Gru { hidden } => {
+                let gru = Gru { hidden, tokens: self.classes };
+                ones(One::Gru(gru), gru.scratch_len(self.features))
+            }
+        }
+    }
+
+    const fn has_classes(&self) -> bool {
+        match self.kind {
+            Kind::Linear => false,
+            Kind::Softmax
+            | Kind::Mlp { .. }
+            | Kind::Cnn { .. }
+            | Kind::Bigram
+            | Kind::Gru { .. } => true,
         }
     }
 
     /// Pixels in a row of a square image.
     const fn side(&self) -> usize {
         self.features.isqrt()
-    }
-
-    const fn cnn(&self, channels: usize) -> Cnn {
-        Cnn { side: self.side(), channels, classes: self.classes }
-    }
-
-    const fn gru(&self, hidden: usize) -> Gru {
-        Gru { hidden, tokens: self.classes }
     }
 }
 
@@ -306,15 +324,7 @@ impl Examples {
             let (x, label) = data.row(*row);
             let last = network.classes - 1;
             let is_class = |it: f64| (0.0..=last as f64).contains(&it) && it.fract() == 0.0;
-            let has_classes = match network.kind {
-                Kind::Linear => false,
-                Kind::Softmax
-                | Kind::Mlp { .. }
-                | Kind::Cnn { .. }
-                | Kind::Bigram
-                | Kind::Gru { .. } => true,
-            };
-            if has_classes && !is_class(label) {
+            if network.has_classes() && !is_class(label) {
                 let why = format!("label {label} is not a class; the model has 0 to {last}");
                 return Err(data.complaint(*row, why));
             }

@@ -74,6 +74,7 @@ const OWNERS: &[(&str, &[&str], &[&str])] = &[
     ("mqtt5", &["broker"], &[]),
     ("rumqttd", &["broker"], &[]),
     ("wasmtime", &["proplet"], &[]),
+    ("wide", &["client-wasm"], &[]),
     ("wasmtime-wasi", &["proplet"], &[]),
     ("axum", &["http-api", "manager", "coordinator"], &[]),
     ("rusqlite", &["service"], &[]),

@@ -1,41 +1,33 @@
-//! The next token from the last one: `p = softmax(w[token] + b)`, loss `-ln p[next]`.
+//! The next token from the last one: `p = softmax(w[token] + b)`, loss `-ln p[next]`; of four
+//! examples at once.
 
-use super::Verdict;
-use crate::kernel::{add_scaled, softmax_cross_entropy};
+use crate::lanes::{LANES, Lanes, add_all, add_lane, pack};
 
-/// Adds the gradient of one example; gives its loss. Parameters are `w`, one row a token, then `b`.
+/// The logits of examples. Parameters are `w`, one row a token, then `b`.
 #[inline(always)]
-pub(super) fn learn(
-    parameters: &[f64],
-    (x, label): (&[f64], f64),
-    gradient: &mut [f64],
-    delta: &mut [f64],
-) -> f64 {
-    let verdict = judge(parameters, (x, label), delta);
-    let (w, b) = gradient.split_at_mut(delta.len() * delta.len());
-    add_scaled(row_mut(w, x, delta.len()), 1.0, delta);
-    add_scaled(b, 1.0, delta);
-    verdict.loss
+pub(super) fn logits(parameters: &[f64], tokens: [usize; LANES], out: &mut [Lanes]) {
+    let width = out.len();
+    let (w, b) = parameters.split_at(width * width);
+    pack(out, tokens.map(|token| &w[token * width..(token + 1) * width]));
+    for (out, bias) in out.iter_mut().zip(b) {
+        for value in out {
+            *value += bias;
+        }
+    }
 }
 
-/// Leaves `probability - target`, the gradient of the logits, in `delta`.
+/// Adds the gradient of examples, given that of their logits.
 #[inline(always)]
-pub(super) fn judge(parameters: &[f64], (x, label): (&[f64], f64), delta: &mut [f64]) -> Verdict {
-    let next = label as usize;
-    let (w, b) = parameters.split_at(delta.len() * delta.len());
-    delta.copy_from_slice(b);
-    let start = token(x) * delta.len();
-    add_scaled(delta, 1.0, &w[start..start + delta.len()]);
-    let (loss, best) = softmax_cross_entropy(delta, next);
-    Verdict { loss, hit: best == next }
-}
-
-fn row_mut<'a>(w: &'a mut [f64], x: &[f64], len: usize) -> &'a mut [f64] {
-    let start = token(x) * len;
-    &mut w[start..start + len]
+pub(super) fn learn(tokens: [usize; LANES], delta: &[Lanes], gradient: &mut [f64]) {
+    let width = delta.len();
+    let (w, b) = gradient.split_at_mut(width * width);
+    for (lane, token) in tokens.into_iter().enumerate() {
+        add_lane(&mut w[token * width..(token + 1) * width], delta, lane);
+    }
+    add_all(b, delta);
 }
 
 /// The last of the row; rows are not empty.
-fn token(x: &[f64]) -> usize {
+pub(super) fn token(x: &[f64]) -> usize {
     x.last().map_or(0, |token| *token as usize)
 }

@@ -3,8 +3,8 @@
 //! Convolutions are 3x3 with a border of zeros, pools take the largest of 2x2, images lie row by
 //! row with their channels side by side, and kernels are `[3, 3, in, out]`.
 
-use super::{Verdict, softmax};
-use crate::kernel::{add_outer, add_scaled, dot};
+use super::Verdict;
+use crate::kernel::{add_outer, add_scaled, affine, dot, softmax_cross_entropy};
 
 const KERNEL: usize = 3;
 
@@ -55,7 +55,7 @@ impl Cnn {
         2 * (first.made_len() + second.made_len()) + self.classes
     }
 
-    /// Adds the gradient of one example; gives its loss.
+    /// Adds the gradient of one example.
     #[inline(always)]
     pub(super) fn learn(
         self,
@@ -63,8 +63,8 @@ impl Cnn {
         (x, label): (&[f64], f64),
         gradient: &mut [f64],
         scratch: &mut [f64],
-    ) -> f64 {
-        let verdict = self.judge(parameters, (x, label), scratch);
+    ) {
+        self.judge(parameters, (x, label), scratch);
         let [first, second] = self.layers();
         let (made, back) = scratch.split_at_mut(first.made_len() + second.made_len());
         let (made_1, made_2) = made.split_at_mut(first.made_len());
@@ -88,7 +88,6 @@ impl Cnn {
         second.into_input(kernel_2, back_2.convolved, back_1.pooled);
         first.unpool(&made_1, back_1.pooled, back_1.convolved);
         first.add_gradient(x, back_1.convolved, sums_1);
-        verdict.loss
     }
 
     /// Leaves what the layers made at the front of `scratch`, the gradient of the logits at its
@@ -111,7 +110,12 @@ impl Cnn {
         second.convolve(made_1.pooled, kernel_2, made_2.convolved);
         second.pool(made_2.convolved, made_2.pooled);
         let delta = rest.len() - self.classes;
-        softmax::judge(head, made_2.pooled, label, &mut rest[delta..])
+        let logits = &mut rest[delta..];
+        let (w, b) = head.split_at(made_2.pooled.len() * logits.len());
+        affine(logits, made_2.pooled, w, b);
+        let class = label as usize;
+        let (loss, best) = softmax_cross_entropy(logits, class);
+        Verdict { loss, hit: best == class }
     }
 }
 

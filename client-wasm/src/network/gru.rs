@@ -55,7 +55,7 @@ impl Gru {
         [t * h, h * h, h, t * h, h * h, h, t * h, h, h * h, h, h * t, t]
     }
 
-    /// Adds the gradient of one example; gives its loss.
+    /// Adds the gradient of one example.
     #[inline(always)]
     pub(super) fn learn(
         self,
@@ -63,8 +63,8 @@ impl Gru {
         (x, label): (&[f64], f64),
         gradient: &mut [f64],
         scratch: &mut [f64],
-    ) -> f64 {
-        let verdict = self.judge(parameters, (x, label), scratch);
+    ) {
+        self.judge(parameters, (x, label), scratch);
         let weights = self.split(parameters);
         let mut sums = self.split_mut(gradient);
         let (kept, rest) = scratch.split_at_mut(x.len() * KEPT * self.hidden);
@@ -83,7 +83,6 @@ impl Gru {
             }
             self.step_back(&weights, &mut sums, (kept, *token as usize), &mut back);
         }
-        verdict.loss
     }
 
     /// From the gradient of the state after a token to that of the state before it.

@@ -3,13 +3,12 @@
 use super::Verdict;
 use crate::kernel::{add_scaled, dot};
 
-/// Adds the gradient of one example; gives its loss. Parameters are `w` then `b`.
+/// Adds the gradient of one example. Parameters are `w` then `b`.
 #[inline(always)]
-pub(super) fn learn(parameters: &[f64], x: &[f64], label: f64, gradient: &mut [f64]) -> f64 {
+pub(super) fn learn(parameters: &[f64], x: &[f64], label: f64, gradient: &mut [f64]) {
     let error = predict(parameters, x) - label;
     add_scaled(&mut gradient[..x.len()], error, x);
     gradient[x.len()] += error;
-    0.5 * error * error
 }
 
 #[inline(always)]

@@ -1,55 +1,42 @@
-//! One hidden layer: `a = max(0, x w1 + b1)`, `p = softmax(a w2 + b2)`, loss `-ln p[label]`.
+//! One hidden layer: `a = max(0, x w1 + b1)`, `p = softmax(a w2 + b2)`, loss `-ln p[label]`; of
+//! four examples at once.
 
-use super::{Verdict, softmax};
-use crate::kernel::{add_outer, add_scaled, affine, dot};
+use super::softmax;
+use crate::lanes::{Lanes, affine, back};
 
-/// Adds the gradient of one example; gives its loss. Parameters are `w1`, `b1`, `w2`, `b2`.
-///
-/// `scratch` holds two hidden layers (activations, and their gradient), then the classes.
+/// The logits of examples, by way of their activations. Parameters are `w1`, `b1`, `w2`, `b2`.
 #[inline(always)]
-pub(super) fn learn(
-    hidden: usize,
+pub(super) fn logits(
     parameters: &[f64],
-    (x, label): (&[f64], f64),
-    gradient: &mut [f64],
-    scratch: &mut [f64],
-) -> f64 {
-    let verdict = judge(hidden, parameters, (x, label), scratch);
-    let (activations, rest) = scratch.split_at_mut(hidden);
-    let (back, delta) = rest.split_at_mut(hidden);
-    let (_, head) = parameters.split_at((x.len() + 1) * hidden);
-    for ((back, active), row) in
-        back.iter_mut().zip(&*activations).zip(head.chunks_exact(delta.len()))
-    {
-        *back = if *active > 0.0 { dot(row, delta) } else { 0.0 };
+    x: &[Lanes],
+    activations: &mut [Lanes],
+    out: &mut [Lanes],
+) {
+    let (body, head) = parameters.split_at((x.len() + 1) * activations.len());
+    let (w1, b1) = body.split_at(x.len() * activations.len());
+    affine(activations, x, w1, b1);
+    for active in activations.iter_mut().flatten() {
+        // Not `max`, which would hide a NaN.
+        *active = if *active < 0.0 { 0.0 } else { *active };
     }
-    let (g1, g2) = gradient.split_at_mut((x.len() + 1) * hidden);
-    let (w1, b1) = g1.split_at_mut(x.len() * hidden);
-    let (w2, b2) = g2.split_at_mut(hidden * delta.len());
-    add_outer(w2, activations, delta);
-    add_scaled(b2, 1.0, delta);
-    add_outer(w1, x, back);
-    add_scaled(b1, 1.0, back);
-    verdict.loss
+    softmax::logits(head, activations, out);
 }
 
-/// Leaves the activations at the front of `scratch`, the gradient of the logits at its end.
+/// Adds the gradient of examples, given that of their logits; `hidden` is for that of the hidden
+/// layer.
 #[inline(always)]
-pub(super) fn judge(
-    hidden: usize,
+pub(super) fn learn(
     parameters: &[f64],
-    (x, label): (&[f64], f64),
-    scratch: &mut [f64],
-) -> Verdict {
-    let (activations, rest) = scratch.split_at_mut(hidden);
-    let (body, head) = parameters.split_at((x.len() + 1) * hidden);
-    let (w1, b1) = body.split_at(x.len() * hidden);
-    affine(activations, x, w1, b1);
-    for active in activations.iter_mut() {
-        // Not `max`, which would hide a NaN.
-        if *active < 0.0 {
-            *active = 0.0;
-        }
+    (x, activations): (&[Lanes], &[Lanes]),
+    (hidden, delta): (&mut [Lanes], &[Lanes]),
+    gradient: &mut [f64],
+) {
+    let (body, head) = gradient.split_at_mut((x.len() + 1) * activations.len());
+    softmax::learn(activations, delta, head);
+    let (_, head) = parameters.split_at((x.len() + 1) * activations.len());
+    back(hidden, head, delta);
+    for (back, active) in hidden.iter_mut().flatten().zip(activations.iter().flatten()) {
+        *back = if *active > 0.0 { *back } else { 0.0 };
     }
-    softmax::judge(head, activations, label, &mut rest[hidden..])
+    softmax::learn(x, hidden, body);
 }

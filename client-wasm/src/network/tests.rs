@@ -22,8 +22,7 @@ fn gradients_match_finite_differences() {
         let (parameters, examples) = somewhere(&network);
         let rows: Vec<usize> = (0..examples.len()).collect();
         let mut gradient = vec![0.0; network.len()];
-        let loss = network.add_gradient(&parameters, &examples, &rows, &mut gradient);
-        assert!((loss / 9.0 - network.score(&parameters, &examples).loss).abs() < 1e-12);
+        network.add_gradient(&parameters, &examples, &rows, &mut gradient);
         assert!(gradient.iter().any(|g| g.abs() > 0.01), "{kind} has no gradient to check");
         for index in 0..parameters.len() {
             let shifted = |by| {

@@ -1,8 +1,9 @@
 //! A session that looks at its models on the way: by the fleet and in the centre, killed at while it
 //! does, told over HTTP, and handed to other programs.
 //!
+//! TensorBoard reads what was exported if `.ci/setup` has brought it (`target/export-venv`).
 //! `AILERON_EXPORT_VENV` names a Python environment with `tensorboard` and `mlflow` (`python3 -m
-//! venv DIR && DIR/bin/pip install tensorboard mlflow`); with it, both read what was exported.
+//! venv DIR && DIR/bin/pip install tensorboard mlflow`); with it, both read it.
 
 use std::{
     env, fs,
@@ -107,13 +108,29 @@ fn exported(stack: &Stack) {
     let bytes = fs::read(&file).unwrap();
     export(stack, "tensorboard", &board.display().to_string());
     assert_eq!((only_file(&board.join(ID)), fs::read(&file).unwrap()), (file, bytes));
-    match env::var_os("AILERON_EXPORT_VENV").map(PathBuf::from) {
-        Some(venv) => {
-            read_by_tensorboard(&venv, &board.join(ID));
-            read_by_mlflow(stack, &venv);
-        }
-        None => say("TensorBoard and MLflow were not asked: AILERON_EXPORT_VENV is not set"),
+    let venv = venv();
+    let has = |program: &str| venv.join("bin").join(program).exists();
+    if has("tensorboard") {
+        read_by_tensorboard(&venv, &board.join(ID));
+    } else {
+        say(&format!("TensorBoard was not asked: it is not in {}", venv.display()));
     }
+    if has("mlflow") {
+        read_by_mlflow(stack, &venv);
+    } else {
+        say(&format!("MLflow was not asked: it is not in {}", venv.display()));
+    }
+}
+
+/// Whoever names an environment means it to be asked.
+fn venv() -> PathBuf {
+    let Some(named) = env::var_os("AILERON_EXPORT_VENV").map(PathBuf::from) else {
+        return Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/export-venv");
+    };
+    for program in ["tensorboard", "mlflow"] {
+        assert!(named.join("bin").join(program).exists(), "{} has no {program}", named.display());
+    }
+    named
 }
 
 fn export(stack: &Stack, kind: &str, place: &str) -> String {

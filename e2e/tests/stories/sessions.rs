@@ -123,10 +123,12 @@ fn same_bytes(broker: BrokerKind) {
     let rounds = kills() * 5 / 2;
     let quiet = last_model(broker, rounds, |_, _| {});
     let every = rounds / kills().max(1);
+    let mut done = 0;
     let killed = last_model(broker, rounds, |stack, round| {
         if round % every != 0 || round / every >= kills() {
             return;
         }
+        done += 1;
         // The point in time is the subject here, not something to wait for.
         std::thread::sleep(Duration::from_millis(dice.below(DELAY_MS_MAX)));
         match dice.below(7) {
@@ -142,7 +144,8 @@ fn same_bytes(broker: BrokerKind) {
             }
         }
     });
-    assert_eq!(quiet, killed, "version {rounds} after {} kills", kills());
+    assert_eq!(done, kills(), "one kill every {every} rounds, the first before the first");
+    assert_eq!(quiet, killed, "version {rounds} after {done} kills");
 }
 
 pub(crate) fn kill(stack: &mut Stack, victim: Victim) {
