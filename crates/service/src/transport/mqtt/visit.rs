@@ -7,20 +7,18 @@ use std::{future::Future, io, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use protocol::{Envelope, Filter};
-use rumqttc::{
-    tokio_rustls::{TlsConnector, rustls::pki_types::ServerName},
-    v5::{
-        AsyncClient, Event, EventLoop,
-        mqttbytes::{
-            QoS,
-            v5::{Packet, PubAckReason, SubscribeReasonCode},
-        },
+use rumqttc::v5::{
+    AsyncClient, Event, EventLoop,
+    mqttbytes::{
+        QoS,
+        v5::{Packet, PubAckReason, SubscribeReasonCode},
     },
 };
 use tokio::{
     net::{TcpStream, lookup_host},
     time::timeout,
 };
+use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 
 use super::{Config, probe, tls};
 use crate::settings::MqttAddress;
