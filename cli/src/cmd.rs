@@ -5,7 +5,10 @@ mod bench;
 mod broker;
 mod ca;
 mod demo;
+mod enroll;
+mod kit;
 mod model;
+mod preflight;
 mod proplet;
 mod round;
 mod service;
@@ -86,6 +89,12 @@ enum Verb {
     /// A small certificate authority for the platform's services and proplets
     #[command(subcommand)]
     Ca(ca::Ca),
+    /// Join a platform: make this device's keys, and get its certificate and settings
+    Enroll(enroll::Enroll),
+    /// What devices start with, in signed files: make, verify and install them
+    Kit(kit::Kits),
+    /// Check whether this device can take part, before it does
+    Preflight(preflight::Preflight),
     /// Measure what things cost on this machine
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -97,6 +106,8 @@ enum Verb {
     ModelServer,
     /// [service] Embedded MQTT broker, for first runs and tests
     Broker,
+    /// [service] Give devices that have a token for joining their certificate
+    Registrar,
     /// Ask a service on this machine whether it is well; takes its name and settings
     Health,
 }
@@ -136,7 +147,10 @@ fn perform(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Token(tokens) => tokens.run(),
         Verb::Acl(acl) => acl.run(),
         Verb::Ca(ca) => ca.run(),
-        Verb::Manager | Verb::Coordinator | Verb::ModelServer | Verb::Broker => {
+        Verb::Enroll(enroll) => enroll.run(),
+        Verb::Kit(kits) => kits.run(),
+        Verb::Preflight(preflight) => preflight.run(),
+        Verb::Manager | Verb::Coordinator | Verb::ModelServer | Verb::Broker | Verb::Registrar => {
             anyhow::bail!("a service's name comes first on the command line")
         }
         Verb::Health => {
@@ -159,12 +173,16 @@ impl Verb {
             Self::Token(tokens) => tokens.format(),
             Self::Acl(_)
             | Self::Ca(_)
+            | Self::Enroll(_)
+            | Self::Kit(_)
+            | Self::Preflight(_)
             | Self::Demo(_)
             | Self::Up(_)
             | Self::Manager
             | Self::Coordinator
             | Self::ModelServer
             | Self::Broker
+            | Self::Registrar
             | Self::Health => Format::Text,
         }
     }

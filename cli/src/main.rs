@@ -1,12 +1,15 @@
 //! `aileron`: every service, the demo, and the operator's commands, in one program.
 
+mod archive;
 mod cmd;
 mod demo;
+mod device;
 mod export;
 mod guard;
 mod http;
 mod operator;
 mod platform;
+mod preflight;
 mod simulate;
 mod view;
 mod workload;

@@ -35,6 +35,12 @@ fn every_command_explains_itself() {
         "model-server",
         "proplet",
         "broker",
+        "registrar",
+        "token join",
+        "enroll",
+        "kit",
+        "kit install",
+        "preflight",
     ] {
         let mut arguments: Vec<&str> = words.split_whitespace().collect();
         arguments.push("--help");

@@ -20,7 +20,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use http_api::{LARGE_BODIES_MAX, Listening, asked};
 use round::{Rounds, TABLES};
 use service::{
-    Driver, Reports, Store, SystemClock, Transport, drive, settings::Settings,
+    Driver, Inspected, Reports, Store, SystemClock, Transport, drive, settings::Settings,
     transport::mqtt::Mqtt,
 };
 use session::Sessions;
@@ -40,7 +40,6 @@ use callers::Callers;
 use effects::Averaging;
 use gallery::Gallery;
 use sessions::Desk;
-use signatures::Verifying;
 use status::{Board, Status};
 use storage::Storage;
 
@@ -139,7 +138,7 @@ async fn serve_with<T: Transport>(
     (answering, reports): ((Board, Callers<RoundAnswer>), Reports<Rounds>),
     stop: CancellationToken,
 ) -> Result<(), CoordinatorError> {
-    let transport = Verifying::new(transport, settings.signatures()?);
+    let transport = Inspected::new(transport, settings.signatures()?);
     let store = Store::open(&settings.state.state_dir, "coordinator", TABLES)?;
     let limits = settings.mqtt.limits(<CoordinatorSettings as Settings>::SERVICE).await?;
     let blobs = settings.state.state_dir.join(BLOBS);

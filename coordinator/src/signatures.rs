@@ -2,14 +2,14 @@
 //! refusal, which it counts with the round and answers to nobody: whoever is named in a forged
 //! update may have a good one under way.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use access::{LiveRoster, is_signed};
 use protocol::{
-    Envelope, Filter, PropletId, RoundId, Topic,
+    Envelope, PropletId, RoundId, Topic,
     message::{Forwarded, read_update_address, signature_refused, signed_facts},
 };
-use service::{Gate, Inbound, PromiseId, Receipt, Transport, TransportError};
+use service::Inspector;
 
 /// Whose updates must be signed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -98,57 +98,9 @@ impl Signatures {
     }
 }
 
-/// A transport whose updates were checked.
-#[derive(Debug)]
-pub(crate) struct Verifying<T> {
-    inner: T,
-    signatures: Signatures,
-}
-
-impl<T> Verifying<T> {
-    pub(crate) const fn new(inner: T, signatures: Signatures) -> Self {
-        Self { inner, signatures }
-    }
-}
-
-impl<T: Transport> Transport for Verifying<T> {
-    fn publish(&mut self, envelope: Envelope, promise: Option<PromiseId>) {
-        self.inner.publish(envelope, promise);
-    }
-
-    fn listen(&mut self, filter: Filter) {
-        self.inner.listen(filter);
-    }
-
-    fn unlisten(&mut self, filter: &Filter) {
-        self.inner.unlisten(filter);
-    }
-
-    fn ack(&mut self, receipt: Receipt) {
-        self.inner.ack(receipt);
-    }
-
-    fn backlog(&self) -> usize {
-        self.inner.backlog()
-    }
-
-    fn gate(&self) -> Gate {
-        self.inner.gate()
-    }
-
-    async fn next(&mut self) -> Result<Inbound, TransportError> {
-        Ok(match self.inner.next().await? {
-            Inbound::Message { envelope, receipt } => {
-                Inbound::Message { envelope: self.signatures.checked(envelope), receipt }
-            }
-            other @ (Inbound::Connected { .. } | Inbound::Delivered(_) | Inbound::Lost { .. }) => {
-                other
-            }
-        })
-    }
-
-    async fn close(self, grace: Duration) {
-        self.inner.close(grace).await;
+impl Inspector for Signatures {
+    fn inbound(&self, envelope: Envelope) -> Envelope {
+        self.checked(envelope)
     }
 }
 
@@ -157,8 +109,8 @@ mod tests {
     use access::{Entry, Roster, SigningKey};
     use bytes::Bytes;
     use protocol::{
-        Timestamp,
-        message::{Origin, forward, read_signature_refused, with_signature},
+        Digest, Timestamp,
+        message::{Origin, forward, read_signature_refused, with_base_digest, with_signature},
     };
 
     use super::*;
@@ -225,6 +177,41 @@ mod tests {
             (&good[..], "r", "nobody", "no key on the roster"),
         ] {
             let said = seen(&signatures, update, round, proplet).unwrap();
+            assert!(said.contains(why), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_was_revoked_counts_no_longer_from_the_next_update_on() {
+        let Scene { _dir: dir, key, signatures } = scene(Unsigned::Taken);
+        let good = signed_by(&key, UPDATE, "r", "p1");
+        assert_eq!(seen(&signatures, &good, "r", "p1"), None);
+        let path = dir.path().join("roster.json");
+        Roster::edit(&path, |all| all.revoke(&"p1".parse().unwrap(), "")).unwrap();
+        let why = seen(&signatures, &good, "r", "p1").unwrap();
+        assert!(why.contains("revoked"), "{why}");
+    }
+
+    #[test]
+    fn compressed_updates_are_signed_behind_their_end() {
+        let Scene { _dir, key, signatures } = scene(Unsigned::Refused);
+        let stream: &[u8] = &[0x78, 0x9c, 3, 0, 0, 0, 0, 1];
+        let (round, proplet) = ("r".parse().unwrap(), "p1".parse().unwrap());
+        let based = with_base_digest(stream, Digest::of(b"base")).unwrap();
+        let facts = signed_facts(&based, &round, &proplet).unwrap();
+        let signature = key.sign(&facts.statement);
+        let good = with_signature(&based, &signature).unwrap();
+        assert_eq!(seen(&signatures, &good, "r", "p1"), None);
+        let swapped = with_base_digest(stream, Digest::of(b"other")).unwrap();
+        let swapped = with_signature(&swapped, &signature).unwrap();
+        let stripped = with_signature(stream, &signature).unwrap();
+        for (update, why) in [
+            (stream, "not signed"),
+            (&based[..], "not signed"),
+            (&swapped[..], "not that of its sender"),
+            (&stripped[..], "not that of its sender"),
+        ] {
+            let said = seen(&signatures, update, "r", "p1").unwrap();
             assert!(said.contains(why), "{said}");
         }
     }

@@ -14,7 +14,7 @@ use crate::{eventually, say, tool};
 const TAIL_LINES: usize = 30;
 /// Settings of the platform that the test's own environment may hold.
 const SETTINGS: &[&str] =
-    &["AILERON_", "MANAGER_", "COORDINATOR_", "MODEL_SERVER_", "PROPLET_", "BROKER_"];
+    &["AILERON_", "MANAGER_", "COORDINATOR_", "MODEL_SERVER_", "PROPLET_", "BROKER_", "REGISTRAR_"];
 
 /// How to start a process, again and again.
 #[derive(Clone, Debug)]

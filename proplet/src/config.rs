@@ -183,6 +183,10 @@ impl PropletSettings {
             result_bytes_max: size(self.result_bytes_max),
             module_bytes_max: self.module_bytes_max,
             message_bytes_max: limits.message_bytes_max,
+            base_digest: match self.signing_key_file {
+                Some(_) => agent::BaseDigest::Said,
+                None => agent::BaseDigest::Unsaid,
+            },
             updates_bytes_max: defaults.updates_bytes_max.max(output.saturating_mul(4)),
             ..defaults
         }

@@ -17,7 +17,7 @@ use protocol::{
     message::{AliveStatus, PropletAlive},
 };
 use service::{
-    DriveError, Driver, Reports, Store, StoreError, SystemClock, Transport, drive,
+    DriveError, Driver, Inspected, Reports, Store, StoreError, SystemClock, Transport, drive,
     settings::SettingsError, transport::mqtt::Mqtt,
 };
 use tokio::{sync::mpsc, time};
@@ -117,7 +117,7 @@ impl Proplet {
         stop: CancellationToken,
     ) -> Result<(), PropletError> {
         let Self { id, settings, store } = self;
-        let transport = Signing::new(transport, settings.signing_key()?);
+        let transport = Inspected::new(transport, Signing(settings.signing_key()?));
         let limits = settings.mqtt.limits(id.as_str()).await?;
         let entry = executor::EXECUTORS.first().ok_or(PropletError::NoExecutor)?;
         let bench = Bench {

@@ -22,7 +22,7 @@ use crate::view;
 pub(super) struct CaArgs {
     /// Directory of the authority: ca.pem for everybody, ca.key for nobody else
     #[arg(long, env = "AILERON_CA_DIR", default_value = ".aileron/ca", global = true)]
-    ca_dir: PathBuf,
+    pub(super) ca_dir: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]
@@ -78,9 +78,10 @@ impl Ca {
                 if let Some(role) = role {
                     let certificate_sha256 = Some(fingerprint(&issued.certificate_der));
                     let entry = Entry { role: Some(role), certificate_sha256, ..Entry::new(now()) };
-                    let mut all = Roster::load_or_new(&roster.roster_file)?;
-                    all.add(name.clone(), with_signing_key(entry, signing_key.as_deref())?)?;
-                    all.save(&roster.roster_file)?;
+                    Roster::edit(&roster.roster_file, |all| {
+                        all.add(name.clone(), with_signing_key(entry, signing_key.as_deref())?)?;
+                        anyhow::Ok(())
+                    })?;
                 }
                 fs::create_dir_all(&out).with_context(|| format!("make {}", out.display()))?;
                 let (certificate, key) =

@@ -42,6 +42,10 @@ pub(super) fn try_run(words: &[OsString]) -> Option<ExitCode> {
             telemetry::init(settings.log.log_format);
             service::run::run(|stop| broker::run(settings, stop))
         })),
+        "registrar" => Some(start::<registrar::RegistrarSettings>(words, |settings| {
+            telemetry::init(settings.log.log_format);
+            service::run::run(|stop| registrar::run(settings, stop))
+        })),
         _ => None,
     }
 }

@@ -4,16 +4,21 @@ use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
-use access::{Entry, Name, Roster, Scope, SigningKey, Token, fingerprint};
+use access::{Authority, Entry, JoinToken, Name, Roster, Scope, SigningKey, Token, fingerprint};
 use anyhow::ensure;
 use clap::{Args, Subcommand};
 use protocol::{Timestamp, topic::Role};
 use serde_json::json;
 use service::{Clock as _, SystemClock};
 
+use super::ca::CaArgs;
 use crate::view::{self, Format};
+
+/// No invitation is open for longer.
+const INVITED_MAX: Duration = Duration::from_secs(30 * 86_400);
 
 /// Where the roster is.
 #[derive(Debug, Args)]
@@ -51,6 +56,21 @@ pub(crate) enum Tokens {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+    /// Invite a device: show a token with which it can join once, by `aileron enroll`
+    Join {
+        /// Name of the proplet: its id
+        name: Name,
+        /// For how long the token is good: 90s, 30m, 1h or 7d, at most 30d
+        #[arg(long, value_name = "TIME", default_value = "1h", value_parser = time_span)]
+        expires: Duration,
+        #[command(flatten)]
+        ca: CaArgs,
+        #[command(flatten)]
+        roster: RosterArgs,
+        /// text or json
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
     /// List who is on the roster
     List {
         #[command(flatten)]
@@ -71,7 +91,9 @@ pub(crate) enum Tokens {
 impl Tokens {
     pub(super) const fn format(&self) -> Format {
         match self {
-            Self::New { format, .. } | Self::List { format, .. } => *format,
+            Self::New { format, .. } | Self::Join { format, .. } | Self::List { format, .. } => {
+                *format
+            }
             Self::Revoke { .. } => Format::Text,
         }
     }
@@ -83,11 +105,15 @@ impl Tokens {
                 let token = make(name, (role, scopes), signing_key.as_deref(), &roster)?;
                 show(&token, role, format);
             }
+            Self::Join { name, expires, ca, roster, format } => {
+                let token = invite(name, expires, &ca, &roster)?;
+                show_invitation(&token, expires, format);
+            }
             Self::List { roster, format } => list(&Roster::load(&roster.roster_file)?, format),
             Self::Revoke { name, roster } => {
-                let mut all = Roster::load(&roster.roster_file)?;
-                all.revoke(&name, now())?;
-                all.save(&roster.roster_file)?;
+                // A roster that is not there is not made here.
+                Roster::load(&roster.roster_file)?;
+                Roster::edit(&roster.roster_file, |all| all.revoke(&name, now()))?;
                 view::line(format!("{name} is revoked"));
             }
         }
@@ -105,13 +131,61 @@ fn make(
         role.is_some() || !scopes.is_empty(),
         "{name} could do nothing: give --role for the broker, or --scopes for HTTP"
     );
-    let mut all = Roster::load_or_new(&roster.roster_file)?;
     let token = Token::make(name.clone());
     let secret_sha256 = Some(fingerprint(token.secret().as_bytes()));
     let entry = Entry { role, scopes, secret_sha256, ..Entry::new(now()) };
-    all.add(name, with_signing_key(entry, signing_key)?)?;
-    all.save(&roster.roster_file)?;
+    Roster::edit(&roster.roster_file, |all| {
+        all.add(name, with_signing_key(entry, signing_key)?)?;
+        anyhow::Ok(token)
+    })
+}
+
+/// Puts an invitation on the roster. One that nobody has used yet is replaced by it.
+pub(super) fn invite(
+    name: Name,
+    expires: Duration,
+    ca: &CaArgs,
+    roster: &RosterArgs,
+) -> anyhow::Result<JoinToken> {
+    let authority = Authority::load(&ca.ca_dir)?;
+    let token = JoinToken::make(name.clone(), authority.fingerprint()?);
+    let invitation = Some(token.invitation(SystemClock.now(), expires));
+    let entry = Entry { invitation, ..Entry::new(now()) };
+    Roster::edit(&roster.roster_file, |all| all.add(name, entry))?;
     Ok(token)
+}
+
+fn show_invitation(token: &JoinToken, expires: Duration, format: Format) {
+    match format {
+        Format::Json => view::json(&json!({
+            "name": token.name().as_str(),
+            "token": token.expose(),
+            "expires_s": expires.as_secs(),
+        })),
+        Format::Text => {
+            view::line(token.expose());
+            view::aside(format!(
+                "This is shown once, good once, and for {} s. On the device:\n  \
+                 AILERON_JOIN_TOKEN=TOKEN aileron enroll https://REGISTRAR:7072 --out DIR",
+                expires.as_secs()
+            ));
+        }
+    }
+}
+
+/// A number and a unit.
+pub(super) fn time_span(text: &str) -> Result<Duration, String> {
+    let takes = || "it takes a number and s, m, h or d, like 1h, and at most 30d".to_owned();
+    let unit_s = match text.chars().last() {
+        Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3600,
+        Some('d') => 86_400,
+        Some(_) | None => return Err(takes()),
+    };
+    let count: u64 = text[..text.len() - 1].parse().map_err(|_| takes())?;
+    let span = count.checked_mul(unit_s).map(Duration::from_secs);
+    span.filter(|span| (Duration::from_secs(1)..=INVITED_MAX).contains(span)).ok_or_else(takes)
 }
 
 /// Makes the key, if one is wanted, before anything is said of it.
@@ -145,7 +219,11 @@ fn show(token: &Token, role: Option<Role>, format: Format) {
 fn list(roster: &Roster, format: Format) {
     let rows = roster.iter().map(|(name, entry)| {
         let scopes: Vec<&str> = entry.scopes.iter().map(|scope| scope.name()).collect();
-        let role = entry.role.map_or("-", Role::name);
+        let role = match entry.role {
+            Some(role) => role.name(),
+            None if entry.is_invited() => "invited",
+            None => "-",
+        };
         (name, role, scopes, entry)
     });
     match format {

@@ -11,9 +11,11 @@ use protocol::Timestamp;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
     DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
-    RevocationReason, RevokedCertParams, SerialNumber,
+    PublicKeyData, RevocationReason, RevokedCertParams, SerialNumber,
 };
 use time::{Duration, OffsetDateTime};
+
+use crate::{Name, RequestError, certificate::first_certificate, fingerprint, request};
 
 const CERTIFICATE_FILE: &str = "ca.pem";
 const KEY_FILE: &str = "ca.key";
@@ -76,6 +78,15 @@ pub enum AuthorityError {
     File { path: PathBuf, source: io::Error },
     #[error("make or read a certificate: {0}")]
     Certificate(#[from] rcgen::Error),
+    #[error("the authority's own certificate cannot be read")]
+    Own,
+}
+
+/// A certificate for a key that was made elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certified {
+    pub certificate_pem: String,
+    pub certificate_der: Vec<u8>,
 }
 
 /// A point on the platform's time line as certificates have it.
@@ -133,26 +144,64 @@ impl Authority {
         &self.pem
     }
 
+    /// SHA-256 of its certificate: by that, others know it again.
+    pub fn fingerprint(&self) -> Result<String, AuthorityError> {
+        let der = first_certificate(self.pem.as_bytes()).ok_or(AuthorityError::Own)?;
+        Ok(fingerprint(&der))
+    }
+
     /// A new key, and a certificate for it that client and server can use.
     pub fn issue(&self, subject: &Subject, good: Validity) -> Result<Issued, AuthorityError> {
         let key = KeyPair::generate()?;
-        let mut params = CertificateParams::new(subject.hosts.clone())?;
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, subject.name.as_str());
-        (params.not_before, params.not_after) = (good.from, good.until);
-        params.use_authority_key_identifier_extension = true;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
-        let serial = serial();
-        params.serial_number = Some(serial.clone());
-        let certificate = params.signed_by(&key, &self.issuer())?;
+        let uses = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+        let (certificate, serial) = self.sign(subject, good, (&key, uses))?;
         Ok(Issued {
             certificate_pem: certificate.pem(),
             certificate_der: certificate.der().to_vec(),
             key_pem: key.serialize_pem(),
             serial: serial.to_bytes(),
         })
+    }
+
+    /// A certificate, for clients only, for the key of a request (PKCS #10, PEM). All that counts
+    /// of the request is its key; one that asks for more than `name` gets is refused.
+    pub fn certify(
+        &self,
+        request_pem: &str,
+        name: &Name,
+        good: Validity,
+    ) -> Result<Certified, RequestError> {
+        let key = request::read(request_pem, name)?;
+        let subject = Subject { name: name.to_string(), hosts: vec![] };
+        let signed = self.sign(&subject, good, (&key, vec![ExtendedKeyUsagePurpose::ClientAuth]));
+        let (certificate, _) = signed.map_err(|why| RequestError::Sign(why.to_string()))?;
+        Ok(Certified {
+            certificate_pem: certificate.pem(),
+            certificate_der: certificate.der().to_vec(),
+        })
+    }
+
+    /// The signature of a statement, by the key that signs certificates.
+    pub fn sign_statement(&self, statement: &[u8]) -> Result<Vec<u8>, AuthorityError> {
+        Ok(rcgen::SigningKey::sign(&self.key, statement)?)
+    }
+
+    fn sign(
+        &self,
+        subject: &Subject,
+        good: Validity,
+        (key, uses): (&impl PublicKeyData, Vec<ExtendedKeyUsagePurpose>),
+    ) -> Result<(rcgen::Certificate, SerialNumber), rcgen::Error> {
+        let mut params = CertificateParams::new(subject.hosts.clone())?;
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, subject.name.as_str());
+        (params.not_before, params.not_after) = (good.from, good.until);
+        params.use_authority_key_identifier_extension = true;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = uses;
+        let serial = serial();
+        params.serial_number = Some(serial.clone());
+        Ok((params.signed_by(key, &self.issuer())?, serial))
     }
 
     /// The list of certificates that are no longer good, as PEM.

@@ -12,7 +12,7 @@ use protocol::topic::Role;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Name, Token,
+    Invitation, Name, Token,
     secret::{fingerprint, is_same},
 };
 
@@ -85,6 +85,9 @@ pub struct Entry {
     /// With which it signs its updates: Ed25519, base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_key: Option<String>,
+    /// With which it may join, or has joined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invitation: Option<Invitation>,
     /// RFC 3339.
     pub created_at: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -100,6 +103,7 @@ impl Entry {
             secret_sha256: None,
             certificate_sha256: None,
             public_key: None,
+            invitation: None,
             created_at: created_at.into(),
             revoked_at: None,
         }
@@ -107,6 +111,12 @@ impl Entry {
 
     pub const fn is_revoked(&self) -> bool {
         self.revoked_at.is_some()
+    }
+
+    /// Whether it may do nothing but join.
+    pub fn is_invited(&self) -> bool {
+        let waits = self.invitation.as_ref().is_some_and(|own| own.used_at.is_none());
+        waits && self.role.is_none() && self.scopes.is_empty() && !self.is_revoked()
     }
 
     /// Whether its scopes include `scope`.
@@ -182,6 +192,19 @@ impl Roster {
         Ok(())
     }
 
+    /// Reads the file, changes what it says and writes it, while nobody else does; an error leaves
+    /// it as it was. A file that is not there is made.
+    pub fn edit<T, E: From<RosterError>>(
+        path: &Path,
+        change: impl FnOnce(&mut Self) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let _turn = turn(path)?;
+        let mut roster = Self::load_or_new(path)?;
+        let done = change(&mut roster)?;
+        roster.save(path)?;
+        Ok(done)
+    }
+
     pub fn get(&self, name: &str) -> Option<&Entry> {
         self.entries.get(&name.parse().ok()?)
     }
@@ -190,13 +213,20 @@ impl Roster {
         self.entries.iter()
     }
 
-    /// Puts `entry` on the roster; one who was revoked can come back under the same name.
+    /// Puts `entry` on the roster; one who was revoked can come back under the same name, and an
+    /// invitation that nobody has used makes room.
     pub fn add(&mut self, name: Name, entry: Entry) -> Result<(), RosterError> {
-        if self.entries.get(&name).is_some_and(|entry| !entry.is_revoked()) {
+        let there = self.entries.get(&name);
+        if there.is_some_and(|there| !there.is_revoked() && !there.is_invited()) {
             return Err(RosterError::Taken { name });
         }
         self.entries.insert(name, entry);
         Ok(())
+    }
+
+    /// Puts one who was invited in the place of its invitation.
+    pub(crate) fn admit(&mut self, name: Name, entry: Entry) {
+        self.entries.insert(name, entry);
     }
 
     /// Takes everything from `name`, and remembers that.
@@ -213,6 +243,21 @@ impl Roster {
         let entry = self.entries.get(token.name())?;
         (!entry.is_revoked() && entry.knows(token.secret())).then_some(entry)
     }
+}
+
+/// Held while the roster is changed; a file beside it, since the roster itself is replaced.
+fn turn(path: &Path) -> Result<fs::File, RosterError> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let failed = |source| RosterError::Write { path: path.to_owned(), source };
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir).map_err(failed)?;
+    }
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".lock");
+    let mut options = fs::OpenOptions::new();
+    let file = options.create(true).append(true).mode(0o600).open(beside).map_err(failed)?;
+    file.lock().map_err(failed)?;
+    Ok(file)
 }
 
 /// Roles by their names.

@@ -24,6 +24,11 @@ pub enum TokenError {
     Shape,
     #[error("the name in the token is none: {0}")]
     Name(#[from] NameError),
+    #[error(
+        "a token for joining is NAME.SECRET.AUTHORITY, the last two of {SECRET_LEN} hexadecimal \
+         digits each"
+    )]
+    Join,
 }
 
 impl Token {
@@ -67,6 +72,9 @@ impl FromStr for Token {
         Ok(Self { name: name.parse()?, secret: secret.to_owned() })
     }
 }
+
+/// Hexadecimal digits of a fingerprint.
+pub(crate) const FINGERPRINT_LEN: usize = 64;
 
 /// SHA-256 in hexadecimal digits: of a secret, or of a certificate's DER.
 pub fn fingerprint(bytes: &[u8]) -> String {

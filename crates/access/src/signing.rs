@@ -66,8 +66,13 @@ impl SigningKey {
     /// Writes it for its owner alone, to a place where nothing is yet.
     pub fn save(&self, path: &Path) -> Result<(), SigningKeyError> {
         let made = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        made.and_then(|mut file| writeln!(file, "{KIND}{}", STANDARD.encode(self.seed)))
+        made.and_then(|mut file| file.write_all(self.text().as_bytes()))
             .map_err(|source| SigningKeyError::File { path: path.to_owned(), source })
+    }
+
+    /// As it stands in its file.
+    pub fn text(&self) -> String {
+        format!("{KIND}{}\n", STANDARD.encode(self.seed))
     }
 
     /// The public half, base64.

@@ -5,6 +5,16 @@ use std::{collections::BTreeMap, time::Duration};
 use protocol::{PropletId, Records};
 use serde_json::Value;
 
+/// Whether updates say which bytes they call their base model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BaseDigest {
+    /// They name its address alone.
+    #[default]
+    Unsaid,
+    /// For updates that are signed: the address can be made to show other bytes.
+    Said,
+}
+
 /// Who the agent is, how often it speaks, and how much it holds at once.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -37,6 +47,7 @@ pub struct Config {
     pub module_bytes_max: u64,
     /// Bytes of base models kept for the next task.
     pub models_bytes_max: usize,
+    pub base_digest: BaseDigest,
     /// Spreads the repetitions of many proplets.
     pub seed: u64,
     pub records: Records,
@@ -62,6 +73,7 @@ impl Config {
             updates_bytes_max: 64 << 20,
             module_bytes_max: 64 << 20,
             models_bytes_max: 64 << 20,
+            base_digest: BaseDigest::default(),
             seed: 0,
             records: Records::Kept,
         }

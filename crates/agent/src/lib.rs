@@ -29,7 +29,7 @@ mod turn;
 mod updates;
 
 pub use agent::Agent;
-pub use config::Config;
+pub use config::{BaseDigest, Config};
 pub use effect::{
     BaseModel, Effect, Failure, Finished, Measurement, Note, Outcome, PackedUpdate, Report,
     RunMetrics,

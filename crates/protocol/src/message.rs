@@ -27,7 +27,8 @@ pub use session::{
     SessionCommand, SessionStart, SessionState, SessionStatus, Target,
 };
 pub use signed::{
-    SignedFacts, read_signature_refused, signature_refused, signed_facts, with_signature,
+    SignedFacts, read_signature_refused, signature_refused, signed_facts, split_base_digest,
+    with_base_digest, with_signature,
 };
 pub use start::{Hyperparams, PARTICIPANTS_MAX, RoundStart, StrategySpec, TIMEOUT_S_MAX};
 pub use task::{FailureCode, TaskResults, TaskStart, TaskState, TaskStop};

@@ -5,7 +5,7 @@ use protocol::{
     Digest, ModelUri, PropletId, Rejection, RoundId,
     message::{
         FORWARD_TAIL_LEN_MAX, Forwarded, Origin, Update, UpdateError, UpdateOffer, is_blob_form,
-        read_signature_refused, read_update_address, read_update_offer,
+        read_signature_refused, read_update_address, read_update_offer, split_base_digest,
     },
 };
 
@@ -20,7 +20,17 @@ pub(crate) enum Arrival {
     /// Not worth holding against any round.
     Refused(Refusal),
     /// An update, or something wrong with it that only matters if it would count otherwise.
-    Addressed { round: RoundId, proplet: PropletId, content: Result<Content, Objection> },
+    Addressed(Box<Addressed>),
+}
+
+/// What is held against its round.
+#[derive(Debug)]
+pub(crate) struct Addressed {
+    pub(crate) round: RoundId,
+    pub(crate) proplet: PropletId,
+    pub(crate) content: Result<Content, Objection>,
+    /// Which bytes it calls its base model, if it says so.
+    pub(crate) base: Option<Digest>,
 }
 
 /// What a proplet learned, or where to get it.
@@ -84,19 +94,51 @@ pub(crate) fn read(payload: Bytes, len_max: usize) -> Arrival {
     }
     if let Some((round, proplet, what)) = read_signature_refused(&payload) {
         let content = Err(Objection::new(Rejection::Signature, what));
-        return Arrival::Addressed { round, proplet, content };
+        return Arrival::about(round, proplet, content);
     }
-    if let Some((encoded, said)) = Encoded::of(&payload) {
+    let (base, payload) = match split_base_digest(payload.clone()) {
+        Ok(split) => split,
+        Err(what) => return objected(&payload, origin, what),
+    };
+    match open(&payload, origin) {
+        Arrival::Addressed(addressed) => {
+            Arrival::Addressed(Box::new(Addressed { base, ..*addressed }))
+        }
+        refused @ Arrival::Refused(_) => refused,
+    }
+}
+
+impl Arrival {
+    fn about(round: RoundId, proplet: PropletId, content: Result<Content, Objection>) -> Self {
+        Self::Addressed(Box::new(Addressed { round, proplet, content, base: None }))
+    }
+}
+
+/// A payload of which as much as its address can be used.
+fn objected(payload: &Bytes, origin: Option<Origin>, what: String) -> Arrival {
+    let objection = Objection::new(Rejection::Malformed, what);
+    let (round, proplet) = match origin {
+        Some(origin) => (Some(origin.round_id), Some(origin.proplet_id)),
+        None => read_update_address(payload),
+    };
+    match (round, proplet) {
+        (Some(round), Some(proplet)) => Arrival::about(round, proplet, Err(objection)),
+        (round, proplet) => Arrival::Refused(Refusal { round, proplet, objection }),
+    }
+}
+
+fn open(payload: &Bytes, origin: Option<Origin>) -> Arrival {
+    if let Some((encoded, said)) = Encoded::of(payload) {
         return addressed(encoded, said, origin);
     }
     let sender = origin.as_ref().map(|origin| &origin.proplet_id);
-    let content = if is_blob_form(&payload) {
-        read_update_offer(&payload, sender).map(|offer| {
+    let content = if is_blob_form(payload) {
+        read_update_offer(payload, sender).map(|offer| {
             let address = (offer.round_id.clone(), offer.proplet_id.clone());
             (address, Content::Offered(offer))
         })
     } else {
-        Update::read(&payload, sender).map(|update| {
+        Update::read(payload, sender).map(|update| {
             let address = (update.round_id.clone(), update.proplet_id.clone());
             (address, Content::Whole(update))
         })
@@ -104,7 +146,7 @@ pub(crate) fn read(payload: Bytes, len_max: usize) -> Arrival {
     match content {
         Ok(((round, proplet), content)) => match mismatch(origin, &round) {
             Some(refusal) => Arrival::Refused(refusal),
-            None => Arrival::Addressed { round, proplet, content: Ok(content) },
+            None => Arrival::about(round, proplet, Ok(content)),
         },
         Err(why) => faulty(origin, why),
     }
@@ -119,7 +161,7 @@ fn addressed(encoded: Encoded, said: Address, origin: Option<Origin>) -> Arrival
     };
     match (round, proplet) {
         (Some(round), Some(proplet)) => {
-            Arrival::Addressed { round, proplet, content: Ok(Content::Encoded(encoded)) }
+            Arrival::about(round, proplet, Ok(Content::Encoded(encoded)))
         }
         (round, proplet) => {
             let objection = Objection::new(Rejection::Malformed, "it does not say who sent it");
@@ -147,7 +189,7 @@ fn faulty(origin: Option<Origin>, why: UpdateError) -> Arrival {
         (Some(round), Some(proplet)) if reason != Rejection::SenderMismatch => {
             match mismatch(origin, &round) {
                 Some(refusal) => Arrival::Refused(refusal),
-                None => Arrival::Addressed { round, proplet, content: Err(objection) },
+                None => Arrival::about(round, proplet, Err(objection)),
             }
         }
         (round, proplet) => {

@@ -2,7 +2,7 @@
 
 use encoding::Encoding;
 use protocol::{
-    Form, Manifest, ModelVersion, Rejection, Schema, Tensors,
+    Digest, Form, Manifest, ModelVersion, Rejection, Schema, Tensors,
     message::{Model, Update},
     tensor::safetensors::HEADER_LEN_MAX,
 };
@@ -17,13 +17,15 @@ pub struct Base {
     pub form: Form,
     /// Its numbers, in its own types.
     pub values: Option<Kept>,
+    /// Of its bytes, as they are published; unknown for rounds of earlier versions.
+    pub sha256: Option<Digest>,
 }
 
 impl Base {
     /// What is known from the model itself.
-    pub fn of(model: &Model) -> Self {
+    pub fn of(model: &Model, sha256: Digest) -> Self {
         let values = Some(Kept::of(&model.tensors));
-        Self { schema: model.tensors.schema(), form: model.form, values }
+        Self { schema: model.tensors.schema(), form: model.form, values, sha256: Some(sha256) }
     }
 
     /// Whether a blob can be an update, by its length alone: the numbers, and a header that may
@@ -56,12 +58,12 @@ impl Base {
     }
 
     /// What is known of the model that was made from it.
-    pub(crate) fn followed_by(&self, made: &Made) -> Self {
+    pub(crate) fn followed_by(&self, made: &Made, sha256: Digest) -> Self {
         let values = match made {
             Made::Here(tensors) => Some(Kept::of(tensors)),
             Made::Stored { .. } => None,
         };
-        Self { values, ..self.without_values() }
+        Self { values, sha256: Some(sha256), ..self.without_values() }
     }
 
     /// The tensors of an update, in the types of the base model. The numbers of JSON have no type:

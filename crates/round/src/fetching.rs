@@ -250,7 +250,8 @@ impl Rounds {
         (0..rounds).for_each(|_| turn.effect(Effect::Pin(sha256)));
         let blob = StoredBlob { sha256, bytes: fetch.blob.bytes() };
         let values = Some(Kept::Stored(blob));
-        let base = Base { schema: fetch.schema, form: Form::Safetensors, values };
+        let (schema, form) = (fetch.schema, Form::Safetensors);
+        let base = Base { schema, form, values, sha256: Some(sha256) };
         self.model(BaseModel { uri, base, digest: sha256 }, turn);
         turn.effect(Effect::Drop(sha256));
     }

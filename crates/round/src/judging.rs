@@ -35,7 +35,7 @@ impl Round {
     pub(crate) fn judge(
         &self,
         proplet: &PropletId,
-        content: Result<Content, Objection>,
+        (content, base): (Result<Content, Objection>, Option<Digest>),
         rules: &Rules,
         room: u64,
     ) -> Judgement {
@@ -54,7 +54,7 @@ impl Round {
             Some(_) | None if !self.is_collecting() => return closed(),
             Some(_) | None => {}
         }
-        match content {
+        match content.and_then(|content| self.check_base(base).map(|()| content)) {
             Ok(content) => {
                 let fingerprint = fingerprint.expect("what was opened has a fingerprint");
                 let weighed = self.weigh((proplet, content), fingerprint, rules, room);
@@ -170,6 +170,19 @@ impl Round {
             values: None,
             left_out: None,
         }))
+    }
+
+    /// Whether an update that says which bytes it calls its base model means ours.
+    fn check_base(&self, said: Option<Digest>) -> Result<(), Objection> {
+        let ours = self.base.as_ref().and_then(|base| base.sha256);
+        match (said, ours) {
+            (Some(said), Some(ours)) if said != ours => {
+                let base = &self.spec.base;
+                let what = format!("{base} is {ours} here, and {said} to its sender");
+                Err(Objection::new(Rejection::StaleBase, what))
+            }
+            (_, _) => Ok(()),
+        }
     }
 
     /// What an update says of itself, its numbers aside.

@@ -165,7 +165,7 @@ impl Rounds {
         match header {
             Ok(header) => {
                 let (schema, form) = (header.schema(), Form::Safetensors);
-                let base = Base { schema, form, values: None };
+                let base = Base { schema, form, values: None, sha256: Some(digest) };
                 let schema = base.schema.clone();
                 self.model(BaseModel { uri: uri.clone(), base, digest }, turn);
                 self.fetch_values(uri, (blob, schema), turn);
@@ -231,7 +231,7 @@ impl Rounds {
         }
         self.versions.take(&uri);
         let digest = publication.digest;
-        self.versions.learn(&uri, base.followed_by(made));
+        self.versions.learn(&uri, base.followed_by(made, digest));
         if let Some(blob) = &publication.blob {
             self.handing.begin(uri.clone(), blob.clone());
         }

@@ -169,7 +169,7 @@ fn model(envelope: &Envelope, uri: &ModelUri) -> Result<News, OpenError> {
     })?;
     same_version(envelope, uri.version, model.version)?;
     let digest = Digest::of(&envelope.payload);
-    Ok(News::Model(BaseModel { uri: uri.clone(), base: Base::of(&model), digest }))
+    Ok(News::Model(BaseModel { uri: uri.clone(), base: Base::of(&model, digest), digest }))
 }
 
 fn same_version(

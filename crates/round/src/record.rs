@@ -61,6 +61,8 @@ struct RoundRecord {
     /// Where the numbers of the base model are a file of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     base_blob: Option<StoredBlob>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    base_sha256: Option<Digest>,
     opened_at: Timestamp,
     deadline: Timestamp,
     closed_at: Option<Timestamp>,
@@ -163,6 +165,7 @@ pub(crate) fn keep_round(round: &Round) -> Entry {
         schema: round.base.as_ref().map(|base| base.schema.clone()),
         form: round.base.as_ref().map_or(Form::Json, |base| base.form),
         base_blob: values(round).and_then(Kept::stored),
+        base_sha256: round.base.as_ref().and_then(|base| base.sha256),
         opened_at: round.opened_at,
         deadline: round.deadline,
         closed_at: round.closed_at,
@@ -325,7 +328,8 @@ fn round(record: RoundRecord, strategy: &str) -> (RoundId, (Round, PhaseRecord))
     let mut round = Round::open(spec, record.opened_at, record.deadline);
     let form = record.form;
     let values = record.base_blob.map(Kept::Stored);
-    round.base = record.schema.map(|schema| Base { schema, form, values });
+    let sha256 = record.base_sha256;
+    round.base = record.schema.map(|schema| Base { schema, form, values, sha256 });
     round.closed_at = record.closed_at;
     round.rejected = record.rejected;
     (id_of, (round, record.phase))

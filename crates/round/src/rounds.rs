@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use protocol::{
-    Entry, EntryError, Envelope, Filter, Input, Letter as _, Machine, Manifest, ModelLine,
+    Digest, Entry, EntryError, Envelope, Filter, Input, Letter as _, Machine, Manifest, ModelLine,
     ModelUri, Output, PropletId, RoundId, Timestamp, Topic,
     message::{UpdateAck, Verdict},
 };
 
 use crate::{
     Effect, Kept, LazyRounds, News, Note, Report, Rules,
-    arrival::{self, Arrival, Content, Objection, Refusal},
+    arrival::{self, Addressed, Arrival, Content, Objection, Refusal},
     arriving::Arriving,
     fetching::Fetching,
     handing::Handing,
@@ -221,12 +221,13 @@ impl Rounds {
     }
 
     fn update(&mut self, payload: Bytes, turn: &mut Turn) {
-        let (round, proplet, content) = match arrival::read(payload, self.rules.update_len_max) {
+        let arrived = match arrival::read(payload, self.rules.update_len_max) {
             Arrival::Refused(Refusal { round, proplet, objection }) => {
                 return self.reject(round, proplet, objection, turn);
             }
-            Arrival::Addressed { round, proplet, content } => (round, proplet, content),
+            Arrival::Addressed(arrived) => *arrived,
         };
+        let Addressed { round, proplet, content, base } = arrived;
         if let Some(outcome) = self.outcomes.get(&round) {
             let fingerprint = content.ok().map(|content| content.fingerprint());
             if fingerprint.is_some() && outcome.counted.get(&proplet) == fingerprint.as_ref() {
@@ -248,7 +249,7 @@ impl Rounds {
                 }
             }
         }
-        self.rule(&round, proplet, content, turn);
+        self.rule(&round, proplet, (content, base), turn);
     }
 
     /// The verdict on an update of an open round.
@@ -256,12 +257,12 @@ impl Rounds {
         &mut self,
         id: &RoundId,
         proplet: PropletId,
-        content: Result<Content, Objection>,
+        (content, base): (Result<Content, Objection>, Option<Digest>),
         turn: &mut Turn,
     ) {
         let room = self.rules.kept_len_max.saturating_sub(self.kept_len);
         let Some(round) = self.open.get(id) else { return };
-        match round.judge(&proplet, content, &self.rules, room) {
+        match round.judge(&proplet, (content, base), &self.rules, room) {
             Judgement::Count(counted) => {
                 self.count(id, proplet, counted, turn);
                 self.settle(id, turn);

@@ -38,7 +38,7 @@ impl Spec {
 impl Base {
     /// What it is made of, alone.
     pub(crate) fn without_values(&self) -> Self {
-        Self { schema: self.schema.clone(), form: self.form, values: None }
+        Self { schema: self.schema.clone(), form: self.form, values: None, sha256: self.sha256 }
     }
 }
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use protocol::{
     Digest, Filter, Input, Letter as _, Machine as _, ModelLine, ModelUri, ModelVersion, Output,
-    Rejection, Tensors, Topic, message::Verdict,
+    Rejection, Tensors, Topic,
+    message::{Verdict, with_base_digest},
 };
 use round::{Beside, LazyRounds, Made, News, Note, Report, Rounds, Rules};
 use serde_json::json;
@@ -572,4 +573,31 @@ fn what_is_not_for_a_coordinator_is_refused() {
     assert!(News::try_from(latest(u64::MAX, Digest::of(b""))).is_err());
     let filters = Rounds::new(Rules::default()).filters();
     assert!(filters.contains(&Filter::AnyAbsent));
+}
+
+#[test]
+fn an_update_that_calls_other_bytes_its_base_model_does_not_count() {
+    let mut story = Story::opened(&["a", "b"], 2);
+    let ours = Digest::of(&base(0).payload);
+    let on = |proplet: &str, digest: Digest| {
+        let text = update("r", proplet).to_string();
+        let payload = with_base_digest(text.as_bytes(), digest).unwrap();
+        forwarded("r", proplet, &payload)
+    };
+    let swapped = story.hears(on("a", Digest::of(b"another model")));
+    assert_eq!(verdict(&swapped), rejected(Rejection::StaleBase));
+    // Also of a coordinator that was started anew since it heard of its base model.
+    story.restarts();
+    let swapped = story.hears(on("a", Digest::of(b"another model")));
+    assert_eq!(verdict(&swapped), rejected(Rejection::StaleBase));
+    let mut nonsense = update("r", "a");
+    nonsense["base_model_sha256"] = json!("x");
+    let nonsense = story.hears(forwarded("r", "a", nonsense.to_string().as_bytes()));
+    assert_eq!(verdict(&nonsense), rejected(Rejection::Malformed));
+    let fine = story.hears(on("a", ours));
+    assert_eq!(verdict(&fine), ACCEPTED);
+    // Who does not say it is believed to mean ours.
+    let closed = story.hears(sent(&update("r", "b")));
+    assert_eq!(verdict(&closed), ACCEPTED);
+    assert_eq!(job(&closed).members.len(), 2);
 }

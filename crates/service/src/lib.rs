@@ -14,4 +14,4 @@ pub use blobs::{BlobError, BlobRules, Blobs};
 pub use clock::{Clock, SystemClock};
 pub use drive::{DriveError, Driver, Effects, Reports, drive};
 pub use store::{PromiseId, Quota, Store, StoreError};
-pub use transport::{Gate, Inbound, Receipt, Transport, TransportError};
+pub use transport::{Gate, Inbound, Inspected, Inspector, Receipt, Transport, TransportError};

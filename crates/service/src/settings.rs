@@ -8,6 +8,7 @@
 //! - Fields need no `#[arg(long)]`: every argument becomes a long flag.
 //! - A `bool` takes `--flag`, `--flag=false`, and true/false, yes/no, on/off, 1/0 elsewhere.
 //! - A list (`Vec`) takes the flag repeatedly, commas in a flag or variable, an array in the file.
+//! - In a file, a text that begins with `{here}` stands for a path: that of the file's directory.
 //! - An empty environment variable counts as not set.
 //! - A variable with the service's prefix that is no setting is an error, except for those that
 //!   container platforms make for a service of that name (`MANAGER_PORT...`, `MANAGER_SERVICE_...`).
@@ -38,7 +39,8 @@ pub use limits::{Limits, PayloadLimit, PayloadLimitError};
 use sources::Sources;
 
 /// Sections that a settings file may have; one a service.
-pub const SECTIONS: &[&str] = &["broker", "coordinator", "manager", "model-server", "proplet"];
+pub const SECTIONS: &[&str] =
+    &["broker", "coordinator", "manager", "model-server", "proplet", "registrar"];
 
 const CONFIG: &str = "config";
 const PRINT_CONFIG: &str = "print_config";

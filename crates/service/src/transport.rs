@@ -13,6 +13,7 @@
 //!   counted and logged here; it never reaches a machine.
 
 mod gate;
+mod inspected;
 pub mod memory;
 pub mod mqtt;
 
@@ -21,6 +22,7 @@ use std::future::Future;
 use protocol::{Envelope, Filter};
 
 pub use gate::Gate;
+pub use inspected::{Inspected, Inspector};
 
 use crate::store::PromiseId;
 

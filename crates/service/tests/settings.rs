@@ -277,3 +277,21 @@ fn certificates_are_read_before_anything_is_opened() {
     let none = ssl(empty.path().to_str().unwrap()).unwrap_err().to_string();
     assert!(none.contains("holds none"), "{none}");
 }
+
+#[test]
+fn a_file_can_name_places_beside_itself() {
+    let asked = asked("").file(
+        "[model-server]\nname = \"{here}\"\nstate_dir = \"{here}/state\"\n\
+         hosts = [\"{here}/a\", \"b/{here}\", \"{hereafter}\"]\n",
+    );
+    let here = asked.path().parent().unwrap().to_owned();
+    let settings = asked.run();
+    assert_eq!(settings.name, here.display().to_string());
+    assert_eq!(settings.state.state_dir, here.join("state"));
+    let first = here.join("a").display().to_string();
+    assert_eq!(
+        settings.hosts,
+        [first.as_str(), "b/{here}", "{hereafter}"],
+        "only at the beginning"
+    );
+}

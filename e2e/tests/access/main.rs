@@ -3,5 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "tests")]
 
+mod enroll;
+mod forgery;
+mod http;
+mod kits;
 mod locked;
 mod matrix;
+mod site;

@@ -1,16 +1,17 @@
 //! The end of a run: what it made becomes a result, or an update that is said, or offered, until
 //! its verdict is heard.
 
+use bytes::Bytes;
 use encoding::Encoding;
 use protocol::{
     Digest, Entry, Letter as _, Manifest, TaskId,
-    message::{TaskMetrics, Update, UpdateOffer},
+    message::{TaskMetrics, Update, UpdateOffer, with_base_digest},
 };
 use serde_json::json;
 
 use super::{Agent, Kit, Run, tasks::End};
 use crate::{
-    BaseModel, Effect, Failure, Finished, Note, Outcome, RunMetrics,
+    BaseDigest, BaseModel, Effect, Failure, Finished, Note, Outcome, RunMetrics,
     purpose::{Contribution, Purpose},
     record,
     turn::Turn,
@@ -44,7 +45,7 @@ impl Agent {
                 let update = output.update(asked, &self.proplet);
                 update.and_then(|update| match &asked.encoding {
                     Some(encoding) => Ok(self.encodable(update, encoding, None, turn)),
-                    None => self.contribute(update, asked, turn),
+                    None => self.contribute((update, asked), run.kit.model.as_ref(), turn),
                 })
             }
             (Outcome::Packed(packed), Purpose::Plain { .. }) => {
@@ -61,7 +62,10 @@ impl Agent {
                         let blob = Some(packed.blob.sha256());
                         Ok(self.encodable(update, encoding, blob, turn))
                     }
-                    None => self.offer(update, packed.blob, turn).map(Made::End),
+                    None => {
+                        let base = run.kit.model.as_ref();
+                        self.offer(update, (packed.blob, base), turn).map(Made::End)
+                    }
                 })
             }
         };
@@ -110,7 +114,7 @@ impl Agent {
         let blob = result.as_ref().ok().map(Manifest::sha256);
         let Some(mut run) = self.end_run(task, attempt, blob, turn) else { return };
         let end = match (run.packing.take(), result) {
-            (Some(update), Ok(blob)) => self.offer(*update, blob, turn),
+            (Some(update), Ok(blob)) => self.offer(*update, (blob, run.kit.model.as_ref()), turn),
             (None, Ok(blob)) => {
                 // It still runs: this is nobody's report.
                 turn.effect(Effect::Drop(blob.sha256()));
@@ -155,15 +159,15 @@ impl Agent {
     /// went.
     fn contribute(
         &mut self,
-        update: Update,
-        asked: &Contribution,
+        (update, asked): (Update, &Contribution),
+        base: Option<&BaseModel>,
         turn: &mut Turn,
     ) -> Result<Made, Failure> {
         let round = asked.round.clone();
         if let Some(end) = self.duplicate(&update) {
             return Ok(Made::End(end));
         }
-        let payload = update.seal().payload;
+        let payload = self.based(update.seal().payload, base);
         if payload.len() > self.config.message_bytes_max {
             return Ok(Made::Long(Box::new(update)));
         }
@@ -184,7 +188,7 @@ impl Agent {
     pub(super) fn offer(
         &mut self,
         update: Update,
-        blob: Manifest,
+        (blob, base): (Manifest, Option<&BaseModel>),
         turn: &mut Turn,
     ) -> Result<End, Failure> {
         if let Some(end) = self.duplicate(&update) {
@@ -200,7 +204,7 @@ impl Agent {
             metrics: update.metrics,
             blob,
         };
-        let payload = offer.seal().payload;
+        let payload = self.based(offer.seal().payload, base);
         self.has_room(payload.len())
             .inspect_err(|_| turn.effect(Effect::Drop(manifest.sha256())))?;
         let result = json!({
@@ -215,6 +219,16 @@ impl Agent {
         self.updates.put(round.clone(), payload);
         turn.note(Note::Offered { round: round.clone(), blob: manifest });
         Ok(End::Update { round, result })
+    }
+
+    /// An update, or the offer of one, that says which bytes its base model is, if it is to.
+    pub(super) fn based(&self, payload: Bytes, base: Option<&BaseModel>) -> Bytes {
+        let digest = match (self.config.base_digest, base) {
+            (BaseDigest::Unsaid, _) | (BaseDigest::Said, None) => return payload,
+            (BaseDigest::Said, Some(BaseModel::Here(model))) => Digest::of(model),
+            (BaseDigest::Said, Some(BaseModel::Stored(sha256))) => *sha256,
+        };
+        with_base_digest(&payload, digest).unwrap_or(payload)
     }
 
     /// An earlier run's update may have been counted already: it is the one that stands.

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::{Agent, Run, tasks::End};
 use crate::{
-    Effect, Encode, Encoded, EncodedPayload, Failure, Residual, ResidualValues, purpose::Purpose,
-    record, turn::Turn,
+    BaseModel, Effect, Encode, Encoded, EncodedPayload, Failure, Residual, ResidualValues,
+    purpose::Purpose, record, turn::Turn,
 };
 
 impl Agent {
@@ -57,15 +57,16 @@ impl Agent {
             self.running.insert(task.clone(), run);
             return;
         };
-        let end = result.and_then(|encoded| self.hand_in(*update, &asked, encoded, turn));
+        let base = run.kit.model.as_ref();
+        let end = result.and_then(|encoded| self.hand_in((*update, &asked), base, encoded, turn));
         self.leave(task, run, end.unwrap_or_else(End::Failed), turn);
     }
 
     /// Keeps what is to be said or offered, and what it left out.
     fn hand_in(
         &mut self,
-        update: Update,
-        asked: &Encoding,
+        (update, asked): (Update, &Encoding),
+        base: Option<&BaseModel>,
         encoded: Encoded,
         turn: &mut Turn,
     ) -> Result<End, Failure> {
@@ -76,6 +77,10 @@ impl Agent {
             return Ok(end);
         }
         let Encoded { payload, residual } = encoded;
+        let payload = match payload {
+            EncodedPayload::Here(payload) => EncodedPayload::Here(self.based(payload, base)),
+            EncodedPayload::Stored(blob) => EncodedPayload::Stored(blob),
+        };
         let len = match &payload {
             EncodedPayload::Here(payload) => payload.len(),
             EncodedPayload::Stored(_) => 0,
@@ -100,7 +105,7 @@ impl Agent {
             }
             EncodedPayload::Stored(blob) => {
                 let left = residual.as_ref().and_then(stored);
-                self.offer(update, blob, turn)
+                self.offer(update, (blob, base), turn)
                     .inspect_err(|_| drop_all(left.into_iter().collect(), turn))?
             }
         };

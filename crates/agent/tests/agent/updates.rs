@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use agent::{GuestOutput, Outcome, Report};
+use agent::{BaseDigest, GuestOutput, Outcome, Report};
 use bytes::Bytes;
 use protocol::{
-    DType, Form, Input, ModelVersion, Rejection, Tensor, Tensors,
+    DType, Digest, Form, Input, ModelVersion, Rejection, Tensor, Tensors,
     message::{TaskResults, Update, UpdateAck, Verdict},
     tensor::safetensors,
 };
 use serde_json::json;
 
-use crate::device::{Device, federated, me, numbers, round_id, update, uri};
+use crate::device::{Device, federated, me, model, numbers, round_id, update, uri};
 
 fn trained(round: &str) -> Device {
     let mut device = Device::connected(|_| {});
@@ -234,4 +234,20 @@ fn updates_that_nobody_judges_fill_the_device_and_it_says_so() {
     device.hear(&federated("r-3", 1, "r-3", 0));
     device.print("r-3", 1, &update("r-3", 0));
     assert_eq!(device.take_result().error, None);
+}
+
+#[test]
+fn an_update_says_which_bytes_its_base_model_was_if_it_is_to() {
+    let mut device = Device::connected(|config| config.base_digest = BaseDigest::Said);
+    device.hear(&federated("t-1", 0, "r-1", 0));
+    device.hear_model(0);
+    device.print("t-1", 0, &update("r-1", 0));
+    let said = device.take_updates("r-1");
+    assert_eq!(said[0]["base_model_sha256"], json!(Digest::of(&model(0))));
+    assert_eq!(numbers(&said[0]).proplet_id, me(), "it is an update as before");
+    device.crash();
+    device.connect();
+    assert_eq!(device.take_updates("r-1"), said, "and the same after a restart");
+    let mut silent = trained("r-1");
+    assert_eq!(silent.take_updates("r-1")[0].get("base_model_sha256"), None);
 }

@@ -7,7 +7,7 @@ use tokio::time;
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
-        ServerConfig,
+        self, ServerConfig,
         crypto::ring,
         pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     },
@@ -46,12 +46,29 @@ impl HttpTls {
             return Err(wrong_certificate(&"it holds none"));
         }
         let secret = PrivateKeyDer::from_pem_file(key).map_err(|why| wrong_key(&why))?;
+        Self::with(chain, secret).map_err(|why| wrong_key(&why))
+    }
+
+    /// Of a certificate and key (PEM) that lie in no file.
+    ///
+    /// # Errors
+    /// In words, if they are none, or do not belong together.
+    pub fn of(certificate: &[u8], key: &[u8]) -> Result<Self, String> {
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate).collect();
+        let chain = chain.map_err(|why| why.to_string())?;
+        let secret = PrivateKeyDer::from_pem_slice(key).map_err(|why| why.to_string())?;
+        Self::with(chain, secret).map_err(|why| why.to_string())
+    }
+
+    fn with(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Self, rustls::Error> {
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("the provider has the default protocol versions")
             .with_no_client_auth()
-            .with_single_cert(chain, secret)
-            .map_err(|why| wrong_key(&why))?;
+            .with_single_cert(chain, key)?;
         Ok(Self(TlsAcceptor::from(Arc::new(config))))
     }
 

@@ -1,8 +1,12 @@
 //! What a proplet signs of its update, and where the signature travels.
 //!
 //! Signed is everything that the update says, so every form and encoding of it: of a JSON object
-//! the text of each field, of a safetensors file its header and data. Left out is what forwarding
-//! adds, and the signature itself: a field `signature`, or a string of that name in the metadata.
+//! the text of each field, of a safetensors file its header and data, of a zlib stream its bytes.
+//! With it goes the digest of the base model as the proplet has it, `base_model_sha256`. Left out
+//! is what forwarding adds, and the signature itself, `signature`. Both are fields of the object,
+//! strings of the metadata, or stand in an object of their own behind the stream.
+
+mod tail;
 
 use std::fmt;
 
@@ -13,11 +17,14 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::forward::{ORIGIN_FIELD, TIME_FIELD};
+use self::tail::Tail;
+use super::forward::{ORIGIN_FIELD, TIME_FIELD, is_zlib};
 use crate::{Digest, Form, PropletId, RoundId, json::may_say, tensor::safetensors::Header};
 
 /// Under this name a signature travels.
 const SIGNATURE_FIELD: &str = "signature";
+/// Under this name an update says which bytes it calls its base model.
+const BASE_FIELD: &str = "base_model_sha256";
 /// Under this name the coordinator's shell tells its core of a signature that does not hold.
 const REFUSED_FIELD: &str = "signature_refused";
 /// Begins every statement, so that no other signature can be taken for one of an update.
@@ -37,15 +44,19 @@ pub struct SignedFacts {
 ///
 /// # Errors
 /// In words, for bytes that are neither an object in JSON, with no name twice, nor a safetensors
-/// file.
+/// file, nor a zlib stream.
 pub fn signed_facts(
     payload: &[u8],
     round: &RoundId,
     proplet: &PropletId,
 ) -> Result<SignedFacts, String> {
-    let (digest, signature) = match Form::of(payload) {
-        Form::Json => text_facts(payload)?,
-        Form::Safetensors => file_facts(payload)?,
+    let (digest, signature) = if is_zlib(payload) {
+        stream_facts(payload)
+    } else {
+        match Form::of(payload) {
+            Form::Json => text_facts(payload)?,
+            Form::Safetensors => file_facts(payload)?,
+        }
     };
     if signature.as_ref().is_some_and(|signature| signature.len() > SIGNATURE_LEN_MAX) {
         return Err("the signature is too long".to_owned());
@@ -56,19 +67,72 @@ pub fn signed_facts(
 
 /// The update with its signature; nothing for bytes that cannot take one.
 pub fn with_signature(payload: &[u8], signature: &str) -> Option<Bytes> {
+    if is_zlib(payload) {
+        let (stream, tail) = Tail::split(payload);
+        return Some(Tail { signature: Some(signature.to_owned()), ..tail }.behind(stream));
+    }
+    with_field(payload, SIGNATURE_FIELD, signature)
+}
+
+/// The update with the digest of the model that it starts from, as the proplet has it; nothing for
+/// bytes that cannot take one. Signed afterwards, it cannot pass for one that starts from others.
+pub fn with_base_digest(payload: &[u8], base: Digest) -> Option<Bytes> {
+    if is_zlib(payload) {
+        let (stream, tail) = Tail::split(payload);
+        return Some(Tail { base_model_sha256: Some(base), ..tail }.behind(stream));
+    }
+    with_field(payload, BASE_FIELD, &base.to_string())
+}
+
+/// Takes an update apart: which bytes it calls its base model, if it says so, and the rest of it,
+/// of which only a zlib stream is another than before.
+///
+/// # Errors
+/// In words, for a digest that is none.
+pub fn split_base_digest(payload: Bytes) -> Result<(Option<Digest>, Bytes), String> {
+    if is_zlib(&payload) {
+        let (stream, tail) = Tail::split(&payload);
+        let len = stream.len();
+        return Ok((tail.base_model_sha256, payload.slice(..len)));
+    }
+    let said = match Form::of(&payload) {
+        Form::Json => base_in_text(&payload),
+        Form::Safetensors => Header::metadata_of(&payload).and_then(|mut it| it.remove(BASE_FIELD)),
+    };
+    let said = said.map(|text| {
+        text.parse().map_err(|_| {
+            let shown: String = text.chars().take(80).collect();
+            format!("{BASE_FIELD} takes 64 hexadecimal digits, not {shown:?}")
+        })
+    });
+    Ok((said.transpose()?, payload))
+}
+
+/// Most updates do not say it, and are not read twice for that.
+fn base_in_text(payload: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Said {
+        base_model_sha256: String,
+    }
+    let name = BASE_FIELD.as_bytes();
+    payload.windows(name.len()).rev().find(|window| *window == name)?;
+    serde_json::from_slice::<Said>(payload).ok().map(|said| said.base_model_sha256)
+}
+
+fn with_field(payload: &[u8], name: &str, value: &str) -> Option<Bytes> {
     match Form::of(payload) {
         Form::Json => {
             let body = payload.trim_ascii().strip_suffix(b"}")?;
             let comma = if body.trim_ascii() == b"{" { "" } else { "," };
-            let text = serde_json::to_string(signature).expect("text serializes");
+            let text = serde_json::to_string(value).expect("text serializes");
             let mut out = body.to_vec();
-            out.extend_from_slice(format!("{comma}\"{SIGNATURE_FIELD}\":{text}}}").as_bytes());
+            out.extend_from_slice(format!("{comma}\"{name}\":{text}}}").as_bytes());
             Some(out.into())
         }
         Form::Safetensors => {
             let mut header = Header::read(payload, payload.len() as u64).ok()?;
             let data = &payload[header.data_start()..];
-            header.metadata.insert(SIGNATURE_FIELD.to_owned(), signature.to_owned());
+            header.metadata.insert(name.to_owned(), value.to_owned());
             let mut out = header.write();
             out.extend_from_slice(data);
             Some(out.into())
@@ -164,6 +228,13 @@ fn file_facts(payload: &[u8]) -> Result<(Digest, Option<String>), String> {
     Ok((digest.finish(), signature))
 }
 
+fn stream_facts(payload: &[u8]) -> (Digest, Option<String>) {
+    let (stream, tail) = Tail::split(payload);
+    let base = tail.base_model_sha256.map_or_else(String::new, |base| base.to_string());
+    let len = (stream.len() as u64).to_le_bytes();
+    (Digest::of_parts([&b"stream"[..], &len, stream, base.as_bytes()]), tail.signature)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,13 +263,17 @@ mod tests {
 
     #[test]
     fn what_is_signed_survives_signing_and_forwarding() {
-        for payload in [Bytes::from(TEXT), file(), Bytes::from("{}")] {
+        let based = |payload: &[u8]| with_base_digest(payload, Digest::of(b"base")).unwrap();
+        let plain = [Bytes::from(TEXT), file(), Bytes::from("{}"), stream()];
+        let all = plain.iter().cloned().chain(plain.iter().map(|payload| based(payload)));
+        for payload in all {
             let plain = facts(&payload);
             assert_eq!(plain.signature, None);
             let signed = with_signature(&payload, "c2ln").unwrap();
             let forwarded = forward(&signed, &origin(), Timestamp::from_micros(7));
             assert!(Forwarded::read(forwarded.clone()).origin.is_some());
             for payload in [signed, forwarded] {
+                let payload = Forwarded::read(payload).payload;
                 let SignedFacts { statement, signature } = facts(&payload);
                 assert_eq!(
                     (statement, signature.as_deref()),
@@ -206,6 +281,41 @@ mod tests {
                 );
             }
         }
+    }
+
+    /// A zlib stream of nothing.
+    fn stream() -> Bytes {
+        Bytes::from_static(&[0x78, 0x9c, 3, 0, 0, 0, 0, 1])
+    }
+
+    #[test]
+    fn which_base_model_is_meant_is_read_back_from_every_form() {
+        let base = Digest::of(b"base");
+        for payload in [Bytes::from(TEXT), file(), stream()] {
+            assert_eq!(split_base_digest(payload.clone()), Ok((None, payload.clone())));
+            let before = facts(&payload).statement;
+            let based = with_base_digest(&payload, base).unwrap();
+            assert_ne!(facts(&based).statement, before, "it is signed");
+            let signed = with_signature(&based, "c2ln").unwrap();
+            let (said, rest) = split_base_digest(signed.clone()).unwrap();
+            assert_eq!(said, Some(base));
+            assert!(rest == signed || rest == stream(), "a stream ends where it ends");
+        }
+        let wrong = TEXT.replacen('{', "{\"base_model_sha256\":\"x\",", 1);
+        assert!(split_base_digest(wrong.into()).unwrap_err().contains("base_model_sha256"));
+        let elsewhere = TEXT.replacen("\"w\"", "\"base_model_sha256\"", 1);
+        assert_eq!(split_base_digest(elsewhere.into()).map(|(said, _)| said), Ok(None));
+    }
+
+    #[test]
+    fn what_stands_behind_a_stream_cannot_be_swapped() {
+        let based = with_base_digest(&stream(), Digest::of(b"base")).unwrap();
+        let signed = facts(&with_signature(&based, "c2ln").unwrap()).statement;
+        let other = with_base_digest(&stream(), Digest::of(b"other")).unwrap();
+        assert_ne!(facts(&other).statement, signed);
+        assert_ne!(facts(&stream()).statement, signed, "nor left out");
+        let longer = [&[0x78, 0x9c, 3, 0, 0, 0, 0, 1, b'x'][..], &based[8..]].concat();
+        assert_ne!(facts(&longer).statement, signed);
     }
 
     #[test]

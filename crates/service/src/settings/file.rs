@@ -10,6 +10,9 @@ use clap::Command;
 
 use super::{SECTIONS, SettingsError, nearest::nearest, sources};
 
+/// Stands in a file for the directory where it lies, so that a device's settings can be moved.
+const HERE: &str = "{here}";
+
 /// One service's section.
 #[derive(Debug, Default)]
 pub(super) struct Section {
@@ -38,7 +41,8 @@ pub(super) fn read(
             return Err(SettingsError::NotASection { path: path.to_owned(), section: name });
         };
         if name == service {
-            keys = section.into_iter().collect();
+            let here = here(path);
+            keys = section.into_iter().map(|(key, value)| (key, placed(value, &here))).collect();
         }
     }
     if let Some(key) = keys.keys().find(|key| sources::ids(command).all(|id| id != *key)) {
@@ -50,6 +54,31 @@ pub(super) fn read(
         });
     }
     Ok(Section { path: Some(path.to_owned()), keys })
+}
+
+fn here(path: &Path) -> String {
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    whole.parent().unwrap_or(Path::new("/")).display().to_string()
+}
+
+/// A value with `{here}` filled in.
+fn placed(value: toml::Value, here: &str) -> toml::Value {
+    match value {
+        toml::Value::String(text) => match text.strip_prefix(HERE) {
+            Some(rest) if rest.is_empty() || rest.starts_with('/') => {
+                toml::Value::String(format!("{here}{rest}"))
+            }
+            Some(_) | None => toml::Value::String(text),
+        },
+        toml::Value::Array(values) => {
+            values.into_iter().map(|value| placed(value, here)).collect::<Vec<_>>().into()
+        }
+        other @ (toml::Value::Integer(_)
+        | toml::Value::Float(_)
+        | toml::Value::Boolean(_)
+        | toml::Value::Datetime(_)
+        | toml::Value::Table(_)) => other,
+    }
 }
 
 fn stranger(

@@ -14,6 +14,7 @@ mod promptness;
 mod session;
 mod subscriptions;
 mod tls;
+pub mod visit;
 
 use std::{sync::atomic::Ordering, time::Duration};
 

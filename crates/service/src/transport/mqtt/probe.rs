@@ -16,8 +16,6 @@ use super::{Config, link, tls};
 /// How long the broker may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUESTS_MAX: usize = 4;
-/// What is put behind our client id, so that nobody is thrown out.
-const CLIENT_ID_TAIL: &str = "-probe";
 
 /// Why a broker did not say what it takes.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +39,7 @@ pub async fn probe(config: &Config) -> Result<Option<u32>, ProbeError> {
 }
 
 async fn ask(config: &Config) -> Result<ConnAck, ConnectionError> {
-    let (client, mut event_loop) = AsyncClient::new(options(config), REQUESTS_MAX);
+    let (client, mut event_loop) = AsyncClient::new(options(config, "probe"), REQUESTS_MAX);
     loop {
         if let Event::Incoming(Packet::ConnAck(answer)) = event_loop.poll().await? {
             // A word of goodbye; the broker would get over it.
@@ -56,9 +54,10 @@ async fn ask(config: &Config) -> Result<ConnAck, ConnectionError> {
     }
 }
 
-fn options(config: &Config) -> MqttOptions {
+/// `purpose` is put behind our client id, so that nobody is thrown out.
+pub(super) fn options(config: &Config, purpose: &str) -> MqttOptions {
     let (host, way) = link::way(config);
-    let client_id = format!("{}{CLIENT_ID_TAIL}", config.client_id);
+    let client_id = format!("{}-{purpose}", config.client_id);
     let mut options = MqttOptions::new(client_id, host, config.address.port);
     options.set_transport(way).set_clean_start(true).set_keep_alive(PROBE_TIMEOUT);
     options.set_connection_timeout(PROBE_TIMEOUT.as_secs());
