@@ -3,6 +3,7 @@
 
 mod authority;
 mod live;
+mod module;
 mod name;
 mod porter;
 mod roster;
@@ -11,6 +12,7 @@ mod signing;
 
 pub use authority::{Authority, AuthorityError, Issued, Subject, Validity, moment};
 pub use live::LiveRoster;
+pub use module::{ModuleSigners, ModuleSignersError, Unsigned, sign_module};
 pub use name::{Name, NameError};
 pub use porter::{Credentials, Porter, Refusal};
 pub use roster::{Entry, Roster, RosterError, Scope, ScopeError};
