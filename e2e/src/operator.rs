@@ -29,6 +29,8 @@ pub struct RoundPlan {
     pub timeout_s: u64,
     /// The workload, base64; the built-in client if absent.
     pub file: Option<String>,
+    /// The workload as an image in a registry, in place of `file`.
+    pub image: Option<String>,
     /// How updates are to be written.
     pub encoding: Option<String>,
 }
@@ -75,6 +77,7 @@ impl RoundPlan {
             k_of_n: fleet.members.len(),
             timeout_s: 50,
             file: Some(one_hot_base64().to_owned()),
+            image: None,
             encoding: None,
         }
     }
@@ -90,8 +93,11 @@ impl RoundPlan {
             "participants": self.participants, "hyperparams": self.hyperparams,
             "k_of_n": self.k_of_n, "timeout_s": self.timeout_s,
         });
-        if let Some(file) = &self.file {
+        if let Some(file) = self.file.as_ref().filter(|_| self.image.is_none()) {
             message["file"] = file.as_str().into();
+        }
+        if let Some(image) = &self.image {
+            message["task_wasm_image"] = image.as_str().into();
         }
         if let Some(encoding) = &self.encoding {
             message["encoding"] = encoding.as_str().into();

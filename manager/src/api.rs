@@ -111,6 +111,7 @@ fn refused(refusal: &Refusal) -> ApiError {
         RefusalKind::NotFound => StatusCode::NOT_FOUND,
         RefusalKind::Conflict => StatusCode::CONFLICT,
         RefusalKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        RefusalKind::Upstream => StatusCode::BAD_GATEWAY,
     };
     ApiError::Refused { status, what: refusal.to_string() }
 }

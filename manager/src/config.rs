@@ -5,13 +5,25 @@ use std::{
     time::Duration,
 };
 
-use fleet::Limits;
+use fleet::{Delivery, Limits};
 use http_api::GuardArgs;
+use registry::{Cache, Registry, RegistryArgs};
 use service::{
     settings::{self, MqttArgs, PayloadLimit, Settings, SettingsError, StateArgs},
     telemetry::LogArgs,
     transport::mqtt::Config,
 };
+
+/// Where what was pulled is kept, in the state directory.
+const IMAGES: &str = "images";
+
+/// Who gets modules out of registries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum ImageDelivery {
+    #[default]
+    Proplet,
+    Manager,
+}
 
 /// Settings of the manager.
 #[derive(Debug, clap::Args)]
@@ -49,6 +61,12 @@ pub struct ManagerSettings {
     /// Finished federated tasks that are kept, 0 to 1000000; the oldest are dropped
     #[arg(long, value_name = "COUNT", default_value = "10000", value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
     pub federated_kept_max: u64,
+    /// Who gets modules out of registries: proplets, or the manager, which hands them on by MQTT;
+    /// to proplets that do not pull it always does
+    #[arg(long, value_enum, default_value_t = ImageDelivery::Proplet)]
+    pub image_delivery: ImageDelivery,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
     /// Proplets known at once, 1 to 1000000
     #[arg(long, value_name = "COUNT", default_value = "100000", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub proplets_max: u64,
@@ -92,8 +110,18 @@ impl ManagerSettings {
             federated_kept_max: whole(self.federated_kept_max),
             results_len_max: whole(self.results_bytes_max),
             files_len_max: whole(self.files_bytes_max),
+            image_delivery: match self.image_delivery {
+                ImageDelivery::Proplet => Delivery::Proplet,
+                ImageDelivery::Manager => Delivery::Manager,
+            },
             ..Limits::default()
         }
+    }
+
+    /// The registries, as this manager speaks to them.
+    pub(crate) fn registries(&self) -> Registry {
+        let dir = self.state.state_dir.join(IMAGES);
+        Registry::new(self.registry.settings(), Some(Cache::new(dir, self.files_bytes_max)))
     }
 
     /// Takes in and gives out the longest module, which travels as base64.

@@ -1,6 +1,7 @@
-//! What the manager does about the core's effects: it answers callers, paces pieces, and logs.
+//! What the manager does about the core's effects: it answers callers, paces pieces, asks
+//! registries, and logs.
 
-use fleet::{Answer, Effect, Fleet, Refusal, Report};
+use fleet::{Answer, Effect, Fleet, Refusal, Report, Seeker};
 use protocol::OpenError;
 use service::{Effects, Gate, StoreError};
 use tokio::{
@@ -8,7 +9,7 @@ use tokio::{
     task,
 };
 
-use crate::status::Status;
+use crate::{images::Images, status::Status};
 
 /// Whoever waits for an answer.
 pub(crate) type Caller = oneshot::Sender<Result<Answer, Refusal>>;
@@ -19,12 +20,13 @@ pub(crate) struct Desk {
     status: watch::Sender<Status>,
     /// Where pieces of modules wait until the broker takes them.
     gate: Gate,
+    images: Images,
 }
 
 impl Desk {
-    pub(crate) fn new(gate: Gate) -> (Self, watch::Receiver<Status>) {
+    pub(crate) fn new(gate: Gate, images: Images) -> (Self, watch::Receiver<Status>) {
         let (status, seen) = watch::channel(Status::default());
-        (Self { status, gate }, seen)
+        (Self { status, gate, images }, seen)
     }
 }
 
@@ -39,6 +41,17 @@ impl Effects<Fleet<Caller>> for Desk {
                     gate.pass().await;
                     // Nobody listens any more only when the manager is gone.
                     let _ = report.send(Report::Passed(piece)).await;
+                });
+            }
+            Effect::Find { wanted, seeker } => {
+                let (images, report) = (self.images.clone(), report.clone());
+                task::spawn(async move {
+                    let found = match &seeker {
+                        Seeker::Round(_) => images.find(&wanted).await,
+                        Seeker::Start { .. } => images.find_soon(&wanted).await,
+                    };
+                    // Nobody listens any more only when the manager is gone.
+                    let _ = report.send(Report::Found { wanted, seeker, found }).await;
                 });
             }
             Effect::Tell(notice) if notice.is_warning() => tracing::warn!("{notice}"),

@@ -6,6 +6,7 @@ mod api;
 mod config;
 mod effects;
 mod error;
+mod images;
 mod status;
 
 #[cfg(test)]
@@ -22,10 +23,11 @@ use service::{
 use tokio::{sync::oneshot, task::JoinHandle, time};
 use tokio_util::sync::CancellationToken;
 
-pub use config::ManagerSettings;
+pub use config::{ImageDelivery, ManagerSettings};
 pub use error::ManagerError;
 
 use effects::{Caller, Desk};
+use images::Images;
 
 /// How long a stopping manager goes on handing over what is queued.
 const GRACE: Duration = Duration::from_secs(5);
@@ -58,7 +60,8 @@ async fn serve<T: Transport>(
     (stop, ready): (CancellationToken, oneshot::Sender<SocketAddr>),
 ) -> Result<(), ManagerError> {
     let reports = Reports::<Fleet<Caller>>::new();
-    let (desk, status) = Desk::new(transport.gate());
+    let images = Images::new(settings.registries(), settings.upload_bytes_max);
+    let (desk, status) = Desk::new(transport.gate(), images);
     let limits = settings.mqtt.limits(ManagerSettings::SERVICE).await?;
     let address = listening.address();
     let router = api::router(reports.sender(), status, settings.upload_len_max());

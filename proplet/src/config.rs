@@ -7,8 +7,9 @@ use std::{
     time::Duration,
 };
 
-use access::SigningKey;
+use access::{ModuleSigners, SigningKey};
 use protocol::PropletId;
+use registry::{Cache, RegistryArgs};
 use serde_json::json;
 use service::{
     settings::{Limits, MqttArgs, Settings, SettingsError, StateArgs},
@@ -25,6 +26,26 @@ const BLOBS: &str = "blobs";
 
 /// Every sign of life names every task that is held; the manager takes 256 KiB of that.
 const TASKS_QUEUED_MAX: i64 = 1000;
+
+/// Which modules run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum ModulePolicy {
+    /// All.
+    #[default]
+    Off,
+    /// Signed ones, and the built-in client.
+    Signed,
+}
+
+/// Where modules of images come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum ImagePull {
+    /// From registries.
+    #[default]
+    On,
+    /// From the manager, by MQTT.
+    Off,
+}
 
 /// The settings of one proplet.
 #[derive(Clone, Debug, clap::Args)]
@@ -47,6 +68,24 @@ pub struct PropletSettings {
     /// Directory from which programs may be read by path; without it, from none
     #[arg(long, value_name = "DIR")]
     pub module_dir: Option<PathBuf>,
+    /// Directory for programs from registries and pinned ones from the network, which proplets of one
+    /// machine may share; modules in the state directory if not set
+    #[arg(long, value_name = "DIR")]
+    pub module_cache_dir: Option<PathBuf>,
+    /// Disk for these programs, in bytes; what was not used for longest goes first
+    #[arg(long, value_name = "BYTES", default_value = "1073741824")]
+    pub module_cache_bytes_max: u64,
+    /// Which modules run: all, or only those signed by a key in module_signers_file
+    #[arg(long, value_enum, default_value_t = ModulePolicy::Off)]
+    pub module_policy: ModulePolicy,
+    /// Public keys (ed25519, base64, one a line) of those whose modules run
+    #[arg(long, value_name = "FILE")]
+    pub module_signers_file: Option<PathBuf>,
+    /// Whether modules of images are pulled from registries, or come through the manager
+    #[arg(long, value_enum, default_value_t = ImagePull::On)]
+    pub image_pull: ImagePull,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
     /// Tasks that run at once, 1 to 256
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub concurrency: u16,
@@ -110,6 +149,7 @@ impl Settings for PropletSettings {
             shareable(dir)
                 .map_err(|why| SettingsError::invalid("cache_dir", dir.display(), why))?;
         }
+        self.signers()?;
         self.signing_key().map(drop)
     }
 }
@@ -148,6 +188,31 @@ impl PropletSettings {
         Ok(Some(key))
     }
 
+    /// Whose modules may run; nothing if anybody's.
+    pub(crate) fn signers(&self) -> Result<Option<ModuleSigners>, SettingsError> {
+        let wrong = |value: String, takes: String| {
+            Err(SettingsError::invalid("module_signers_file", value, takes))
+        };
+        match (self.module_policy, &self.module_signers_file) {
+            (ModulePolicy::Off, None) => Ok(None),
+            // What is set without an effect was meant to have one.
+            (ModulePolicy::Off, Some(path)) => {
+                wrong(path.display().to_string(), "nothing while module_policy is off".to_owned())
+            }
+            (ModulePolicy::Signed, None) => {
+                let takes = "a file of public keys, since module_policy is signed";
+                wrong(String::new(), takes.to_owned())
+            }
+            (ModulePolicy::Signed, Some(path)) => match ModuleSigners::load(path) {
+                Ok(signers) => Ok(Some(signers)),
+                Err(why) => {
+                    let takes = format!("a file with one public key a line ({why})");
+                    wrong(path.display().to_string(), takes)
+                }
+            },
+        }
+    }
+
     /// The core's settings.
     pub(crate) fn agent(&self, proplet: &PropletId, limits: &Limits) -> agent::Config {
         let output = size(self.output_bytes_max);
@@ -159,6 +224,7 @@ impl PropletSettings {
             ("executors", executor::EXECUTORS.iter().map(|entry| entry.name).collect()),
             ("data", json!(self.data_dir.is_some())),
             ("module_pieces", json!(true)),
+            ("image_pull", json!(self.image_pull == ImagePull::On)),
             (
                 "limits",
                 json!({
@@ -224,10 +290,20 @@ impl PropletSettings {
     pub(crate) fn fetch(&self) -> fetch::Settings {
         fetch::Settings {
             module_dir: self.module_dir.clone(),
-            cache_dir: Some(self.state.state_dir.join("modules")),
+            cache: Some(self.module_cache()),
+            registries: match self.image_pull {
+                ImagePull::On => Some(self.registry.settings()),
+                ImagePull::Off => None,
+            },
             bytes_max: self.module_bytes_max,
             ..fetch::Settings::default()
         }
+    }
+
+    fn module_cache(&self) -> Cache {
+        let dir = self.module_cache_dir.clone();
+        let dir = dir.unwrap_or_else(|| self.state.state_dir.join("modules"));
+        Cache::new(dir, self.module_cache_bytes_max)
     }
 
     /// Bytes of the largest message: a start that carries the largest program, in base64.

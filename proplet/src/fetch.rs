@@ -1,5 +1,5 @@
 //! Gets the bytes of a program from where a task says they are: in the message itself, at an http
-//! address, or in a directory that the owner of the device has opened for it.
+//! address, in a registry, or in a directory that the owner of the device has opened for it.
 //!
 //! A reference may pin what it names with `#sha256=<64 hexadecimal digits>` at its end; then other
 //! bytes are refused, and what came over the network is kept by that digest.
@@ -7,6 +7,7 @@
 mod error;
 mod http;
 mod local;
+mod oci;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use std::{path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use protocol::Digest;
+use registry::Cache;
 use tokio::task;
 
 pub use error::FetchError;
@@ -27,8 +29,10 @@ use crate::executor::Program;
 pub struct Settings {
     /// Programs may be read from files below this directory; without it, from none.
     pub module_dir: Option<PathBuf>,
-    /// Where pinned programs from the network are kept.
-    pub cache_dir: Option<PathBuf>,
+    /// Where programs from registries, and pinned ones from the network, are kept.
+    pub cache: Option<Cache>,
+    /// How registries are spoken to; without it, not at all.
+    pub registries: Option<registry::Settings>,
     /// The largest program.
     pub bytes_max: u64,
     /// The longest time for one download, redirections included.
@@ -41,7 +45,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             module_dir: None,
-            cache_dir: None,
+            cache: None,
+            registries: None,
             bytes_max: 64 << 20,
             timeout: Duration::from_secs(60),
             redirects_max: 5,
@@ -49,12 +54,26 @@ impl Default for Settings {
     }
 }
 
+/// A program, and who vouches for it.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    pub program: Program,
+    /// As it stands where the program does; nobody has checked it yet.
+    pub signature: Option<String>,
+}
+
 /// The program from `source`. It blocks no thread of the runtime; a download that nobody waits for
 /// any more ends at its time limit.
-pub async fn fetch(source: Source, settings: &Settings) -> Result<Program, FetchError> {
+pub async fn fetch(source: Source, settings: &Settings) -> Result<Fetched, FetchError> {
+    if let Source::Oci { image } = &source {
+        return oci::pull(image, settings).await;
+    }
     let settings = settings.clone();
     let fetched = task::spawn_blocking(move || fetch_blocking(&source, &settings));
-    fetched.await.unwrap_or_else(|error| Err(FetchError::Interrupted { reason: error.to_string() }))
+    let program = fetched.await;
+    let program = program
+        .unwrap_or_else(|error| Err(FetchError::Interrupted { reason: error.to_string() }))?;
+    Ok(Fetched { program, signature: None })
 }
 
 fn fetch_blocking(source: &Source, settings: &Settings) -> Result<Program, FetchError> {
@@ -69,18 +88,18 @@ fn fetch_blocking(source: &Source, settings: &Settings) -> Result<Program, Fetch
             pinned(&from, checked(&from, bytes.into(), settings)?, *pin)
         }
         Source::Http { url, pin } => {
-            if let Some(kept) = pin.and_then(|pin| local::kept(pin, settings)) {
+            if let Some(kept) = pin.and_then(|pin| oci::kept(pin, settings)) {
                 return Ok(kept);
             }
             let from = source::shown(url);
             let bytes = http::get(url, settings)?;
             let program = pinned(&from, checked(&from, bytes.into(), settings)?, *pin)?;
             if pin.is_some() {
-                local::keep(&program, settings);
+                oci::keep(&program, settings.cache.as_ref());
             }
             Ok(program)
         }
-        Source::Oci { reference } => Err(FetchError::Oci { reference: reference.clone() }),
+        Source::Oci { image } => Err(FetchError::ImagesOff { image: image.clone() }),
     }
 }
 

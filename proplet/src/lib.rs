@@ -23,7 +23,7 @@ use service::{
 use tokio::{sync::mpsc, time};
 use tokio_util::sync::CancellationToken;
 
-pub use config::PropletSettings;
+pub use config::{ImagePull, ModulePolicy, PropletSettings};
 pub use identity::IdentityError;
 pub use storage::StorageError;
 
@@ -126,6 +126,7 @@ impl Proplet {
             limits: settings.limits(),
             data_dir: settings.data_dir.clone(),
             storage: settings.storage(limits)?,
+            signers: settings.signers()?,
         };
         let agent = Agent::new(settings.agent(&id, &limits));
         tracing::info!(proplet = %id, "proplet starts");

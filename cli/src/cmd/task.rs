@@ -55,7 +55,7 @@ pub(crate) struct Create {
     /// WebAssembly module or component to run
     #[arg(long, value_name = "WASM", conflicts_with = "image")]
     file: Option<PathBuf>,
-    /// Where proplets fetch the module: http(s):// or file://
+    /// Where proplets fetch the module: oci://, http(s):// or file://
     #[arg(long, value_name = "URL")]
     image: Option<String>,
     /// Run on this proplet and no other

@@ -1,6 +1,7 @@
 //! `aileron workload`: one's own training step, made, built, checked and tried without a broker.
 
 mod check;
+mod images;
 mod run;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -32,14 +33,22 @@ pub(crate) enum Workload {
     Check(check::Check),
     /// Try a program on this machine, and judge its updates as the coordinator would
     Run(Box<run::Run>),
+    /// Put a program into a registry, where proplets can get it
+    Push(Box<images::Push>),
+    /// Get a program out of a registry
+    Pull(Box<images::Pull>),
+    /// Make a key to sign programs with, and show its public half
+    Key(images::Key),
 }
 
 impl Workload {
     pub(super) const fn format(&self) -> Format {
         match self {
-            Self::New { .. } | Self::Build { .. } => Format::Text,
+            Self::New { .. } | Self::Build { .. } | Self::Key(_) => Format::Text,
             Self::Check(check) => check.format,
             Self::Run(run) => run.format,
+            Self::Push(push) => push.format,
+            Self::Pull(pull) => pull.format,
         }
     }
 
@@ -67,6 +76,9 @@ impl Workload {
             }
             Self::Check(check) => check.run(),
             Self::Run(run) => run.run(),
+            Self::Push(push) => push.run(),
+            Self::Pull(pull) => pull.run(),
+            Self::Key(key) => key.run(),
         }
     }
 }

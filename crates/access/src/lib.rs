@@ -6,6 +6,7 @@ mod certificate;
 mod enroll;
 mod kit;
 mod live;
+mod module;
 mod name;
 mod porter;
 mod request;
@@ -21,6 +22,7 @@ pub use kit::{
     KitFiles, KitManifest, Signer, open_kit, seal_kit,
 };
 pub use live::LiveRoster;
+pub use module::{ModuleSigners, ModuleSignersError, Unsigned, sign_module};
 pub use name::{Name, NameError};
 pub use porter::{Credentials, Porter, Refusal};
 pub use request::{RequestError, Requested};

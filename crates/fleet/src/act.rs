@@ -4,7 +4,7 @@ use std::fmt;
 
 use protocol::{Output, PropletId, RoundId, TaskId, message::TaskState};
 
-use crate::{Answer, Piece, Refusal};
+use crate::{Answer, Piece, Refusal, Seeker, Wanted};
 
 /// What only the shell can do.
 #[derive(Debug)]
@@ -15,6 +15,8 @@ pub enum Effect<R> {
     Tell(Notice),
     /// A piece is to go out: report [`crate::Report::Passed`] once there is room for it.
     Pass(Piece),
+    /// A registry is to be asked: report [`crate::Report::Found`], whatever comes of it.
+    Find { wanted: Wanted, seeker: Seeker<R> },
 }
 
 /// What a step does, before anybody in particular is answered.

@@ -13,7 +13,7 @@ use protocol::{
     message::{TaskMetrics, TaskState},
 };
 
-use crate::{Counts, JsonText, Piece};
+use crate::{Counts, Found, JsonText, Piece, Seeker, Wanted};
 
 pub use edit::Edit;
 pub use refusal::{Refusal, RefusalKind};
@@ -26,6 +26,8 @@ pub enum Report<R> {
     Asked { reply: R, ask: Ask },
     /// There is room for this piece.
     Passed(Piece),
+    /// What an image is, or why that cannot be said.
+    Found { wanted: Wanted, seeker: Seeker<R>, found: Result<Found, String> },
 }
 
 /// A part of a long list.

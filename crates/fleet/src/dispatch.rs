@@ -158,7 +158,9 @@ impl State {
 
     /// How a task's module goes to a proplet, or to everybody that listens to the shared topic.
     fn carried(&self, task: &Task, to: Option<&PropletId>) -> Carried {
-        let Some(file) = task.spec.file else { return Carried::Nothing };
+        let pulled = task.pinned.as_ref().and_then(|pinned| pinned.file);
+        let file = task.spec.file.or_else(|| pulled.filter(|_| self.hands_over(to)));
+        let Some(file) = file else { return Carried::Nothing };
         let knows = |id: &PropletId| self.proplets.get(id).is_some_and(Proplet::takes_pieces);
         let known = match to {
             Some(proplet) => knows(proplet),
@@ -174,6 +176,9 @@ impl State {
 
     fn letter(&self, task: &Task, to: Option<&PropletId>, file: Carried) -> TaskStart {
         let spec = &task.spec;
+        let pinned = task.pinned.as_deref();
+        let signature = pinned.and_then(|it| it.signature.clone());
+        let is_carried = !matches!(file, Carried::Nothing);
         let (file, file_blob) = match file {
             Carried::Nothing => (None, None),
             Carried::Whole(file) => (self.files.text(file), None),
@@ -182,7 +187,9 @@ impl State {
         TaskStart {
             id: task.id.clone(),
             name: spec.name.clone(),
-            image_url: spec.image_url.clone(),
+            image_url: pinned.map(|it| it.image.clone()).or_else(|| spec.image_url.clone()),
+            // Who gets the image itself, reads it there.
+            module_signature: signature.filter(|_| is_carried),
             file,
             file_blob,
             inputs: spec.inputs.clone(),

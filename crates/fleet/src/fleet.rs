@@ -5,7 +5,7 @@ use std::{fmt::Debug, marker::PhantomData};
 
 use protocol::{Entry, EntryError, Filter, Input, Machine, Output, Timestamp};
 
-use crate::{Answer, Ask, Effect, Limits, News, Refusal, Report, act::Acts, state::State};
+use crate::{Answer, Ask, Effect, Limits, News, Refusal, Report, Seeker, act::Acts, state::State};
 
 pub use crate::record::TABLES;
 
@@ -20,6 +20,14 @@ impl<R> Fleet<R> {
     /// A manager that knows nobody yet.
     pub fn new(limits: Limits) -> Self {
         Self { state: State::new(limits), replies: PhantomData }
+    }
+
+    /// Answers a caller, at once or when it is known which image to start.
+    fn asked(&mut self, reply: R, ask: Ask, now: Timestamp, acts: &mut Acts) -> Effect<R> {
+        match self.state.wanted_to_start(&ask) {
+            Some((id, wanted)) => Effect::Find { wanted, seeker: Seeker::Start { id, reply } },
+            None => Effect::Reply { to: reply, answer: self.state.answer(ask, now, acts) },
+        }
     }
 
     /// Answers a question at once; what it changes is not done. For those who drive the machine
@@ -49,9 +57,15 @@ impl<R: Debug> Machine for Fleet<R> {
         match input {
             Input::News(news) => self.state.hear(news, now, &mut acts),
             Input::Report(Report::Asked { reply: to, ask }) => {
-                let answer = self.state.answer(ask, now, &mut acts);
-                reply = Some(Output::Effect(Effect::Reply { to, answer }));
+                reply = Some(Output::Effect(self.asked(to, ask, now, &mut acts)));
             }
+            Input::Report(Report::Found { wanted, seeker, found }) => match seeker {
+                Seeker::Round(round) => self.state.image_found(&round, found, now, &mut acts),
+                Seeker::Start { id, reply: to } => {
+                    let answer = self.state.start_found((&id, &wanted), found, now, &mut acts);
+                    reply = Some(Output::Effect(Effect::Reply { to, answer }));
+                }
+            },
             Input::Report(Report::Passed(piece)) => self.state.passed(piece, now, &mut acts),
             Input::Connected { resumed: true } => self.state.connected(now, &mut acts),
             Input::Connected { resumed: false } => self.state.connected_anew(now, &mut acts),
@@ -60,7 +74,11 @@ impl<R: Debug> Machine for Fleet<R> {
         self.state.catch_up(now, &mut acts);
         let passing = std::mem::take(&mut self.state.showing.passing);
         let passing = passing.into_iter().map(|piece| Output::Effect(Effect::Pass(piece)));
-        acts.into_iter().map(tell).chain(passing).chain(reply).collect()
+        let asked = std::mem::take(&mut self.state.images.asked).into_iter();
+        let asked = asked.map(|(wanted, round)| {
+            Output::Effect(Effect::Find { wanted, seeker: Seeker::Round(round) })
+        });
+        acts.into_iter().map(tell).chain(passing).chain(asked).chain(reply).collect()
     }
 
     fn disconnected(&mut self) {

@@ -17,6 +17,7 @@ mod dispatch;
 mod file;
 mod fleet;
 mod forward;
+mod image;
 mod interrupt;
 mod limits;
 mod load;
@@ -40,6 +41,7 @@ pub use api::{
     TaskView,
 };
 pub use fleet::{Fleet, TABLES};
+pub use image::{Delivery, Found, Part, Seeker, Wanted};
 pub use limits::Limits;
 pub use news::News;
 pub use results::SealedResults;

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use protocol::Records;
 
+use crate::Delivery;
+
 /// Bounds on what the manager remembers; beyond them it refuses or drops the oldest, and says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -27,6 +29,7 @@ pub struct Limits {
     /// The longest module that goes with the start of its task. A longer one goes in pieces to the
     /// proplets that know what to do with them: once to each, however often it is to run.
     pub inline_len_max: usize,
+    pub image_delivery: Delivery,
 }
 
 impl Default for Limits {
@@ -43,6 +46,7 @@ impl Default for Limits {
             message_len_max: usize::MAX,
             chunk_len: 256 << 10,
             inline_len_max: 16 << 10,
+            image_delivery: Delivery::Proplet,
         }
     }
 }

@@ -88,6 +88,11 @@ impl Proplet {
         said.unwrap_or(self.metadata.0.is_empty() && self.lists_tasks)
     }
 
+    /// Whether it gets modules out of registries itself.
+    pub(crate) fn pulls(&self) -> bool {
+        self.metadata.get("image_pull").and_then(Value::as_bool).unwrap_or(true)
+    }
+
     /// What to call it.
     pub(crate) fn name(&self) -> &str {
         self.metadata.get("name").and_then(Value::as_str).unwrap_or_else(|| self.id.as_str())

@@ -1,6 +1,6 @@
 //! What is on disk: the durable forms of tasks, proplets and rounds, and the way back.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use protocol::{
     AbsentReason, Digest, Entry, EntryError, PropletId, RoundId, TaskId, Timestamp,
@@ -12,6 +12,7 @@ use serde_json::Value;
 mod phase;
 
 use crate::{
+    image::Pinned,
     proplet::{Metadata, Proplet},
     rollout::Rollout,
     rounds::Started,
@@ -52,6 +53,8 @@ struct TaskRecord<'a> {
     name: Cow<'a, str>,
     image_url: Option<Cow<'a, str>>,
     file: Option<FileRecord>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pinned: Option<PinnedRecord<'a>>,
     cli_args: Cow<'a, [String]>,
     inputs: Cow<'a, [Value]>,
     env: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
@@ -63,6 +66,13 @@ struct TaskRecord<'a> {
     attempt: u32,
     retried: u32,
     phase: PhaseRecord<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PinnedRecord<'a> {
+    image: Cow<'a, str>,
+    file: Option<FileRecord>,
+    signature: Option<Cow<'a, str>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -115,7 +125,8 @@ pub(crate) fn task(task: &Task) -> Entry {
         seq: task.seq,
         name: Cow::Borrowed(&spec.name),
         image_url: spec.image_url.as_deref().map(Cow::Borrowed),
-        file: spec.file.map(|file| FileRecord { digest: file.digest, len: file.len }),
+        file: spec.file.map(FileRecord::of),
+        pinned: task.pinned.as_deref().map(PinnedRecord::of),
         cli_args: Cow::Borrowed(&spec.cli_args),
         inputs: Cow::Borrowed(&spec.inputs),
         env: spec.env.iter().map(|(name, value)| (name.into(), value.into())).collect(),
@@ -177,7 +188,7 @@ pub(crate) fn restore(state: &mut State, entries: Vec<Entry>) -> Result<(), Entr
     }
     for record in tasks {
         let task = record.revive();
-        if let Some(file) = task.spec.file {
+        for file in task.files() {
             state.files.share(file);
         }
         state.proplets.move_task(&task.id, &[], &task.running_on());
@@ -186,7 +197,12 @@ pub(crate) fn restore(state: &mut State, entries: Vec<Entry>) -> Result<(), Entr
     for start in starts {
         if let Some(started) = state.rounds.get(&start.round_id) {
             let (at, up_to) = (started.at, started.up_to.clone());
-            state.rollouts.push(Rollout::new(Box::new(start), at, up_to));
+            let rollout = Rollout::new(Box::new(start), at, up_to).kept();
+            if state.wanted_by(&rollout).is_some() {
+                state.images.wait(rollout);
+            } else {
+                state.rollouts.push(rollout);
+            }
         }
     }
     for record in absences {
@@ -231,12 +247,40 @@ fn restore_round(state: &mut State, record: Option<RoundRecord>) {
     state.rounds.insert(record.id, started);
 }
 
+impl FileRecord {
+    fn of(file: FileRef) -> Self {
+        Self { digest: file.digest, len: file.len }
+    }
+
+    fn revive(self) -> FileRef {
+        FileRef { digest: self.digest, len: self.len }
+    }
+}
+
+impl<'a> PinnedRecord<'a> {
+    fn of(pinned: &'a Pinned) -> Self {
+        Self {
+            image: Cow::Borrowed(&pinned.image),
+            file: pinned.file.map(FileRecord::of),
+            signature: pinned.signature.as_deref().map(Cow::Borrowed),
+        }
+    }
+
+    fn revive(self) -> Pinned {
+        Pinned {
+            image: self.image.into_owned(),
+            file: self.file.map(FileRecord::revive),
+            signature: self.signature.map(Cow::into_owned),
+        }
+    }
+}
+
 impl TaskRecord<'_> {
     fn revive(self) -> Task {
         let spec = Spec {
             name: self.name.into_owned(),
             image_url: self.image_url.map(Cow::into_owned),
-            file: self.file.map(|file| FileRef { digest: file.digest, len: file.len }),
+            file: self.file.map(FileRecord::revive),
             cli_args: self.cli_args.into_owned(),
             inputs: self.inputs.into_owned(),
             env: self.env.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
@@ -250,6 +294,7 @@ impl TaskRecord<'_> {
         };
         let mut fresh = Task::new(self.id, self.seq, spec, self.created_at);
         fresh.updated_at = self.updated_at;
+        fresh.pinned = self.pinned.map(|pinned| Arc::new(pinned.revive()));
         let phase: Phase = self.phase.revive();
         Task::revive(fresh, self.attempt, self.retried, phase)
     }

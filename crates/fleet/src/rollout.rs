@@ -11,9 +11,10 @@ use protocol::{
 };
 
 use crate::{
-    Notice, Spec,
+    Found, Notice, Spec,
     act::Acts,
     file,
+    image::Pinned,
     record::STARTS,
     spec::{FileRef, Placed},
     state::State,
@@ -40,6 +41,10 @@ pub(crate) struct Rollout {
     due: Timestamp,
     dispatched: usize,
     absent: usize,
+    /// Whether its start is on disk.
+    kept: bool,
+    /// What its image is, if that had to be found out.
+    found: Option<Result<Found, String>>,
     /// What the tasks have in common.
     shared: Option<Shared>,
 }
@@ -47,6 +52,7 @@ pub(crate) struct Rollout {
 #[derive(Clone, Debug)]
 struct Shared {
     file: Result<Option<Bytes>, String>,
+    pinned: Option<Arc<Pinned>>,
     /// Of every task's environment; the proplet's own name is the last.
     names: [Arc<str>; 4],
     /// Said only where the round asks for one.
@@ -59,11 +65,34 @@ struct Shared {
 impl Rollout {
     pub(crate) fn new(start: Box<RoundStart>, at: Timestamp, up_to: Option<PropletId>) -> Self {
         let (dispatched, absent, shared) = (0, 0, None);
-        Self { start, at, up_to, due: Timestamp::ZERO, dispatched, absent, shared }
+        let (due, kept, found) = (Timestamp::ZERO, false, None);
+        Self { start, at, up_to, due, dispatched, absent, kept, found, shared }
+    }
+
+    /// One whose start is on disk until all its tasks have been begun.
+    pub(crate) fn kept(self) -> Self {
+        Self { kept: true, ..self }
+    }
+
+    pub(crate) const fn start(&self) -> &RoundStart {
+        &self.start
+    }
+
+    /// From here on, its tasks are of this image and no other.
+    pub(crate) fn found(&mut self, found: Result<Found, String>) {
+        if let Ok(found) = &found {
+            self.start.task_wasm_image = Some(found.image.clone());
+        }
+        self.found = Some(found);
     }
 
     pub(crate) const fn round(&self) -> &RoundId {
         &self.start.round_id
+    }
+
+    /// Whether its tasks are too many for one step.
+    fn is_long(&self) -> bool {
+        self.start.participants.len() > BATCH
     }
 
     fn next(&self) -> Vec<PropletId> {
@@ -89,14 +118,14 @@ impl Rollouts {
 
 impl State {
     /// Begins a new round's tasks; those that are too many for one step later.
-    pub(crate) fn roll_out(&mut self, start: Box<RoundStart>, now: Timestamp, out: &mut Acts) {
-        let is_long = start.participants.len() > BATCH;
-        if is_long {
+    pub(crate) fn roll_out(&mut self, mut rollout: Rollout, now: Timestamp, out: &mut Acts) {
+        if rollout.is_long() {
+            rollout.kept = true;
+            let start = &rollout.start;
             self.limits.records.keep(out, || {
                 Entry::put_bytes(STARTS, &start.round_id, start.seal().payload.to_vec())
             });
         }
-        let rollout = Rollout::new(start, now, None);
         self.begin_next(rollout, now, out);
     }
 
@@ -112,7 +141,7 @@ impl State {
     fn begin_next(&mut self, mut rollout: Rollout, now: Timestamp, out: &mut Acts) {
         let shared = match rollout.shared.take() {
             Some(shared) => shared,
-            None => self.shared(&rollout.start),
+            None => self.shared(&rollout, out),
         };
         for proplet in rollout.next() {
             let begun = self.begin((&rollout, &shared), &proplet, now, out);
@@ -126,8 +155,7 @@ impl State {
             }
             rollout.up_to = Some(proplet);
         }
-        let is_long = rollout.start.participants.len() > BATCH;
-        if is_long {
+        if rollout.is_long() {
             out.extend(self.rounds.roll(rollout.round(), rollout.up_to.clone()).map(Output::Keep));
         }
         if !rollout.is_over() {
@@ -135,17 +163,31 @@ impl State {
             rollout.due = now + PAUSE;
             return self.rollouts.0.push_front(rollout);
         }
-        if is_long {
+        if rollout.kept {
             out.push(Output::Keep(Entry::forget(STARTS, rollout.round())));
+        }
+        if let Some(file) = shared.pinned.as_ref().and_then(|pinned| pinned.file) {
+            self.release_file(file, out);
         }
         let Rollout { start, dispatched, absent, .. } = rollout;
         out.push(Output::Effect(Notice::Round { round: start.round_id, dispatched, absent }));
     }
 
-    fn shared(&self, start: &RoundStart) -> Shared {
-        let file = start.file.as_deref().map(|text| self.module(text)).transpose();
+    fn shared(&mut self, rollout: &Rollout, out: &mut Acts) -> Shared {
+        let start = &rollout.start;
+        let pinned = match &rollout.found {
+            None => Ok(None),
+            // Held until all tasks have it, too.
+            Some(Ok(found)) => self.pin(found, out).map(|pinned| Some(Arc::new(pinned))),
+            Some(Err(why)) => Err(why.clone()),
+        };
+        let (file, pinned) = match pinned {
+            Ok(pinned) => (start.file.as_deref().map(|text| self.module(text)).transpose(), pinned),
+            Err(why) => (Err(why), None),
+        };
         Shared {
             file,
+            pinned,
             names: ["ROUND_ID", "MODEL_URI", "HYPERPARAMS", "PROPLET_ID"].map(Arc::from),
             round: start.round_id.as_str().into(),
             model: start.model_uri.to_string().into(),
@@ -179,7 +221,12 @@ impl State {
         }
         spec.file = file.as_ref().map(|bytes| -> FileRef { self.files.take(bytes.clone(), out) });
         // It is kept in the next step of its life, which is this one's.
-        self.tasks.put(Task::new(id.clone(), self.tasks.seq_next(), spec, now));
+        let mut task = Task::new(id.clone(), self.tasks.seq_next(), spec, now);
+        task.pinned.clone_from(&shared.pinned);
+        if let Some(file) = task.pinned.as_ref().and_then(|pinned| pinned.file) {
+            self.files.share(file);
+        }
+        self.tasks.put(task);
         self.start(&id, now, out).map_err(|why| failed(why.to_string()))
     }
 

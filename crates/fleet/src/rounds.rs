@@ -16,6 +16,7 @@ use crate::{
     Notice,
     act::Acts,
     record::{self, ABSENT, ROUNDS},
+    rollout::Rollout,
     state::State,
 };
 
@@ -124,7 +125,11 @@ impl State {
             None => {}
         }
         self.remember_round(&start.round_id, fingerprint, now, out);
-        self.roll_out(Box::new(start), now, out);
+        let rollout = Rollout::new(Box::new(start), now, None);
+        match self.wanted_by(&rollout) {
+            Some(wanted) => self.await_image(wanted, rollout, out),
+            None => self.roll_out(rollout, now, out),
+        }
     }
 
     fn remember_round(&mut self, id: &RoundId, fingerprint: Digest, at: Timestamp, out: &mut Acts) {

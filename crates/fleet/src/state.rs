@@ -11,6 +11,7 @@ use crate::{
     act::Acts,
     dispatch::Urgency,
     file::Files,
+    image::Images,
     metrics::Metrics,
     proplet::{Proplet, Proplets},
     record,
@@ -34,6 +35,7 @@ pub(crate) struct State {
     pub(crate) showing: Showing,
     pub(crate) rounds: Rounds,
     pub(crate) rollouts: Rollouts,
+    pub(crate) images: Images,
     pub(crate) metrics: Metrics,
     pub(crate) counts: Counts,
     /// Bytes of modules sent in this step.
@@ -54,6 +56,7 @@ impl State {
             showing: Showing::default(),
             rounds: Rounds::default(),
             rollouts: Rollouts::default(),
+            images: Images::default(),
             metrics: Metrics::default(),
             counts: Counts::default(),
             sent_len: 0,
@@ -85,6 +88,7 @@ impl State {
         self.proplets.grant(now + self.limits.liveness);
         if mem::take(&mut self.restored) {
             self.show_again(now);
+            self.ask_again();
             for proplet in self.alive_where(|it| it.lists_tasks) {
                 self.resend_unconfirmed(&proplet, Urgency::Now, now, out);
             }
@@ -192,7 +196,7 @@ impl State {
         let task = self.tasks.remove(id)?;
         self.metrics.forget(id);
         self.limits.records.keep(out, || Entry::forget(record::TASKS, id));
-        if let Some(file) = task.spec.file {
+        for file in task.files() {
             self.release_file(file, out);
         }
         Some(task)

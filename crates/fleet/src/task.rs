@@ -18,7 +18,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use protocol::{PropletId, TaskId, Timestamp, message::TaskState};
 
-use crate::Spec;
+use crate::{Spec, image::Pinned, spec::FileRef};
 
 /// Some JSON, as text.
 #[derive(Clone, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub(crate) struct Task {
     /// The order of creation.
     pub(crate) seq: u64,
     pub(crate) spec: Arc<Spec>,
+    /// What its latest start runs, where the wording leaves that open.
+    pub(crate) pinned: Option<Arc<Pinned>>,
     pub(crate) created_at: Timestamp,
     pub(crate) updated_at: Timestamp,
     /// Counts the runs; 0 before the first.
@@ -58,6 +60,7 @@ impl Task {
             id,
             seq,
             spec,
+            pinned: None,
             created_at,
             updated_at,
             attempt: 0,
@@ -69,6 +72,12 @@ impl Task {
     /// As it was kept before a restart.
     pub(crate) fn revive(fresh: Self, attempt: u32, retried: u32, phase: Phase) -> Self {
         Self { attempt, retried, phase, ..fresh }
+    }
+
+    /// The modules that are held for it.
+    pub(crate) fn files(&self) -> impl Iterator<Item = FileRef> + use<> {
+        let pinned = self.pinned.as_ref().and_then(|pinned| pinned.file);
+        self.spec.file.into_iter().chain(pinned)
     }
 
     pub(crate) const fn attempt(&self) -> u32 {

@@ -1,5 +1,6 @@
 //! The manager's core, told stories and thrown dice at.
 
+mod images;
 mod loss;
 mod modules;
 mod properties;

@@ -5,6 +5,7 @@ mod digest;
 mod entry;
 mod envelope;
 mod id;
+mod image;
 mod json;
 mod machine;
 mod reason;
@@ -23,6 +24,7 @@ pub use envelope::{Envelope, Letter, OpenError};
 pub use id::{
     ChannelId, DomainId, IdError, ModelLine, ModelVersion, PropletId, RoundId, SessionId, TaskId,
 };
+pub use image::{ImageRef, ImageRefError};
 pub use machine::{Input, Machine, Output, Records};
 pub use manifest::{Manifest, ManifestBuilder};
 pub use reason::{AbsentReason, FailReason, Rejection};

@@ -289,6 +289,7 @@ fn task_start() -> TaskStart {
         image_url: None,
         file: Some("AGFzbQEAAAA=".to_owned()),
         file_blob: None,
+        module_signature: None,
         inputs: vec![],
         cli_args: vec![],
         env: [("ROUND_ID", "r-1768464194"), ("PROPLET_ID", "proplet-1")]

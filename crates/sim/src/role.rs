@@ -228,7 +228,10 @@ impl Role {
                 host.step(input, now, acts, |effect, acts| match effect {
                     fleet::Effect::Tell(notice) => note(notes, acts, || notice.to_string()),
                     // Modules go whole here: nothing goes in pieces.
-                    fleet::Effect::Reply { .. } | fleet::Effect::Pass(_) => {}
+                    // Nor is there a registry, or a scenario that names one.
+                    fleet::Effect::Reply { .. }
+                    | fleet::Effect::Pass(_)
+                    | fleet::Effect::Find { .. } => {}
                 });
             }
             Self::Coordinator { host, averaging, .. } => {

@@ -29,6 +29,9 @@ pub(super) struct TaskBody {
     state: TaskState,
     #[serde(skip_serializing_if = "Option::is_none")]
     image_url: Option<String>,
+    /// The image that the latest start runs, by digest, where `image_url` names a tag.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_resolved: Option<String>,
     /// Length of the uploaded module; the module itself is not shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     file_bytes: Option<usize>,
@@ -133,6 +136,7 @@ impl From<TaskView> for TaskBody {
             name: spec.name.clone(),
             state: view.state,
             image_url: spec.image_url.clone(),
+            image_resolved: view.image.filter(|image| Some(image) != spec.image_url.as_ref()),
             file_bytes: spec.file.map(|file| file.len),
             file_sha256: spec.file.map(|file| file.digest.to_string()),
             cli_args: spec.cli_args.clone(),

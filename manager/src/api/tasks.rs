@@ -201,6 +201,7 @@ pub(super) async fn upload(
         (status = 400, description = "Not an id", body = ErrorBody),
         (status = 404, description = "No such task", body = ErrorBody),
         (status = 409, description = "It runs, or nobody is alive to run it", body = ErrorBody),
+        (status = 502, description = "Its image cannot be had", body = ErrorBody),
         (status = 503, description = "Not connected to the broker", body = ErrorBody),
     ),
 )]

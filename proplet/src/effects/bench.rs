@@ -3,6 +3,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use access::ModuleSigners;
 use agent::{BaseModel, ENV_ROUND_ID, Failure, GuestOutput, Outcome, RunMetrics};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     executor::{self, ENV_INPUTS, Executor, Job, Limits, Metrics, Model, Output, Program},
-    fetch::{self, Source},
+    fetch::{self, Fetched, Source},
     storage::Storage,
 };
 
@@ -31,6 +32,8 @@ pub(crate) struct Bench {
     pub(crate) limits: Limits,
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) storage: Storage,
+    /// Whose modules may run; anybody's without it.
+    pub(crate) signers: Option<ModuleSigners>,
 }
 
 impl Bench {
@@ -84,11 +87,13 @@ impl Bench {
         Ok((program, model))
     }
 
-    /// The task's own file, in the start or fetched in pieces, or what its address names, or the built-in client of a federated task.
+    /// The task's own file, in the start or fetched in pieces, or what its address names, or the
+    /// built-in client of a federated task, which is the owner's own.
     async fn program(&self, start: &mut TaskStart) -> Result<Program, Failure> {
         let file = start.file.take().filter(|file| !file.is_empty());
         let blob = start.file_blob.take();
         let image = start.image_url.take().filter(|url| !url.is_empty());
+        let given = start.module_signature.take();
         let source = match (file, blob, image) {
             (Some(file), _, _) => Source::Inline(self.decode(file).await?),
             (None, Some(blob), _) => Source::Inline(self.stored(blob.sha256()).await?),
@@ -102,7 +107,13 @@ impl Bench {
                 return Err(failure("no_program", "task has neither file nor image_url"));
             }
         };
-        fetch::fetch(source, &self.fetch).await.map_err(|why| failure(why.code(), why))
+        let fetched = fetch::fetch(source, &self.fetch).await;
+        let Fetched { program, signature } = fetched.map_err(|why| failure(why.code(), why))?;
+        if let Some(signers) = &self.signers {
+            let signed = signers.check(program.digest(), signature.or(given).as_deref());
+            signed.map_err(|why| failure("module_unsigned", why))?;
+        }
+        Ok(program)
     }
 
     /// A module that came in pieces. It was checked as a whole when it came, and is pinned.

@@ -2,7 +2,8 @@
 
 use std::{io, path::PathBuf};
 
-use protocol::Digest;
+use protocol::{Digest, ImageRef};
+use registry::RegistryError;
 
 /// Why a program cannot be had. Addresses are shown without names, passwords and queries.
 #[derive(Debug, thiserror::Error)]
@@ -75,14 +76,15 @@ pub enum FetchError {
         /// What failed.
         source: io::Error,
     },
-    /// Registries cannot be asked yet.
-    #[error(
-        "{reference}: fetching from OCI registries is not supported yet; give a file, or an http(s) address"
-    )]
-    Oci {
-        /// The reference.
-        reference: String,
+    /// The owner does not let it talk to registries.
+    #[error("{image}: this device does not pull images (image_pull is off)")]
+    ImagesOff {
+        /// The image.
+        image: ImageRef,
     },
+    /// The image cannot be had.
+    #[error(transparent)]
+    Image(Box<RegistryError>),
     /// The device shut down, or its thread broke.
     #[error("the fetch was interrupted: {reason}")]
     Interrupted {
@@ -104,7 +106,8 @@ impl FetchError {
             Self::Outside { .. } => "fetch_outside",
             Self::NotAFile { .. } => "fetch_not_a_file",
             Self::Io { .. } => "fetch_io",
-            Self::Oci { .. } => "fetch_oci_unsupported",
+            Self::ImagesOff { .. } => "image_pull_off",
+            Self::Image(why) => why.code(),
             Self::Interrupted { .. } => "fetch_interrupted",
         }
     }

@@ -1,15 +1,12 @@
-//! Programs in files: those the owner of the device offers, and those kept from the network.
+//! Programs in files that the owner of the device offers.
 
 use std::{
-    fs, io,
-    io::{Read as _, Write as _},
+    fs,
+    io::Read as _,
     path::{Path, PathBuf},
-    process,
 };
 
-use protocol::Digest;
-
-use super::{FetchError, Program, Settings};
+use super::{FetchError, Settings};
 
 /// The bytes of a file below the module directory; links are followed, and may not lead outside.
 pub(super) fn read(path: &Path, settings: &Settings) -> Result<Vec<u8>, FetchError> {
@@ -36,39 +33,6 @@ pub(super) fn read(path: &Path, settings: &Settings) -> Result<Vec<u8>, FetchErr
     let limit = settings.bytes_max.saturating_add(1);
     file.take(limit).read_to_end(&mut bytes).map_err(failed)?;
     Ok(bytes)
-}
-
-/// A pinned program that was fetched before. What is damaged is fetched again.
-pub(super) fn kept(pin: Digest, settings: &Settings) -> Option<Program> {
-    let path = place(pin, settings)?;
-    if fs::metadata(&path).ok()?.len() > settings.bytes_max {
-        return None;
-    }
-    let program = Program::new(fs::read(path).ok()?);
-    (program.digest() == pin).then_some(program)
-}
-
-/// Keeps a pinned program; without that the next task fetches it again.
-pub(super) fn keep(program: &Program, settings: &Settings) {
-    let Some(path) = place(program.digest(), settings) else { return };
-    if let Err(error) = write(&path, program.bytes()) {
-        tracing::warn!(file = %path.display(), %error, "a fetched program cannot be kept");
-    }
-}
-
-fn place(digest: Digest, settings: &Settings) -> Option<PathBuf> {
-    Some(settings.cache_dir.as_ref()?.join(format!("{digest}.wasm")))
-}
-
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    if let Some(dir) = path.parent() {
-        fs::create_dir_all(dir)?;
-    }
-    let unfinished = path.with_added_extension(format!("{}.unfinished", process::id()));
-    let mut file = fs::File::create(&unfinished)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&unfinished, path)
 }
 
 fn canonical(path: &Path) -> Result<PathBuf, FetchError> {

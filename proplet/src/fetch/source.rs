@@ -3,7 +3,7 @@
 use std::{path::PathBuf, str::FromStr};
 
 use bytes::Bytes;
-use protocol::Digest;
+use protocol::{Digest, ImageRef, ImageRefError};
 
 const PIN: &str = "#sha256=";
 const TEXT_BYTES_MAX: usize = 4096;
@@ -29,8 +29,8 @@ pub enum Source {
     },
     /// In a registry: `oci://registry/name:tag`.
     Oci {
-        /// The reference as it was given.
-        reference: String,
+        /// The image.
+        image: ImageRef,
     },
 }
 
@@ -50,6 +50,9 @@ pub enum SourceError {
         /// What stands where the digest should.
         pin: String,
     },
+    /// It means an image and names none.
+    #[error(transparent)]
+    Image(#[from] ImageRefError),
     /// It is longer than any address.
     #[error("an address of {0} bytes is too long (at most {TEXT_BYTES_MAX})")]
     TooLong(usize),
@@ -62,8 +65,8 @@ impl FromStr for Source {
         if text.len() > TEXT_BYTES_MAX {
             return Err(SourceError::TooLong(text.len()));
         }
-        if text.starts_with("oci://") {
-            return Ok(Self::Oci { reference: text.to_owned() });
+        if ImageRef::is_meant(text) {
+            return Ok(Self::Oci { image: text.parse()? });
         }
         let (place, pin) = split_pin(text)?;
         if place.starts_with("http://") || place.starts_with("https://") {

@@ -75,7 +75,7 @@ fn answer(path: &str) -> Vec<u8> {
 }
 
 async fn get(text: &str, settings: &Settings) -> Result<Program, FetchError> {
-    fetch(text.parse().unwrap(), settings).await
+    fetch(text.parse().unwrap(), settings).await.map(|fetched| fetched.program)
 }
 
 #[test]
@@ -90,8 +90,9 @@ fn addresses_are_told_apart() {
     let file = |pin| Source::File { path: "/m/a.wasm".into(), pin };
     assert_eq!("/m/a.wasm".parse(), Ok(file(None)));
     assert_eq!(format!("file:///m/a.wasm#sha256={digest}").parse(), Ok(file(Some(digest))));
-    let oci = Source::Oci { reference: "oci://r/a:1".into() };
+    let oci = Source::Oci { image: "oci://r/a:1".parse().unwrap() };
     assert_eq!("oci://r/a:1".parse(), Ok(oci));
+    assert!(matches!("oci://r/A".parse::<Source>(), Err(SourceError::Image(_))));
 }
 
 #[test]
@@ -115,7 +116,7 @@ fn no_secret_of_an_address_is_shown() {
 async fn a_module_comes_with_the_task_or_over_http() {
     let server = Server::start();
     let settings = Settings::default();
-    let inline = fetch(Source::Inline(MODULE.into()), &settings).await.unwrap();
+    let inline = fetch(Source::Inline(MODULE.into()), &settings).await.unwrap().program;
     assert_eq!(inline.bytes(), MODULE);
     for path in ["/module", "/moved"] {
         let program = get(&server.url(path), &settings).await.unwrap();
@@ -165,7 +166,8 @@ async fn the_size_limit_is_the_last_size_allowed() {
 async fn a_pin_refuses_other_bytes_and_fetches_its_own_once() {
     let server = Server::start();
     let dir = tempfile::tempdir().unwrap();
-    let settings = Settings { cache_dir: Some(dir.path().into()), ..Settings::default() };
+    let settings =
+        Settings { cache: Some(Cache::new(dir.path().into(), 1 << 20)), ..Settings::default() };
     let wrong = format!("{}#sha256={}", server.url("/module"), Digest::of(b"other"));
     assert_eq!(get(&wrong, &settings).await.unwrap_err().code(), "fetch_digest");
 
@@ -214,8 +216,8 @@ async fn files_are_read_only_below_the_module_directory() {
 }
 
 #[tokio::test]
-async fn registries_are_not_asked_yet() {
+async fn a_device_that_does_not_pull_says_so() {
     let error = get("oci://registry.example/fl-client:1", &Settings::default()).await.unwrap_err();
-    assert_eq!(error.code(), "fetch_oci_unsupported");
+    assert_eq!(error.code(), "image_pull_off");
     assert!(error.to_string().contains("oci://registry.example/fl-client:1"), "{error}");
 }

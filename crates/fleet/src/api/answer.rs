@@ -165,6 +165,7 @@ impl State {
                 self.release_file(before, out);
             }
         }
+        self.unpin(id, out);
         self.change(id, now, out, |task| {
             task.spec = Arc::new(spec);
             Ok(())

@@ -33,6 +33,8 @@ pub enum Refusal {
     FilesFull { len: usize, held: usize, max: usize },
     #[error("the start of task {id} has {len} bytes, the broker takes {max}")]
     StartTooLong { id: TaskId, len: usize, max: usize },
+    #[error("task {id} cannot start: {why}")]
+    Image { id: TaskId, why: String },
 }
 
 /// What kind of refusal, for those who answer in numbers.
@@ -42,6 +44,8 @@ pub enum RefusalKind {
     NotFound,
     Conflict,
     TooLarge,
+    /// Another server did not do its part.
+    Upstream,
 }
 
 impl Refusal {
@@ -58,6 +62,7 @@ impl Refusal {
             | Self::State { .. }
             | Self::TasksFull { .. } => RefusalKind::Conflict,
             Self::FilesFull { .. } | Self::StartTooLong { .. } => RefusalKind::TooLarge,
+            Self::Image { .. } => RefusalKind::Upstream,
         }
     }
 }

@@ -30,6 +30,8 @@ pub struct PropletView {
 pub struct TaskView {
     pub id: TaskId,
     pub spec: Arc<Spec>,
+    /// The image that its latest start runs, by digest, where the wording names a tag.
+    pub image: Option<String>,
     pub state: TaskState,
     /// Counts the runs; 0 before the first.
     pub attempt: u32,
@@ -75,6 +77,7 @@ impl TaskView {
         Self {
             id: task.id.clone(),
             spec: Arc::clone(&task.spec),
+            image: task.pinned.as_ref().map(|pinned| pinned.image.clone()),
             state: task.state(),
             attempt: task.attempt(),
             retries_left: task.spec.retries.saturating_sub(task.retried()),

@@ -14,7 +14,8 @@ use protocol::{
 use serde_json::{Value, json};
 
 use crate::{
-    Answer, Ask, Edit, Effect, Fleet, Limits, News, Notice, Piece, Refusal, Report, TaskView,
+    Answer, Ask, Edit, Effect, Fleet, Limits, News, Notice, Piece, Refusal, Report, Seeker,
+    TaskView, Wanted,
 };
 
 pub(super) type Asked = Result<Answer, Refusal>;
@@ -28,6 +29,8 @@ pub(super) struct World {
     pub(super) notices: Vec<Notice>,
     /// Pieces that wait for room in the transport.
     pub(super) passing: Vec<Piece>,
+    /// What a registry was to be asked.
+    pub(super) asked: Vec<(Wanted, Seeker<u32>)>,
     limits: Limits,
 }
 
@@ -66,6 +69,7 @@ impl World {
             published: vec![],
             notices: vec![],
             passing: vec![],
+            asked: vec![],
             limits,
         };
         world.step(Input::Connected { resumed: false });
@@ -98,6 +102,9 @@ impl World {
                 Output::Publish(envelope) => self.published.push(envelope),
                 Output::Effect(Effect::Tell(notice)) => self.notices.push(notice),
                 Output::Effect(Effect::Pass(piece)) => self.passing.push(piece),
+                Output::Effect(Effect::Find { wanted, seeker }) => {
+                    self.asked.push((wanted, seeker))
+                }
                 Output::Effect(Effect::Reply { to: 7, answer }) => answered = Some(answer),
                 other @ (Output::Effect(Effect::Reply { .. })
                 | Output::Listen(_)

@@ -21,6 +21,9 @@ pub struct TaskStart {
     /// The module in pieces, in place of `file`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_blob: Option<Manifest>,
+    /// Says who vouches for the module.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub module_signature: Option<String>,
     #[serde(default, deserialize_with = "inputs")]
     pub inputs: Vec<Value>,
     #[serde(default)]

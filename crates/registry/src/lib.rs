@@ -1,0 +1,18 @@
+//! Images in registries: pulled and pushed, their tags looked up, what was pulled kept by digest.
+//! It refuses to know tasks, rounds and what a module does.
+
+mod cache;
+mod credentials;
+mod error;
+mod manifest;
+mod pull;
+mod push;
+mod remote;
+mod settings;
+
+pub use cache::Cache;
+pub use error::RegistryError;
+pub use manifest::Image;
+pub use pull::{Progress, Registry};
+pub use push::Pushed;
+pub use settings::{RegistryArgs, Settings};

@@ -1,0 +1,9 @@
+//! Images pushed to and pulled from Debian's registry, in good order and in bad.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+mod proxy;
+mod pulling;
+mod pushing;
+mod server;
+mod trouble;
