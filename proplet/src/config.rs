@@ -3,7 +3,7 @@
 use std::{fs, io, path::Path, path::PathBuf, time::Duration};
 
 use access::SigningKey;
-use protocol::PropletId;
+use protocol::{Digest, PropletId};
 use serde_json::json;
 use service::{
     settings::{Limits, MqttArgs, Settings, SettingsError, StateArgs},
@@ -42,6 +42,12 @@ pub struct PropletSettings {
     /// Directory from which programs may be read by path; without it, from none
     #[arg(long, value_name = "DIR")]
     pub module_dir: Option<PathBuf>,
+    /// Directory of programs compiled ahead of time, which are trusted; without it, none is
+    #[arg(long, value_name = "DIR")]
+    pub precompiled_dir: Option<PathBuf>,
+    /// SHA-256 of compiled programs that may come with a task, and are trusted; none if not set
+    #[arg(long, value_name = "SHA256")]
+    pub precompiled_allow: Vec<Digest>,
     /// Tasks that run at once, 1 to 256
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub concurrency: u16,
@@ -91,12 +97,22 @@ impl Settings for PropletSettings {
     const ABOUT: &'static str = "Runs tasks on this device and trains on its data";
 
     fn check(&self) -> Result<(), SettingsError> {
-        for (key, dir) in [("data_dir", &self.data_dir), ("module_dir", &self.module_dir)] {
+        for (key, dir) in [
+            ("data_dir", &self.data_dir),
+            ("module_dir", &self.module_dir),
+            ("precompiled_dir", &self.precompiled_dir),
+        ] {
             let Some(dir) = dir else { continue };
             readable(dir).map_err(|why| {
                 let takes = format!("a directory that can be read ({why})");
                 SettingsError::invalid(key, dir.display(), takes)
             })?;
+        }
+        if let Some(dir) = &self.precompiled_dir
+            && executor::writable_by_others(dir).unwrap_or(true)
+        {
+            let takes = "a directory that only its owner may write to (chmod go-w), since what lies in it is trusted";
+            return Err(SettingsError::invalid("precompiled_dir", dir.display(), takes));
         }
         self.signing_key().map(drop)
     }
@@ -127,6 +143,7 @@ impl PropletSettings {
             ("os", json!(std::env::consts::OS)),
             ("version", json!(env!("CARGO_PKG_VERSION"))),
             ("executors", executor::EXECUTORS.iter().map(|entry| entry.name).collect()),
+            ("compiler", json!(cfg!(feature = "compiler"))),
             ("data", json!(self.data_dir.is_some())),
             ("module_pieces", json!(true)),
             (
@@ -174,6 +191,10 @@ impl PropletSettings {
     pub(crate) fn executor(&self, limits: &Limits) -> executor::Settings {
         executor::Settings {
             cache_bytes_max: self.cache_bytes_max,
+            ahead: executor::Ahead {
+                dir: self.precompiled_dir.clone(),
+                allowed: self.precompiled_allow.iter().copied().collect(),
+            },
             update_inline_bytes_max: limits.message_bytes_max as u64,
             ..executor::Settings::below(&self.state.state_dir)
         }

@@ -1,6 +1,7 @@
 //! `aileron workload`: one's own training step, made, built, checked and tried without a broker.
 
 mod check;
+mod compile;
 mod run;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -30,6 +31,8 @@ pub(crate) enum Workload {
     },
     /// Say whether a proplet could run a program, and what it wants
     Check(check::Check),
+    /// Compile a program ahead of time, for devices that trust it and have no compiler
+    Compile(compile::Compile),
     /// Try a program on this machine, and judge its updates as the coordinator would
     Run(Box<run::Run>),
 }
@@ -39,6 +42,7 @@ impl Workload {
         match self {
             Self::New { .. } | Self::Build { .. } => Format::Text,
             Self::Check(check) => check.format,
+            Self::Compile(compile) => compile.format,
             Self::Run(run) => run.format,
         }
     }
@@ -66,6 +70,7 @@ impl Workload {
                 Ok(ExitCode::SUCCESS)
             }
             Self::Check(check) => check.run(),
+            Self::Compile(compile) => compile.run(),
             Self::Run(run) => run.run(),
         }
     }
