@@ -87,6 +87,8 @@ pub(crate) fn program(name: &str, processor: Processor) -> PathBuf {
 
 /// A package of `deploy/deb`, in `dir`.
 pub(crate) fn package(name: &str, processor: Processor, dir: &Path) -> PathBuf {
+    // The package takes the program that is there.
+    program(name, processor);
     let _lock = lock();
     good(
         deploy("deb")
