@@ -9,14 +9,14 @@
 FROM --platform=$BUILDPLATFORM rust:1.95-bookworm AS build
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates clang musl-tools python3-pip \
- && pip install --break-system-packages --no-cache-dir cargo-zigbuild
+ && pip install --break-system-packages --no-cache-dir cargo-zigbuild ziglang
 WORKDIR /src
 COPY . .
 ARG TARGETARCH
 # Told by GET /health; the image has no repository to find it in.
 ARG MANAGER_COMMIT
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
-    deploy/build "$TARGETARCH" /out/image/aileron
+    deploy/build aileron "$TARGETARCH" /out/image/aileron
 RUN install -D -m 644 /etc/ssl/certs/ca-certificates.crt /out/image/etc/ssl/certs/ca-certificates.crt \
  && install -d /out/own/state /out/own/data
 

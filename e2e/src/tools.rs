@@ -15,6 +15,10 @@ const PACKAGES: &[(&str, &str)] = &[
     ("curl", "curl"),
     ("setpriv", "util-linux"),
     ("docker-compose", "docker-compose"),
+    ("debootstrap", "debootstrap"),
+    ("qemu-aarch64-static", "qemu-user-static"),
+    ("qemu-arm-static", "qemu-user-static"),
+    ("unshare", "util-linux"),
 ];
 
 /// Below the range from which the system takes ports for outgoing connections, so that a service

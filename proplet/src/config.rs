@@ -8,7 +8,7 @@ use std::{
 };
 
 use access::{ModuleSigners, SigningKey};
-use protocol::PropletId;
+use protocol::{Digest, PropletId};
 use registry::{Cache, RegistryArgs};
 use serde_json::json;
 use service::{
@@ -86,6 +86,12 @@ pub struct PropletSettings {
     pub image_pull: ImagePull,
     #[command(flatten)]
     pub registry: RegistryArgs,
+    /// Directory of programs compiled ahead of time, which are trusted; without it, none is
+    #[arg(long, value_name = "DIR")]
+    pub precompiled_dir: Option<PathBuf>,
+    /// SHA-256 of compiled programs that may come with a task, and are trusted; none if not set
+    #[arg(long, value_name = "SHA256")]
+    pub precompiled_allow: Vec<Digest>,
     /// Tasks that run at once, 1 to 256
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub concurrency: u16,
@@ -138,7 +144,11 @@ impl Settings for PropletSettings {
     const ABOUT: &'static str = "Runs tasks on this device and trains on its data";
 
     fn check(&self) -> Result<(), SettingsError> {
-        for (key, dir) in [("data_dir", &self.data_dir), ("module_dir", &self.module_dir)] {
+        for (key, dir) in [
+            ("data_dir", &self.data_dir),
+            ("module_dir", &self.module_dir),
+            ("precompiled_dir", &self.precompiled_dir),
+        ] {
             let Some(dir) = dir else { continue };
             readable(dir).map_err(|why| {
                 let takes = format!("a directory that can be read ({why})");
@@ -150,6 +160,12 @@ impl Settings for PropletSettings {
                 .map_err(|why| SettingsError::invalid("cache_dir", dir.display(), why))?;
         }
         self.signers()?;
+        if let Some(dir) = &self.precompiled_dir
+            && executor::writable_by_others(dir).unwrap_or(true)
+        {
+            let takes = "a directory that only its owner may write to (chmod go-w), since what lies in it is trusted";
+            return Err(SettingsError::invalid("precompiled_dir", dir.display(), takes));
+        }
         self.signing_key().map(drop)
     }
 }
@@ -222,6 +238,7 @@ impl PropletSettings {
             ("os", json!(std::env::consts::OS)),
             ("version", json!(env!("CARGO_PKG_VERSION"))),
             ("executors", executor::EXECUTORS.iter().map(|entry| entry.name).collect()),
+            ("compiler", json!(cfg!(feature = "compiler"))),
             ("data", json!(self.data_dir.is_some())),
             ("module_pieces", json!(true)),
             ("image_pull", json!(self.image_pull == ImagePull::On)),
@@ -276,6 +293,10 @@ impl PropletSettings {
         executor::Settings {
             cache_dir: self.cache_dir.clone().unwrap_or(own.cache_dir),
             cache_bytes_max: self.cache_bytes_max,
+            ahead: executor::Ahead {
+                dir: self.precompiled_dir.clone(),
+                allowed: self.precompiled_allow.iter().copied().collect(),
+            },
             update_inline_bytes_max: limits.message_bytes_max as u64,
             ..own
         }

@@ -17,6 +17,7 @@ mod cpu;
 mod failure;
 mod sandbox;
 mod stopwatch;
+#[cfg(feature = "compiler")]
 pub mod virtual_time;
 mod wasm;
 
@@ -36,7 +37,13 @@ use tokio_util::sync::CancellationToken;
 
 pub use failure::{Failure, OutputKind, TrapKind};
 pub use sandbox::LeftFile;
-pub use wasm::inspect::{Given, Import, Inspection, inspect};
+pub use wasm::ahead::{Ahead, SUM_EXTENSION, Target, writable_by_others};
+#[cfg(feature = "compiler")]
+pub use wasm::{
+    ahead::precompile,
+    inspect::{Given, Import, Inspection, inspect},
+    runtime::Metering,
+};
 
 /// Environment variable with the guest's path of the base model.
 pub const ENV_MODEL_PATH: &str = "MODEL_PATH";
@@ -86,6 +93,8 @@ pub struct Settings {
     pub cache_bytes_max: u64,
     /// How many compiled programs are kept ready in memory.
     pub programs_ready_max: usize,
+    /// Which programs may run that were compiled elsewhere.
+    pub ahead: Ahead,
     /// Where each job gets a directory of its own for as long as it runs.
     pub scratch_dir: PathBuf,
     /// How deep a guest may recurse.
@@ -101,6 +110,7 @@ impl Settings {
             cache_dir: state_dir.join("compiled"),
             cache_bytes_max: 256 << 20,
             programs_ready_max: 4,
+            ahead: Ahead::default(),
             scratch_dir: state_dir.join("scratch"),
             stack_bytes_max: 1 << 20,
             update_inline_bytes_max: u64::MAX,
@@ -260,6 +270,8 @@ pub struct Metrics {
 pub enum Origin {
     /// It was made now.
     Compiled,
+    /// It was compiled elsewhere, ahead of time.
+    Ahead,
     /// It lay on disk, from this or an earlier process.
     Disk,
     /// It was ready in memory.
@@ -271,6 +283,7 @@ impl Origin {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Compiled => "compiled",
+            Self::Ahead => "ahead",
             Self::Disk => "disk",
             Self::Memory => "memory",
         }

@@ -7,6 +7,8 @@
     reason = "a test says so by panicking, and on stderr"
 )]
 
+#[path = "executor/ahead.rs"]
+mod ahead;
 #[path = "executor/cache.rs"]
 mod cache;
 #[path = "executor/conformance.rs"]

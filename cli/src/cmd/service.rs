@@ -3,13 +3,12 @@
 use std::{ffi::OsString, process::ExitCode};
 
 use service::{
-    health,
-    settings::{Environment, Resolved, Settings, SettingsError, StateArgs, resolve},
+    settings::Settings,
     telemetry::{self, LogFormat},
+    words::Program,
 };
 
 use super::broker;
-use crate::view;
 
 /// Runs a service if the words name one.
 pub(super) fn try_run(words: &[OsString]) -> Option<ExitCode> {
@@ -51,44 +50,22 @@ pub(super) fn try_run(words: &[OsString]) -> Option<ExitCode> {
 }
 
 fn start<S: Settings>(words: &[OsString], run: impl FnOnce(S) -> ExitCode) -> ExitCode {
-    match resolve::<S>(words, &Environment::of_process()) {
-        Ok(Resolved::Run(settings)) => run(settings),
-        Ok(Resolved::Print(text)) => {
-            view::line(text.trim_end());
-            ExitCode::SUCCESS
-        }
-        Err(why) => {
-            view::aside(format!("error: {why}"));
-            ExitCode::from(SettingsError::EXIT_CODE)
-        }
-    }
+    Program::All.start(words, run)
 }
 
 /// Asks a service whether it is well. The words after its name are its settings, which tell where its state is.
 fn try_ask(name: &str, words: &[OsString]) -> Option<ExitCode> {
+    let program = Program::All;
     match name {
-        "manager" => Some(start::<manager::ManagerSettings>(words, |it| ask(&it.state))),
+        "manager" => Some(program.ask::<manager::ManagerSettings>(words, |it| &it.state)),
         "coordinator" => {
-            Some(start::<coordinator::CoordinatorSettings>(words, |it| ask(&it.state)))
+            Some(program.ask::<coordinator::CoordinatorSettings>(words, |it| &it.state))
         }
         "model-server" => {
-            Some(start::<model_server::ModelServerSettings>(words, |it| ask(&it.state)))
+            Some(program.ask::<model_server::ModelServerSettings>(words, |it| &it.state))
         }
-        "proplet" => Some(start::<proplet::PropletSettings>(words, |it| ask(&it.state))),
+        "proplet" => Some(program.ask::<proplet::PropletSettings>(words, |it| &it.state)),
         _ => None,
-    }
-}
-
-fn ask(state: &StateArgs) -> ExitCode {
-    match health::ask(&state.state_dir) {
-        Ok(()) => {
-            view::line("pass");
-            ExitCode::SUCCESS
-        }
-        Err(why) => {
-            view::aside(format!("fail: {}", service::run::chain(&why)));
-            ExitCode::FAILURE
-        }
     }
 }
 

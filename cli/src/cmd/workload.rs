@@ -2,6 +2,7 @@
 
 mod check;
 mod images;
+mod compile;
 mod run;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -31,6 +32,8 @@ pub(crate) enum Workload {
     },
     /// Say whether a proplet could run a program, and what it wants
     Check(check::Check),
+    /// Compile a program ahead of time, for devices that trust it and have no compiler
+    Compile(compile::Compile),
     /// Try a program on this machine, and judge its updates as the coordinator would
     Run(Box<run::Run>),
     /// Put a program into a registry, where proplets can get it
@@ -46,6 +49,7 @@ impl Workload {
         match self {
             Self::New { .. } | Self::Build { .. } | Self::Key(_) => Format::Text,
             Self::Check(check) => check.format,
+            Self::Compile(compile) => compile.format,
             Self::Run(run) => run.format,
             Self::Push(push) => push.format,
             Self::Pull(pull) => pull.format,
@@ -75,6 +79,7 @@ impl Workload {
                 Ok(ExitCode::SUCCESS)
             }
             Self::Check(check) => check.run(),
+            Self::Compile(compile) => compile.run(),
             Self::Run(run) => run.run(),
             Self::Push(push) => push.run(),
             Self::Pull(pull) => pull.run(),

@@ -9,6 +9,7 @@ pub mod settings;
 pub mod store;
 pub mod telemetry;
 pub mod transport;
+pub mod words;
 
 pub use blobs::{BlobError, BlobRules, Blobs};
 pub use clock::{Clock, SystemClock};

@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use protocol::Digest;
+
 /// Why a job made nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
@@ -17,6 +19,32 @@ pub enum Failure {
     #[error("the program does not compile: {reason}")]
     Compile {
         /// What the compiler says.
+        reason: String,
+    },
+    /// It would have to be compiled, and this build cannot.
+    #[error(
+        "this proplet has no compiler, and was given no compiled form of program {program}; `aileron \
+         workload compile FILE --target {target}` makes one for its precompiled_dir"
+    )]
+    NoCompiler {
+        /// The program.
+        program: Digest,
+        /// What it would have to be compiled for.
+        target: &'static str,
+    },
+    /// It is compiled code, which the owner of the device has not allowed.
+    #[error(
+        "{program} is compiled code, which runs with all that this process may do: the owner of the \
+         device allows it by its digest (precompiled_allow) or not at all"
+    )]
+    NotAllowed {
+        /// The program.
+        program: Digest,
+    },
+    /// It was compiled for something else, or is damaged.
+    #[error("the compiled form of the program does not load: {reason}")]
+    Ahead {
+        /// Why.
         reason: String,
     },
     /// There is nothing to call.
@@ -109,6 +137,9 @@ impl Failure {
         match self {
             Self::NotWasm { .. } => "not_wasm",
             Self::Compile { .. } => "compile",
+            Self::NoCompiler { .. } => "no_compiler",
+            Self::NotAllowed { .. } => "not_allowed",
+            Self::Ahead { .. } => "precompiled",
             Self::MissingExport { .. } => "missing_export",
             Self::Link { .. } => "link",
             Self::Trap { .. } => "trap",

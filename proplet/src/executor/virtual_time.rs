@@ -32,7 +32,7 @@ use wasmtime_wasi::{I32Exit, p2::bindings::CommandPre};
 
 use self::{clock::TimeIsOver, preview2::Host, world::World};
 use super::{
-    ENV_INPUTS, Failure, Limits, Origin, Output, Program,
+    Ahead, ENV_INPUTS, Failure, Limits, Origin, Output, Program,
     wasm::{
         ends::{self, Ended},
         inputs::{self, Number},
@@ -153,7 +153,7 @@ impl VirtualWasm {
             bytes_max: settings.cache_bytes_max,
             ready_max: settings.programs_ready_max,
         };
-        let programs = Programs::new(&config(settings), shelf)?;
+        let programs = Programs::new(&config(settings), shelf, Ahead::default())?;
         let failed = |error: wasmtime::Error| Failure::host("set up WebAssembly", error);
         let module = preview1::linker(programs.engine()).map_err(failed)?;
         let component = preview2::linker(programs.engine()).map_err(failed)?;

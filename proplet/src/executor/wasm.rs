@@ -4,15 +4,18 @@
 //! and the supervisor looks at the clock, at the cancellation and at what the guest has written. A
 //! guest that sleeps in the host is stopped in the same way.
 
+pub(super) mod ahead;
 mod disk;
 pub(super) mod ends;
 pub(super) mod guest;
+#[cfg(feature = "compiler")]
 mod heap;
 pub(super) mod inputs;
+#[cfg(feature = "compiler")]
 pub(super) mod inspect;
 pub(super) mod program;
 pub(super) mod programs;
-mod runtime;
+pub(super) mod runtime;
 pub(super) mod stdio;
 mod ticker;
 mod turn;

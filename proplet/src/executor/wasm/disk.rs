@@ -120,12 +120,12 @@ impl Disk {
     }
 }
 
-fn sum_path(path: &Path) -> PathBuf {
+pub(super) fn sum_path(path: &Path) -> PathBuf {
     path.with_added_extension(SUM)
 }
 
 /// Whether the file has the digest that lies beside it.
-fn whole(path: &Path) -> io::Result<bool> {
+pub(super) fn whole(path: &Path) -> io::Result<bool> {
     let mut file = fs::File::open(path)?;
     let expected = match fs::read_to_string(sum_path(path)) {
         Ok(text) => text,

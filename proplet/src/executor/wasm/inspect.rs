@@ -50,7 +50,7 @@ pub enum Given {
 /// Compiles a program as a device would, and looks at it.
 pub fn inspect(program: &Program, settings: &Settings) -> Result<Inspection, Failure> {
     let kind = Kind::of(program)?;
-    let engine = Engine::new(&config(settings, Metering::Off))
+    let engine = Engine::new(&config(settings.stack_bytes_max, Metering::Off))
         .map_err(|error| Failure::host("set up WebAssembly", error))?;
     let watch = Stopwatch::start();
     let code = Code::compile(&engine, kind, program.bytes())?;

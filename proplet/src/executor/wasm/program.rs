@@ -44,6 +44,7 @@ pub(in crate::executor) enum Code {
 }
 
 impl Code {
+    #[cfg(feature = "compiler")]
     pub(in crate::executor) fn compile(
         engine: &Engine,
         kind: Kind,
@@ -65,8 +66,9 @@ impl Code {
         kind: Kind,
         path: &Path,
     ) -> wasmtime::Result<Self> {
-        // SAFETY: the file lies in a directory that only we write to, was written by an engine of
-        // this configuration, and had the digest of what was written a moment ago.
+        // SAFETY: the file lies in a directory that only we write to, or the owner of the device,
+        // who trusts it; was written by an engine, which the engine checks against its own
+        // configuration; and had the digest of what was written a moment ago.
         match kind {
             Kind::Module => unsafe { Module::deserialize_file(engine, path) }.map(Self::Module),
             Kind::Component => {
@@ -75,6 +77,24 @@ impl Code {
         }
     }
 
+    /// Takes machine code that lies in memory.
+    #[expect(unsafe_code, reason = "machine code has to be mapped as such")]
+    pub(in crate::executor) fn take(
+        engine: &Engine,
+        kind: Kind,
+        bytes: &[u8],
+    ) -> wasmtime::Result<Self> {
+        // SAFETY: the owner of the device has named the digest of these bytes as that of code to
+        // trust, and the engine checks that they were made for its own configuration.
+        match kind {
+            Kind::Module => unsafe { Module::deserialize(engine, bytes) }.map(Self::Module),
+            Kind::Component => {
+                unsafe { component::Component::deserialize(engine, bytes) }.map(Self::Component)
+            }
+        }
+    }
+
+    #[cfg(feature = "compiler")]
     pub(in crate::executor) fn serialize(&self) -> wasmtime::Result<Vec<u8>> {
         match self {
             Self::Module(module) => module.serialize(),

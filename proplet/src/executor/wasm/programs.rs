@@ -12,8 +12,8 @@ use wasmtime::{Config, Engine};
 
 use super::{
     super::{Failure, Origin, Program},
+    ahead::{self, Ahead},
     disk::Disk,
-    heap,
     program::{Code, Kind},
     turn::Turn,
 };
@@ -31,6 +31,7 @@ pub(in crate::executor) struct Programs<R> {
     engine: Engine,
     mark: String,
     disk: Disk,
+    ahead: Ahead,
     // Jobs come from several threads; held for a look-up only.
     ready: Mutex<Recent<R>>,
     // Held while compiling, so that a program many jobs want is compiled once.
@@ -38,7 +39,11 @@ pub(in crate::executor) struct Programs<R> {
 }
 
 impl<R> Programs<R> {
-    pub(in crate::executor) fn new(config: &Config, shelf: Shelf<'_>) -> Result<Self, Failure> {
+    pub(in crate::executor) fn new(
+        config: &Config,
+        shelf: Shelf<'_>,
+        ahead: Ahead,
+    ) -> Result<Self, Failure> {
         let engine =
             Engine::new(config).map_err(|error| Failure::host("set up WebAssembly", error))?;
         let mut hasher = DefaultHasher::new();
@@ -46,6 +51,7 @@ impl<R> Programs<R> {
         let mark = format!("{:016x}", hasher.finish());
         Ok(Self {
             disk: Disk::new(shelf.dir, shelf.bytes_max, mark.clone()),
+            ahead,
             ready: Mutex::new(Recent::new(shelf.ready_max)),
             compiling: Mutex::new(()),
             engine,
@@ -72,15 +78,35 @@ impl<R> Programs<R> {
         if let Some(ready) = self.ready().get(digest) {
             return Ok((ready, Origin::Memory));
         }
-        let kind = Kind::of(program)?;
+        let form = Form::of(program)?;
         let _one_at_a_time = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(ready) = self.ready().get(digest) {
             return Ok((ready, Origin::Memory));
         }
-        let (code, origin) = self.load_or_compile(program, kind)?;
+        let (code, origin) = self.code(program, form)?;
         let ready = Arc::new(link(&code)?);
         self.ready().put(digest, &ready);
         Ok((ready, origin))
+    }
+
+    fn code(&self, program: &Program, form: Form) -> Result<(Code, Origin), Failure> {
+        let digest = program.digest();
+        let kind = match form {
+            Form::Compiled(kind) => {
+                let code = self.ahead.allowed(&self.engine, kind, program)?;
+                return Ok((code, Origin::Ahead));
+            }
+            Form::Wasm(kind) => kind,
+        };
+        match self.ahead.find(&self.engine, kind, digest) {
+            Ok(Some(code)) => return Ok((code, Origin::Ahead)),
+            Ok(None) => {}
+            Err(why) if cfg!(feature = "compiler") => {
+                tracing::warn!(program = %digest, "{why}; compiling it here");
+            }
+            Err(why) => return Err(why),
+        }
+        self.load_or_compile(program, kind)
     }
 
     fn load_or_compile(&self, program: &Program, kind: Kind) -> Result<(Code, Origin), Failure> {
@@ -96,13 +122,13 @@ impl<R> Programs<R> {
             },
             Turn::Ours(turn) => turn,
         };
-        let code = Code::compile(&self.engine, kind, program.bytes())?;
+        let code = compile(&self.engine, kind, program)?;
         self.keep(digest, &code);
-        heap::give_back();
         Ok((code, Origin::Compiled))
     }
 
     /// Without the file the next process compiles again: slower, and not a failure of this job.
+    #[cfg(feature = "compiler")]
     fn keep(&self, digest: Digest, code: &Code) {
         let kept = code
             .serialize()
@@ -111,11 +137,42 @@ impl<R> Programs<R> {
         if let Err(error) = kept {
             tracing::warn!(program = %digest, error, "the compiled program cannot be kept on disk");
         }
+        super::heap::give_back();
     }
+
+    #[cfg(not(feature = "compiler"))]
+    fn keep(&self, _: Digest, _: &Code) {}
 
     fn ready(&self) -> MutexGuard<'_, Recent<R>> {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A program as it was fetched.
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    Wasm(Kind),
+    Compiled(Kind),
+}
+
+impl Form {
+    fn of(program: &Program) -> Result<Self, Failure> {
+        match ahead::kind(program.bytes()) {
+            Some(kind) => Ok(Self::Compiled(kind)),
+            None => Kind::of(program).map(Self::Wasm),
+        }
+    }
+}
+
+#[cfg(feature = "compiler")]
+fn compile(engine: &Engine, kind: Kind, program: &Program) -> Result<Code, Failure> {
+    Code::compile(engine, kind, program.bytes())
+}
+
+#[cfg(not(feature = "compiler"))]
+fn compile(_: &Engine, _: Kind, program: &Program) -> Result<Code, Failure> {
+    let target = ahead::Target::HERE.map_or("TARGET", ahead::Target::name);
+    Err(Failure::NoCompiler { program: program.digest(), target })
 }
 
 /// The programs used last.

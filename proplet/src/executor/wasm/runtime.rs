@@ -14,8 +14,10 @@ use super::{
 
 /// Whether instructions are counted, which is decided when code is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Metering {
+pub enum Metering {
+    /// They are not.
     Off,
+    /// They are, for a device that has a limit of them.
     Fuel,
 }
 
@@ -33,7 +35,8 @@ impl Runtime {
             bytes_max: settings.cache_bytes_max,
             ready_max: settings.programs_ready_max,
         };
-        let programs = Programs::new(&config(settings, metering), shelf)?;
+        let config = config(settings.stack_bytes_max, metering);
+        let programs = Programs::new(&config, shelf, settings.ahead.clone())?;
         let engine = programs.engine();
         Ok(Self {
             ticker: Ticker::new(engine.clone())
@@ -54,13 +57,13 @@ impl Runtime {
     }
 }
 
-pub(super) fn config(settings: &Settings, metering: Metering) -> Config {
+pub(super) fn config(stack_bytes_max: usize, metering: Metering) -> Config {
     let mut config = Config::new();
     config.epoch_interruption(true);
     config.consume_fuel(metering == Metering::Fuel);
-    config.max_wasm_stack(settings.stack_bytes_max);
+    config.max_wasm_stack(stack_bytes_max);
     // Room for the host's own functions, which run on the guest's stack.
-    config.async_stack_size(settings.stack_bytes_max + (1 << 20));
+    config.async_stack_size(stack_bytes_max + (1 << 20));
     // The same last bit on every machine.
     config.relaxed_simd_deterministic(true);
     config

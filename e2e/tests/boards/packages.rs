@@ -1,0 +1,73 @@
+//! The Debian packages: what is in them, and that what is in them runs.
+
+use std::{fs, path::Path, process::Command};
+
+use e2e::tool;
+
+use crate::{
+    crossed::{self, Processor},
+    good,
+};
+
+#[test]
+fn a_package_has_the_program_its_unit_and_settings_that_stay() {
+    if !crossed::wanted() {
+        return;
+    }
+    for (name, processor) in
+        [("aileron-proplet", Processor::Arm64), ("aileron-proplet-small", Processor::Armv7)]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let package = crossed::package(name, processor, dir.path());
+        says_what_it_is(&package, name, processor);
+        let root = dir.path().join("root");
+        good(Command::new("dpkg-deb").arg("--raw-extract").arg(&package).arg(&root));
+        the_files_are_whole(&package, &root);
+        the_unit_names_what_is_there(&root);
+        let mut program = Command::new(tool(processor.emulator()));
+        let said = good(program.arg(root.join("usr/bin/aileron-proplet")).arg("--version"));
+        assert_eq!(said, concat!("aileron-proplet ", env!("CARGO_PKG_VERSION")));
+        let ahead = root.join("usr/lib/aileron/precompiled");
+        let settings = fs::read_to_string(root.join("etc/aileron/proplet.toml")).unwrap();
+        let is_set = settings.contains("\nprecompiled_dir = \"/usr/lib/aileron/precompiled\"");
+        assert_eq!((ahead.exists(), is_set), (name.ends_with("small"), name.ends_with("small")));
+    }
+}
+
+fn says_what_it_is(package: &Path, name: &str, processor: Processor) {
+    let field = |field: &str| good(Command::new("dpkg-deb").arg("--field").arg(package).arg(field));
+    assert_eq!(field("Package"), name);
+    assert_eq!(field("Architecture"), processor.debian());
+    assert_eq!(field("Version"), env!("CARGO_PKG_VERSION"));
+    assert_eq!(field("Depends"), "", "a static program needs nothing");
+    let other = if name.ends_with("small") { "aileron-proplet" } else { "aileron-proplet-small" };
+    assert_eq!(field("Conflicts"), other);
+}
+
+fn the_files_are_whole(package: &Path, root: &Path) {
+    let list = good(Command::new("dpkg-deb").arg("--contents").arg(package));
+    for line in list.lines() {
+        assert!(line.contains(" root/root "), "{line}");
+        assert!(!line[..10].contains('w') || line.as_bytes()[5] == b'-', "for others: {line}");
+    }
+    good(Command::new("md5sum").args(["--check", "--quiet", "DEBIAN/md5sums"]).current_dir(root));
+    let conffiles = fs::read_to_string(root.join("DEBIAN/conffiles")).unwrap();
+    assert_eq!(conffiles, "/etc/aileron/proplet.toml\n");
+    for script in ["postinst", "prerm", "postrm"] {
+        let path = root.join("DEBIAN").join(script);
+        good(Command::new("sh").arg("-n").arg(&path));
+        assert!(!fs::read_to_string(path).unwrap().contains('@'), "{script} was not filled in");
+    }
+}
+
+fn the_unit_names_what_is_there(root: &Path) {
+    let unit = root.join("lib/systemd/system/aileron-proplet.service");
+    let unit = fs::read_to_string(unit).unwrap();
+    assert!(!unit.contains("%i"), "{unit}");
+    let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+    let mut words = start.split_whitespace();
+    let program = words.next().unwrap().trim_start_matches('/');
+    assert!(root.join(program).is_file(), "{start}");
+    let config = words.find_map(|word| word.strip_prefix("--config=")).unwrap();
+    assert!(root.join(config.trim_start_matches('/')).is_file(), "{start}");
+}
