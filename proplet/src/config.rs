@@ -113,6 +113,9 @@ pub struct PropletSettings {
     /// Bytes that one guest may write to files, at least 1
     #[arg(long, value_name = "BYTES", default_value = "1073741824", value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
     pub update_bytes_max: u64,
+    /// Bytes that a guest may leave for the next of its kind, in rounds that need it; 0 for none
+    #[arg(long, value_name = "BYTES", default_value = "16777216", value_parser = clap::value_parser!(u64).range(0..=268_435_456))]
+    pub state_bytes_max: u64,
     /// Bytes of output that are sent as the result of a task that is not federated, at least 1
     #[arg(long, value_name = "BYTES", default_value = "1048576", value_parser = clap::value_parser!(u64).range(1..=67_108_864))]
     pub result_bytes_max: u64,
@@ -251,6 +254,7 @@ impl PropletSettings {
                     "fuel": self.fuel_max,
                     "output_bytes": self.output_bytes_max,
                     "update_bytes": self.update_bytes_max,
+                    "state_bytes": self.state_bytes_max,
                     "module_bytes": self.module_bytes_max,
                 }),
             ),
@@ -265,6 +269,7 @@ impl PropletSettings {
             tasks_queued_max: self.tasks_queued_max.into(),
             result_bytes_max: size(self.result_bytes_max),
             module_bytes_max: self.module_bytes_max,
+            state_bytes_max: size(self.state_bytes_max),
             message_bytes_max: limits.message_bytes_max,
             base_digest: match self.signing_key_file {
                 Some(_) => agent::BaseDigest::Said,
@@ -283,6 +288,7 @@ impl PropletSettings {
             fuel_max: self.fuel_max,
             stdout_bytes_max: size(self.output_bytes_max),
             update_bytes_max: self.update_bytes_max,
+            state_bytes_max: self.state_bytes_max,
             ..executor::Limits::default()
         }
     }
