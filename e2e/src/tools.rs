@@ -15,6 +15,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("curl", "curl"),
     ("setpriv", "util-linux"),
     ("docker-compose", "docker-compose"),
+    ("prometheus", "prometheus"),
+    ("promtool", "prometheus"),
 ];
 
 /// Below the range from which the system takes ports for outgoing connections, so that a service

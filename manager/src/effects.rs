@@ -8,7 +8,7 @@ use tokio::{
     task,
 };
 
-use crate::status::Status;
+use crate::{status::Status, timings::Timings};
 
 /// Whoever waits for an answer.
 pub(crate) type Caller = oneshot::Sender<Result<Answer, Refusal>>;
@@ -19,12 +19,13 @@ pub(crate) struct Desk {
     status: watch::Sender<Status>,
     /// Where pieces of modules wait until the broker takes them.
     gate: Gate,
+    timings: Timings,
 }
 
 impl Desk {
-    pub(crate) fn new(gate: Gate) -> (Self, watch::Receiver<Status>) {
+    pub(crate) fn new(gate: Gate, timings: Timings) -> (Self, watch::Receiver<Status>) {
         let (status, seen) = watch::channel(Status::default());
-        (Self { status, gate }, seen)
+        (Self { status, gate, timings }, seen)
     }
 }
 
@@ -41,8 +42,14 @@ impl Effects<Fleet<Caller>> for Desk {
                     let _ = report.send(Report::Passed(piece)).await;
                 });
             }
-            Effect::Tell(notice) if notice.is_warning() => tracing::warn!("{notice}"),
-            Effect::Tell(notice) => tracing::info!("{notice}"),
+            Effect::Tell(notice) => {
+                self.timings.note(&notice);
+                if notice.is_warning() {
+                    tracing::warn!("{notice}");
+                } else {
+                    tracing::info!("{notice}");
+                }
+            }
         }
     }
 
@@ -51,15 +58,10 @@ impl Effects<Fleet<Caller>> for Desk {
     }
 
     fn connection(&mut self, connected: bool) {
-        self.status.send_modify(|status| status.connected = connected);
+        self.status.send_modify(|status| status.standing.connection(connected));
     }
 
     fn storage(&mut self, why: Option<&StoreError>) {
-        let why = why.map(|why| service::run::chain(why));
-        self.status.send_if_modified(|status| {
-            let changed = status.storage != why;
-            status.storage = why;
-            changed
-        });
+        self.status.send_modify(|status| status.standing.storage(why));
     }
 }

@@ -3,6 +3,7 @@
 use std::{fs, io, path::Path, path::PathBuf, time::Duration};
 
 use access::SigningKey;
+use http_api::VitalsArgs;
 use protocol::PropletId;
 use serde_json::json;
 use service::{
@@ -30,6 +31,8 @@ pub struct PropletSettings {
     pub state: StateArgs,
     #[command(flatten)]
     pub log: LogArgs,
+    #[command(flatten)]
+    pub vitals: VitalsArgs,
     /// Name of this proplet: 1 to 128 of A-Z a-z 0-9 . _ -; made once and kept if not set
     #[arg(long, value_name = "ID")]
     pub id: Option<PropletId>,
@@ -98,6 +101,7 @@ impl Settings for PropletSettings {
                 SettingsError::invalid(key, dir.display(), takes)
             })?;
         }
+        self.vitals.check()?;
         self.signing_key().map(drop)
     }
 }

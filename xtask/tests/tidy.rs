@@ -26,8 +26,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("sim", &["protocol", "round", "fleet", "agent", "lineage", "aggregate"]),
     ("manager", &["access", "protocol", "transfer", "fleet", "service", "http-api"]),
     ("coordinator", COORDINATOR_MAY_IMPORT),
-    ("model-server", &["protocol", "transfer", "lineage", "modelfile", "service"]),
-    ("proplet", &["access", "protocol", "transfer", "encoding", "agent", "service"]),
+    ("model-server", &["protocol", "transfer", "lineage", "modelfile", "service", "http-api"]),
+    ("proplet", &["access", "protocol", "transfer", "encoding", "agent", "service", "http-api"]),
     ("cosim", &["protocol", "sim"]),
     ("guest", &[]),
     ("client-wasm", &["guest"]),
@@ -76,6 +76,7 @@ const OWNERS: &[(&str, &[&str], &[&str])] = &[
     ("wasmtime", &["proplet"], &[]),
     ("wasmtime-wasi", &["proplet"], &[]),
     ("axum", &["http-api", "manager", "coordinator"], &[]),
+    ("prometheus-client", &["service"], &[]),
     ("rusqlite", &["service"], &[]),
     ("rcgen", &["access"], &[]),
     ("ring", &["access"], &[]),
@@ -91,6 +92,7 @@ const OWNERS: &[(&str, &[&str], &[&str])] = &[
 /// Within its owner, an outside crate is named in one place: sources, word, and that place.
 const ROOMS: &[(&str, &str, &str)] = &[
     ("crates/service/src/", "rumqttc", "crates/service/src/transport/"),
+    ("crates/service/src/", "prometheus_client", "crates/service/src/figures"),
     ("proplet/src/", "wasmtime", "proplet/src/executor/"),
 ];
 
