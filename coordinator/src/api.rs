@@ -16,9 +16,10 @@ use axum::{
     http::StatusCode,
     routing::{MethodRouter, get, post},
 };
-use http_api::{ANSWER_MAX, ApiError, body, dressed, read_object, turn};
+use http_api::{ANSWER_MAX, ApiError, Counted, body, dressed, read_object, turn};
 use protocol::message::SESSION_START_LEN_MAX;
 use serde_json::{Map, Value};
+use service::Standing;
 use tokio::{
     sync::{Semaphore, mpsc, oneshot, watch},
     time,
@@ -36,6 +37,7 @@ pub(crate) type SessionAnswer = Result<Box<session::Answer>, session::Refusal>;
 #[derive(Clone, Debug)]
 pub(crate) struct Api {
     pub(crate) status: watch::Receiver<Status>,
+    pub(crate) counted: Counted,
     pub(crate) gallery: Gallery,
     pub(crate) rounds: mpsc::Sender<round::Report>,
     pub(crate) round_callers: Callers<RoundAnswer>,
@@ -50,6 +52,7 @@ type Route = (&'static str, fn() -> MethodRouter<Api>);
 /// Every path there is.
 const ROUTES: &[Route] = &[
     ("/health", || get(health::health)),
+    ("/ready", || get(health::ready)),
     ("/metrics", || get(health::metrics)),
     ("/openapi.json", || get(openapi::openapi)),
     ("/fl/sessions", || get(sessions::list).post(sessions::start)),
@@ -66,7 +69,8 @@ const ROUTES: &[Route] = &[
 /// The whole API.
 pub(crate) fn router(api: Api) -> Router {
     let routes = ROUTES.iter().fold(Router::new(), |all, (path, at)| all.route(path, at()));
-    dressed(routes.layer(DefaultBodyLimit::max(BODY_LEN_MAX))).with_state(api)
+    let counted = api.counted.clone();
+    dressed(routes.layer(DefaultBodyLimit::max(BODY_LEN_MAX)), &counted).with_state(api)
 }
 
 impl Api {
@@ -96,10 +100,7 @@ impl Api {
     }
 
     /// Refuses what only makes sense with a broker at hand, and a disk that takes it.
-    fn takes_orders(
-        &self,
-        part: impl FnOnce(&Status) -> &crate::status::Part,
-    ) -> Result<(), ApiError> {
+    fn takes_orders(&self, part: impl FnOnce(&Status) -> &Standing) -> Result<(), ApiError> {
         match part(&self.status.borrow()).failing() {
             None => Ok(()),
             Some(why) => Err(ApiError::Unavailable(why)),

@@ -9,6 +9,7 @@ use service::{Effects, Gate, StoreError};
 use tokio::{
     sync::{Semaphore, mpsc},
     task,
+    time::Instant,
 };
 
 use crate::{
@@ -19,6 +20,7 @@ use crate::{
     storage::Storage,
     streaming::{Failed, Places, Streamed, average_to_file},
     tally::Tally,
+    timings::Timings,
 };
 
 /// Rounds that are averaged at once; each holds a second copy of its updates meanwhile.
@@ -37,17 +39,26 @@ pub(crate) struct Averaging {
     files: mpsc::UnboundedSender<(Effect, mpsc::Sender<Report>)>,
     board: Board,
     callers: Callers<RoundAnswer>,
+    timings: Timings,
+}
+
+/// To whom the rounds show themselves.
+#[derive(Debug)]
+pub(crate) struct Outward {
+    pub(crate) board: Board,
+    pub(crate) callers: Callers<RoundAnswer>,
+    pub(crate) timings: Timings,
 }
 
 impl Averaging {
     pub(crate) fn new(
         storage: Storage,
         gate: Gate,
-        (board, callers): (Board, Callers<RoundAnswer>),
+        Outward { board, callers, timings }: Outward,
     ) -> io::Result<Self> {
         let permits = Arc::new(Semaphore::new(AT_ONCE_MAX));
         let files = storage.start()?;
-        Ok(Self { permits, storage, gate, files, board, callers })
+        Ok(Self { permits, storage, gate, files, board, callers, timings })
     }
 
     pub(crate) fn tally(&self) -> Tally {
@@ -68,15 +79,18 @@ impl Averaging {
     /// If the process ends meanwhile, the core asks again at the next start.
     fn average(&self, job: Job, reports: mpsc::Sender<Report>) {
         let (storage, permits) = (self.storage.clone(), Arc::clone(&self.permits));
+        let averages = self.timings.averages();
         tokio::spawn(async move {
             let round = job.round.clone();
             let _permit = permits.acquire().await;
+            let begun = Instant::now();
             let report = task::spawn_blocking(move || make(job, &storage)).await;
             let report = report.unwrap_or_else(|panic| Report::AggregationFailed {
                 round,
                 reason: FailReason::Aggregation,
                 error: panic.to_string(),
             });
+            averages.observe(begun.elapsed().as_secs_f64());
             if reports.send(report).await.is_err() {
                 tracing::debug!("averaged for nobody: the coordinator has stopped");
             }
@@ -104,6 +118,7 @@ impl Effects<Rounds> for Averaging {
             Effect::Answer { ticket, answer } => self.callers.answer(ticket, answer),
             Effect::Note(note) => {
                 self.board.send_modify(|status| status.tally.count(&note));
+                self.timings.note(&note);
                 log(&note);
             }
         }

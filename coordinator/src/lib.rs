@@ -14,13 +14,14 @@ mod status;
 mod storage;
 mod streaming;
 mod tally;
+mod timings;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use http_api::{LARGE_BODIES_MAX, Listening, asked};
+use http_api::{Counted, LARGE_BODIES_MAX, Listening, asked};
 use round::{Rounds, Rules, TABLES};
 use service::{
-    Driver, Inspected, Reports, Store, SystemClock, Transport, drive, settings::Settings,
+    Driver, Figures, Inspected, Reports, Store, SystemClock, Transport, drive, settings::Settings,
     transport::mqtt::Mqtt,
 };
 use session::Sessions;
@@ -35,13 +36,14 @@ pub use config::CoordinatorSettings;
 pub use error::CoordinatorError;
 pub use signatures::Demand;
 
-use api::{Api, RoundAnswer};
+use api::Api;
 use callers::Callers;
-use effects::Averaging;
+use effects::{Averaging, Outward};
 use gallery::Gallery;
 use sessions::Desk;
-use status::{Board, Status};
+use status::Status;
 use storage::Storage;
+use timings::Timings;
 
 /// Where updates and models lie that are too large for one message, in the state directory.
 const BLOBS: &str = "blobs";
@@ -70,8 +72,13 @@ pub async fn run_with(
     let (transport, meeting) = (Mqtt::connect(transports.0), Mqtt::connect(transports.1));
     let (reports, orders) = (Reports::<Rounds>::new(), Reports::<Sessions>::new());
     let (board, status) = watch::channel(Status::default());
+    let mut figures = Figures::of_process();
+    figures.watch(vec![("rounds", transport.traffic()), ("sessions", meeting.traffic())]);
+    let timings = Timings::new(&mut figures);
+    let commits = timings.commits("sessions");
     let api = Api {
         status,
+        counted: Counted::new(figures),
         gallery: Gallery::default(),
         rounds: reports.sender(),
         round_callers: Callers::default(),
@@ -84,8 +91,9 @@ pub async fn run_with(
         board: board.clone(),
         gallery: api.gallery.clone(),
         callers: api.session_callers.clone(),
+        commits,
     };
-    let answering = (board, api.round_callers.clone());
+    let outward = Outward { board, callers: api.round_callers.clone(), timings };
     let (address, closing) = (listening.address(), CancellationToken::new());
     let router = asked(api::router(api), settings.guard.callers()?);
     let http = tokio::spawn(listening.serve(router, closing.clone()));
@@ -94,7 +102,7 @@ pub async fn run_with(
     let _ = ready.send(address);
     // Where the one gives up, the other stops, too.
     let stop = stop.child_token();
-    let rounds = serve_with(&settings, transport, (answering, reports), stop.clone());
+    let rounds = serve_with(&settings, transport, (outward, reports), stop.clone());
     let rounds = until_end(rounds, &stop);
     let sessions = sessions::serve(&settings, meeting, (desk, orders), stop.clone());
     let sessions = until_end(sessions, &stop);
@@ -128,18 +136,19 @@ pub async fn serve<T: Transport>(
     stop: CancellationToken,
 ) -> Result<(), CoordinatorError> {
     let (board, _) = watch::channel(Status::default());
-    let answering = (board, Callers::default());
-    serve_with(settings, transport, (answering, Reports::new()), stop).await
+    let outward = Outward { board, callers: Callers::default(), timings: Timings::unseen() };
+    serve_with(settings, transport, (outward, Reports::new()), stop).await
 }
 
 async fn serve_with<T: Transport>(
     settings: &CoordinatorSettings,
     transport: T,
-    (answering, reports): ((Board, Callers<RoundAnswer>), Reports<Rounds>),
+    (outward, reports): (Outward, Reports<Rounds>),
     stop: CancellationToken,
 ) -> Result<(), CoordinatorError> {
     let transport = Inspected::new(transport, settings.signatures()?);
     let store = Store::open(&settings.state.state_dir, "coordinator", TABLES)?;
+    let store = store.observed(outward.timings.commits("rounds"));
     let limits = settings.mqtt.limits(<CoordinatorSettings as Settings>::SERVICE).await?;
     let blobs = settings.state.state_dir.join(BLOBS);
     let storage = Storage::open(&blobs, settings.blob_bytes_max, limits)?;
@@ -148,7 +157,7 @@ async fn serve_with<T: Transport>(
             variate_len_max: limits.message_bytes_max,
             ..settings.rules()
         }),
-        effects: Averaging::new(storage, transport.gate(), answering)?,
+        effects: Averaging::new(storage, transport.gate(), outward)?,
         transport,
         store,
         clock: SystemClock,

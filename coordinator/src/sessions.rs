@@ -1,7 +1,9 @@
 //! Sessions beside the rounds: their core is `session`, which speaks to the rounds over the broker
 //! alone. This shell gives it a connection and a disk of its own.
 
-use service::{Driver, Effects, Reports, Store, StoreError, SystemClock, Transport, drive};
+use service::{
+    Driver, Effects, Reports, Store, StoreError, SystemClock, Transport, drive, figures::Seconds,
+};
 use session::{Effect, Note, Report, Sessions, TABLES};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +19,8 @@ pub(crate) struct Desk {
     pub(crate) board: Board,
     pub(crate) gallery: Gallery,
     pub(crate) callers: Callers<SessionAnswer>,
+    /// Where commits to the state file are counted.
+    pub(crate) commits: Seconds,
 }
 
 /// Runs sessions until `stop` is cancelled. What is under way goes on at the next start.
@@ -27,6 +31,7 @@ pub(crate) async fn serve<T: Transport>(
     stop: CancellationToken,
 ) -> Result<(), CoordinatorError> {
     let store = Store::open(&settings.state.state_dir, "sessions", TABLES)?;
+    let store = store.observed(desk.commits.clone());
     let driver = Driver {
         machine: Sessions::default(),
         effects: desk,

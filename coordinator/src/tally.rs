@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use http_api::Family;
 use protocol::{FailReason, Rejection};
 use round::Note;
+use service::figures::{Figures, labels};
 
 /// Counts of what the core noted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,6 +12,7 @@ pub(crate) struct Tally {
     opened: u64,
     starts_refused: u64,
     accepted: u64,
+    samples: u64,
     rejected: BTreeMap<Rejection, u64>,
     versions_taken: u64,
     complete: u64,
@@ -24,7 +25,10 @@ impl Tally {
         match note {
             Note::Opened { .. } => self.opened += 1,
             Note::StartRefused { .. } => self.starts_refused += 1,
-            Note::Accepted { .. } => self.accepted += 1,
+            Note::Accepted { num_samples, .. } => {
+                self.accepted += 1;
+                self.samples = self.samples.saturating_add(*num_samples);
+            }
             Note::Rejected { reason, .. } | Note::LeftOut { reason, .. } => {
                 *self.rejected.entry(*reason).or_default() += 1
             }
@@ -49,37 +53,27 @@ impl Tally {
 
 impl Tally {
     /// As figures.
-    pub(crate) fn families(&self) -> Vec<Family> {
-        let counter = Family::counter;
-        let reasons = |name, help, samples: Vec<(String, u64)>| Family {
-            name,
-            kind: "counter",
-            help,
-            samples: samples
-                .into_iter()
-                .map(|(reason, count)| (format!("{{reason=\"{reason}\"}}"), count))
-                .collect(),
-        };
-        let rejected = self.rejected.iter().map(|(why, count)| (why.to_string(), *count));
-        let failed = self.failed.iter().map(|(why, count)| (why.to_string(), *count));
-        vec![
-            counter("aileron_rounds_opened_total", "Rounds opened", self.opened),
-            counter("aileron_rounds_complete_total", "Rounds that ended well", self.complete),
-            reasons("aileron_rounds_failed_total", "Rounds that failed", failed.collect()),
-            counter("aileron_starts_refused_total", "Starts not taken", self.starts_refused),
-            counter("aileron_updates_accepted_total", "Updates counted", self.accepted),
-            reasons("aileron_updates_rejected_total", "Updates not counted", rejected.collect()),
-            counter(
-                "aileron_versions_taken_total",
-                "Versions that somebody else published",
-                self.versions_taken,
-            ),
-            counter(
-                "aileron_messages_unreadable_total",
-                "Messages that could not be read",
-                self.unreadable,
-            ),
-        ]
+    pub(crate) fn show(&self, now: &mut Figures) {
+        let by_reason = |reason: String, count: &u64| (labels([("reason", &reason)]), *count);
+        let rejected = self.rejected.iter().map(|(why, count)| by_reason(why.to_string(), count));
+        let failed = self.failed.iter().map(|(why, count)| by_reason(why.to_string(), count));
+        now.counted("aileron_rounds_opened_total", "Rounds opened", self.opened);
+        now.counted("aileron_rounds_complete_total", "Rounds that ended well", self.complete);
+        now.counted_by("aileron_rounds_failed_total", "Rounds that failed", failed);
+        now.counted("aileron_starts_refused_total", "Starts not taken", self.starts_refused);
+        now.counted("aileron_updates_accepted_total", "Updates counted", self.accepted);
+        now.counted("aileron_samples_total", "Samples of the updates counted", self.samples);
+        now.counted_by("aileron_updates_rejected_total", "Updates not counted", rejected);
+        now.counted(
+            "aileron_versions_taken_total",
+            "Versions that somebody else published",
+            self.versions_taken,
+        );
+        now.counted(
+            "aileron_messages_unreadable_total",
+            "Messages that could not be read",
+            self.unreadable,
+        );
     }
 }
 

@@ -32,6 +32,8 @@ pub struct StackPlan {
     pub env: Vec<(String, String)>,
     /// Whether manager, coordinator, model server and proplets have a broker each.
     pub apart: bool,
+    /// Whether model server and proplets have a port for health and metrics, too.
+    pub vitals: bool,
     /// A service, by name, whose state is elsewhere, and where.
     pub state_of: Option<(String, PathBuf)>,
     /// Where each proplet's data is, in a directory of its name.
@@ -51,6 +53,8 @@ pub struct Stack {
     pub http: Http,
     /// The coordinator's.
     pub rounds: Http,
+    /// Health and metrics of the model server and of each proplet, if the plan has them.
+    pub vitals: Vec<Http>,
     dir: StoryDir,
 }
 
@@ -66,6 +70,7 @@ impl StackPlan {
             fleet: OneHotFleet::of(proplets),
             env: vec![],
             apart: false,
+            vitals: false,
             state_of: None,
             data: None,
         }
@@ -76,6 +81,12 @@ impl StackPlan {
     pub fn with(mut self, name: &str, value: impl ToString) -> Self {
         self.env.push((name.to_owned(), value.to_string()));
         self
+    }
+
+    /// With a port for health and metrics at every service.
+    #[must_use]
+    pub fn with_vitals(self) -> Self {
+        Self { vitals: true, ..self }
     }
 
     /// With the state of one service, by name, below another directory.
@@ -115,17 +126,22 @@ impl StackPlan {
         let rounds = Http { port: free_port() };
         let port = ("COORDINATOR_HTTP_PORT", rounds.port.to_string());
         let coordinator = start("coordinator", "coordinator", 1, &[port]);
-        let model_file = self.model_file(dir.path());
-        let model_server = start("model-server", "model-server", 2, &model_file);
-        let proplet = |id: &protocol::PropletId| {
+        let count = if self.vitals { 1 + self.fleet.members.len() } else { 0 };
+        let vitals: Vec<Http> = (0..count).map(|_| Http { port: free_port() }).collect();
+        let port = |index: usize| vitals.get(index).map(|http| http.port.to_string());
+        let mut own = self.model_file(dir.path());
+        own.extend(port(0).map(|port| ("MODEL_SERVER_HTTP_PORT", port)));
+        let model_server = start("model-server", "model-server", 2, &own);
+        let proplet = |(index, id): (usize, &protocol::PropletId)| {
             let data = self.data.as_ref().map(|dir| dir.join(id.as_str()).display().to_string());
-            let data = data.map(|dir| ("PROPLET_DATA_DIR", dir));
-            let own: Vec<_> = [("PROPLET_ID", id.to_string())].into_iter().chain(data).collect();
+            let mut own = vec![("PROPLET_ID", id.to_string())];
+            own.extend(data.map(|dir| ("PROPLET_DATA_DIR", dir)));
+            own.extend(port(1 + index).map(|port| ("PROPLET_HTTP_PORT", port)));
             start(id.as_str(), "proplet", 3, &own)
         };
-        let proplets = self.fleet.members.iter().map(proplet).collect();
+        let proplets = self.fleet.members.iter().enumerate().map(proplet).collect();
         let dir = StoryDir(Some(dir));
-        Stack { manager, coordinator, model_server, proplets, brokers, http, rounds, dir }
+        Stack { manager, coordinator, model_server, proplets, brokers, http, rounds, vitals, dir }
     }
 
     /// Model 0 of the fleet, unless the platform's default will do.

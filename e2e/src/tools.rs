@@ -19,6 +19,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("qemu-aarch64-static", "qemu-user-static"),
     ("qemu-arm-static", "qemu-user-static"),
     ("unshare", "util-linux"),
+    ("prometheus", "prometheus"),
+    ("promtool", "prometheus"),
 ];
 
 /// Below the range from which the system takes ports for outgoing connections, so that a service

@@ -17,7 +17,7 @@ use axum::{
     routing::{MethodRouter, get, post, put},
 };
 use fleet::{Answer, Ask, Refusal, RefusalKind, Report};
-use http_api::{ANSWER_MAX, ApiError, LARGE_BODIES_MAX, dressed, out_of_turn};
+use http_api::{ANSWER_MAX, ApiError, Counted, LARGE_BODIES_MAX, dressed, out_of_turn};
 use tokio::{
     sync::{Semaphore, mpsc, oneshot, watch},
     time,
@@ -30,6 +30,7 @@ use crate::{effects::Caller, status::Status};
 struct Api {
     reports: mpsc::Sender<Report<Caller>>,
     status: watch::Receiver<Status>,
+    counted: Counted,
     upload_len_max: usize,
     large_bodies: Arc<Semaphore>,
     instance_id: uuid::Uuid,
@@ -40,6 +41,7 @@ type Route = (&'static str, fn() -> MethodRouter<Api>);
 /// Every path there is.
 const ROUTES: &[Route] = &[
     ("/health", || get(health::health)),
+    ("/ready", || get(health::ready)),
     ("/metrics", || get(metrics::metrics)),
     ("/openapi.json", || get(openapi::openapi)),
     ("/proplets", || get(proplets::list)),
@@ -62,25 +64,26 @@ pub(crate) fn paths() -> impl Iterator<Item = &'static str> {
 /// The whole API, in front of a core that takes `reports`.
 pub(crate) fn router(
     reports: mpsc::Sender<Report<Caller>>,
-    status: watch::Receiver<Status>,
+    (status, counted): (watch::Receiver<Status>, Counted),
     upload_len_max: usize,
 ) -> Router {
     let api = Api {
         reports,
         status,
+        counted: counted.clone(),
         upload_len_max,
         large_bodies: Arc::new(Semaphore::new(LARGE_BODIES_MAX)),
         instance_id: uuid::Uuid::new_v4(),
     };
     let routes = ROUTES.iter().fold(Router::new(), |all, (path, at)| all.route(path, at()));
     let len_max = extract::body_len_max(upload_len_max);
-    dressed(routes.layer(DefaultBodyLimit::max(len_max))).with_state(api)
+    dressed(routes.layer(DefaultBodyLimit::max(len_max)), &counted).with_state(api)
 }
 
 impl Api {
     /// Asks the core.
     async fn ask(&self, ask: Ask) -> Result<Answer, ApiError> {
-        if let Some(why) = &self.status.borrow().storage {
+        if let Some(why) = self.status.borrow().standing.refused() {
             return Err(ApiError::Unavailable(format!("cannot write: {why}")));
         }
         let (reply, answered) = oneshot::channel();
@@ -97,7 +100,7 @@ impl Api {
 
     /// Refuses what only makes sense with a broker at hand.
     fn needs_broker(&self) -> Result<(), ApiError> {
-        if self.status.borrow().connected {
+        if self.status.borrow().standing.is_connected() {
             return Ok(());
         }
         Err(ApiError::Unavailable("not connected to the broker".to_owned()))

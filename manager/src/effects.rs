@@ -9,7 +9,7 @@ use tokio::{
     task,
 };
 
-use crate::{images::Images, status::Status};
+use crate::{images::Images, status::Status, timings::Timings};
 
 /// Whoever waits for an answer.
 pub(crate) type Caller = oneshot::Sender<Result<Answer, Refusal>>;
@@ -21,12 +21,17 @@ pub(crate) struct Desk {
     /// Where pieces of modules wait until the broker takes them.
     gate: Gate,
     images: Images,
+    timings: Timings,
 }
 
 impl Desk {
-    pub(crate) fn new(gate: Gate, images: Images) -> (Self, watch::Receiver<Status>) {
+    pub(crate) fn new(
+        gate: Gate,
+        images: Images,
+        timings: Timings,
+    ) -> (Self, watch::Receiver<Status>) {
         let (status, seen) = watch::channel(Status::default());
-        (Self { status, gate, images }, seen)
+        (Self { status, gate, images, timings }, seen)
     }
 }
 
@@ -54,8 +59,14 @@ impl Effects<Fleet<Caller>> for Desk {
                     let _ = report.send(Report::Found { wanted, seeker, found }).await;
                 });
             }
-            Effect::Tell(notice) if notice.is_warning() => tracing::warn!("{notice}"),
-            Effect::Tell(notice) => tracing::info!("{notice}"),
+            Effect::Tell(notice) => {
+                self.timings.note(&notice);
+                if notice.is_warning() {
+                    tracing::warn!("{notice}");
+                } else {
+                    tracing::info!("{notice}");
+                }
+            }
         }
     }
 
@@ -64,15 +75,10 @@ impl Effects<Fleet<Caller>> for Desk {
     }
 
     fn connection(&mut self, connected: bool) {
-        self.status.send_modify(|status| status.connected = connected);
+        self.status.send_modify(|status| status.standing.connection(connected));
     }
 
     fn storage(&mut self, why: Option<&StoreError>) {
-        let why = why.map(|why| service::run::chain(why));
-        self.status.send_if_modified(|status| {
-            let changed = status.storage != why;
-            status.storage = why;
-            changed
-        });
+        self.status.send_modify(|status| status.standing.storage(why));
     }
 }

@@ -8,6 +8,7 @@ mod effects;
 mod error;
 mod images;
 mod status;
+mod timings;
 
 #[cfg(test)]
 mod tests;
@@ -15,9 +16,9 @@ mod tests;
 use std::{net::SocketAddr, time::Duration};
 
 use fleet::{Fleet, TABLES};
-use http_api::{Listening, asked};
+use http_api::{Counted, Listening, asked};
 use service::{
-    Driver, Reports, Store, SystemClock, Transport, drive, settings::Settings as _,
+    Driver, Figures, Reports, Store, SystemClock, Transport, drive, settings::Settings as _,
     transport::mqtt::Mqtt,
 };
 use tokio::{sync::oneshot, task::JoinHandle, time};
@@ -28,6 +29,7 @@ pub use error::ManagerError;
 
 use effects::{Caller, Desk};
 use images::Images;
+use timings::Timings;
 
 /// How long a stopping manager goes on handing over what is queued.
 const GRACE: Duration = Duration::from_secs(5);
@@ -48,7 +50,10 @@ pub async fn run_with(
     let store = Store::open(&settings.state.state_dir, "manager", TABLES)?;
     let listening = Listening::bind(settings.http_address()).await?.with_tls(settings.guard.tls()?);
     settings.guard.say_who_may_call(listening.address());
-    serve(settings, listening, Mqtt::connect(config), store, (stop, ready)).await
+    let transport = Mqtt::connect(config);
+    let mut figures = Figures::of_process();
+    figures.watch(vec![("fleet", transport.traffic())]);
+    serve(settings, listening, transport, (store, figures), (stop, ready)).await
 }
 
 /// The manager between an open port, a transport and a store.
@@ -56,15 +61,18 @@ async fn serve<T: Transport>(
     settings: ManagerSettings,
     listening: Listening,
     transport: T,
-    store: Store,
+    (store, mut figures): (Store, Figures),
     (stop, ready): (CancellationToken, oneshot::Sender<SocketAddr>),
 ) -> Result<(), ManagerError> {
     let reports = Reports::<Fleet<Caller>>::new();
+    let commits = figures.seconds("aileron_commit_seconds", "Writing a batch to the state file");
+    let store = store.observed(commits);
     let images = Images::new(settings.registries(), settings.upload_bytes_max);
-    let (desk, status) = Desk::new(transport.gate(), images);
+    let (desk, status) = Desk::new(transport.gate(), images, Timings::new(&mut figures));
     let limits = settings.mqtt.limits(ManagerSettings::SERVICE).await?;
     let address = listening.address();
-    let router = api::router(reports.sender(), status, settings.upload_len_max());
+    let router =
+        api::router(reports.sender(), (status, Counted::new(figures)), settings.upload_len_max());
     let router = asked(router, settings.guard.callers()?);
     let closing = CancellationToken::new();
     let http = tokio::spawn(listening.serve(router, closing.clone()));

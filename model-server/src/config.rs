@@ -3,6 +3,7 @@
 use std::fs;
 
 use bytes::Bytes;
+use http_api::VitalsArgs;
 use lineage::{MODEL_LEN_MAX, Offer, Rules};
 use modelfile::FileFormat;
 use protocol::{
@@ -31,6 +32,8 @@ pub struct ModelServerSettings {
     pub state: StateArgs,
     #[command(flatten)]
     pub log: LogArgs,
+    #[command(flatten)]
+    pub vitals: VitalsArgs,
     /// Initial model, version 0, used if there is none yet: a JSON file with an object of tensors, a
     /// safetensors file, or an npz file
     #[arg(long, value_name = "FILE", value_parser = initial_model)]
@@ -52,6 +55,7 @@ impl Settings for ModelServerSettings {
     const ABOUT: &'static str = "Stores every version of the model and serves it to whoever asks";
 
     fn check(&self) -> Result<(), SettingsError> {
+        self.vitals.check()?;
         let Some(InitialModel(offer)) = &self.model_file else { return Ok(()) };
         if offer.len() as u64 <= self.model_bytes_max {
             return Ok(());

@@ -4,13 +4,13 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use lineage::{Effect, Lines, Note, OfLine, Report};
 use protocol::{Manifest, ModelLine, ModelUri, ModelVersion};
-use service::{BlobError, Blobs, Effects, Gate, settings::Limits};
+use service::{BlobError, Blobs, Effects, Gate, StoreError, settings::Limits};
 use tokio::{
     sync::mpsc,
     task::{self, JoinHandle},
 };
 
-use crate::{pieces::AdoptError, shelf::Shelf};
+use crate::{pieces::AdoptError, shelf::Shelf, watching::Watching};
 
 type Reports = mpsc::Sender<OfLine<Report>>;
 type Job = (OfLine<Effect>, Reports);
@@ -38,14 +38,15 @@ pub(crate) struct Librarian {
     refused_chunks: u64,
     /// Versions that could not be written yet; said once.
     failing: BTreeSet<ModelUri>,
+    watching: Watching,
 }
 
 impl Librarian {
-    pub(crate) fn new(library: Library, gate: Gate) -> Self {
+    pub(crate) fn new(library: Library, gate: Gate, watching: Watching) -> Self {
         let (jobs, queue) = mpsc::unbounded_channel();
         let dir = library.dir.clone();
         let worker = task::spawn_blocking(move || work(library, queue));
-        Self { jobs, worker, dir, gate, refused_chunks: 0, failing: BTreeSet::new() }
+        Self { jobs, worker, dir, gate, refused_chunks: 0, failing: BTreeSet::new(), watching }
     }
 
     /// Waits until what was begun is done.
@@ -140,7 +141,10 @@ impl Effects<Lines> for Librarian {
     fn perform(&mut self, effect: OfLine<Effect>, report: &Reports) {
         let OfLine { line, it } = effect;
         match it {
-            Effect::Note(note) => self.log(&line, &note),
+            Effect::Note(note) => {
+                self.watching.note(&line, &note);
+                self.log(&line, &note);
+            }
             Effect::ReadChunk { version, manifest, index } => {
                 let model = ModelUri { line, version };
                 self.read_chunk(model, manifest, index, report.clone());
@@ -159,6 +163,14 @@ impl Effects<Lines> for Librarian {
                 }
             }
         }
+    }
+
+    fn connection(&mut self, connected: bool) {
+        self.watching.standing.send_modify(|standing| standing.connection(connected));
+    }
+
+    fn storage(&mut self, why: Option<&StoreError>) {
+        self.watching.standing.send_modify(|standing| standing.storage(why));
     }
 }
 

@@ -12,5 +12,7 @@ pub enum ModelServerError {
     #[error(transparent)]
     Blobs(#[from] BlobError),
     #[error(transparent)]
+    Vitals(#[from] http_api::OpenError),
+    #[error(transparent)]
     Drive(#[from] DriveError),
 }

@@ -6,12 +6,14 @@ mod effects;
 mod error;
 mod pieces;
 mod shelf;
+mod watching;
 
 use std::time::Duration;
 
+use http_api::Vitals;
 use lineage::{Lines, TABLES};
 use service::{
-    BlobRules, Blobs, Driver, Reports, Store, SystemClock, Transport, drive,
+    BlobRules, Blobs, Driver, Figures, Reports, Store, SystemClock, Transport, drive,
     settings::Settings as _, transport::mqtt::Mqtt,
 };
 use tokio_util::sync::CancellationToken;
@@ -20,6 +22,7 @@ pub use config::{InitialModel, ModelServerSettings};
 pub use error::ModelServerError;
 
 use effects::{Librarian, Library};
+use watching::Watching;
 
 /// Where models are put together that come in pieces, in the state directory.
 const INCOMING: &str = "incoming";
@@ -32,7 +35,12 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Result<(), ModelServerError> {
     let transport = Mqtt::connect(settings.transport()?);
-    serve(&settings, transport, stop).await
+    let mut figures = Figures::of_process();
+    figures.watch(vec![("models", transport.traffic())]);
+    let watching = Watching::new(&mut figures);
+    let vitals = Vitals::new("model server service", watching.standing.subscribe(), figures);
+    let watching = watching.with_port(settings.vitals.open(vitals).await?);
+    serve_with(&settings, transport, watching, stop).await
 }
 
 /// As [`run`], over any transport.
@@ -41,15 +49,24 @@ pub async fn serve<T: Transport>(
     transport: T,
     stop: CancellationToken,
 ) -> Result<(), ModelServerError> {
+    serve_with(settings, transport, Watching::unseen(), stop).await
+}
+
+async fn serve_with<T: Transport>(
+    settings: &ModelServerSettings,
+    transport: T,
+    watching: Watching,
+    stop: CancellationToken,
+) -> Result<(), ModelServerError> {
     let dir = &settings.state.state_dir;
-    let store = Store::open(dir, "model-server", TABLES)?;
+    let store = Store::open(dir, "model-server", TABLES)?.observed(watching.commits());
     let limits = settings.mqtt.limits(ModelServerSettings::SERVICE).await?;
     let bytes_max = settings.model_bytes_max;
     let blobs = Blobs::open(&dir.join(INCOMING), BlobRules { bytes_max })?;
     let library = Library { dir: dir.clone(), blobs, limits };
     let driver = Driver {
         machine: Lines::new(settings.rules(limits), settings.initial(limits)),
-        effects: Librarian::new(library, transport.gate()),
+        effects: Librarian::new(library, transport.gate(), watching),
         transport,
         store,
         clock: SystemClock,

@@ -8,6 +8,7 @@ use std::{
 };
 
 use access::{ModuleSigners, SigningKey};
+use http_api::VitalsArgs;
 use protocol::{Digest, PropletId};
 use registry::{Cache, RegistryArgs};
 use serde_json::json;
@@ -56,6 +57,8 @@ pub struct PropletSettings {
     pub state: StateArgs,
     #[command(flatten)]
     pub log: LogArgs,
+    #[command(flatten)]
+    pub vitals: VitalsArgs,
     /// Name of this proplet: 1 to 128 of A-Z a-z 0-9 . _ -; made once and kept if not set
     #[arg(long, value_name = "ID")]
     pub id: Option<PropletId>,
@@ -169,6 +172,7 @@ impl Settings for PropletSettings {
             let takes = "a directory that only its owner may write to (chmod go-w), since what lies in it is trusted";
             return Err(SettingsError::invalid("precompiled_dir", dir.display(), takes));
         }
+        self.vitals.check()?;
         self.signing_key().map(drop)
     }
 }

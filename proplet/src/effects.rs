@@ -12,7 +12,7 @@ use protocol::{
     TaskId,
     message::{FailureCode, TaskStart},
 };
-use service::{Effects, Gate};
+use service::{Effects, Gate, StoreError};
 use tokio::{
     sync::{Semaphore, mpsc},
     task,
@@ -21,6 +21,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) use bench::Bench;
 use measure::Meter;
+
+use crate::watching::Watching;
 
 /// Pieces of updates that are read, but not handed to the agent, at once.
 const READS_MAX: usize = 4;
@@ -42,14 +44,15 @@ pub(crate) struct Shell {
     reports: mpsc::Sender<Report>,
     /// Cancelled when the agent has said all it has to say.
     over: CancellationToken,
+    watching: Watching,
 }
 
 impl Shell {
     pub(crate) fn new(
         bench: Bench,
         gate: Gate,
-        reports: mpsc::Sender<Report>,
-        over: CancellationToken,
+        watching: Watching,
+        (reports, over): (mpsc::Sender<Report>, CancellationToken),
     ) -> Self {
         Self {
             bench: Arc::new(bench),
@@ -61,6 +64,7 @@ impl Shell {
             connections: 0,
             reports,
             over,
+            watching,
         }
     }
 
@@ -79,11 +83,12 @@ impl Shell {
             let cancel = cancel.clone();
             async move { bench.run(start, (model, variates), cancel).await }
         });
-        let report = report.clone();
+        let (report, runs) = (report.clone(), self.watching.runs());
         task::spawn(async move {
             let (outcome, metrics) =
                 run.await.unwrap_or_else(|why| (broke(&why), RunMetrics::default()));
             cancel.cancel();
+            runs.note(&metrics);
             let finished = Finished { task, attempt, outcome, metrics };
             // Nobody listens any more only when the proplet is gone.
             let _ = report.send(Report::Finished(Box::new(finished))).await;
@@ -140,11 +145,19 @@ impl Effects<Agent> for Shell {
                 }
             }
             Effect::Stopped => self.over.cancel(),
-            Effect::Note(note) => log(&note),
+            Effect::Note(note) => {
+                self.watching.note(&note);
+                log(&note);
+            }
         }
     }
 
+    fn storage(&mut self, why: Option<&StoreError>) {
+        self.watching.standing.send_modify(|standing| standing.storage(why));
+    }
+
     fn connection(&mut self, connected: bool) {
+        self.watching.standing.send_modify(|standing| standing.connection(connected));
         if connected {
             self.connections += 1;
         } else {

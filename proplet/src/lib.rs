@@ -8,17 +8,19 @@ pub mod fetch;
 mod identity;
 mod signing;
 mod storage;
+mod watching;
 
 use std::{io, path::PathBuf, time::Duration};
 
 use agent::{Agent, Report};
+use http_api::Vitals;
 use protocol::{
     Envelope, Letter as _, PropletId,
     message::{AliveStatus, PropletAlive},
 };
 use service::{
-    DriveError, Driver, Inspected, Reports, Store, StoreError, SystemClock, Transport, drive,
-    settings::SettingsError, transport::mqtt::Mqtt,
+    DriveError, Driver, Figures, Inspected, Reports, Store, StoreError, SystemClock, Transport,
+    drive, settings::SettingsError, transport::mqtt::Mqtt,
 };
 use tokio::{sync::mpsc, time};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +31,7 @@ pub use storage::StorageError;
 
 use effects::{Bench, Shell};
 use signing::Signing;
+use watching::Watching;
 
 /// How long running guests may take to end after they were told to.
 const END_GRACE: Duration = Duration::from_secs(3);
@@ -55,6 +58,8 @@ pub enum PropletError {
     #[error(transparent)]
     Storage(#[from] StorageError),
     #[error(transparent)]
+    Vitals(#[from] http_api::OpenError),
+    #[error(transparent)]
     Drive(#[from] DriveError),
 }
 
@@ -70,7 +75,13 @@ pub async fn run(settings: PropletSettings, stop: CancellationToken) -> Result<(
     let proplet = Proplet::open(&settings)?;
     let mut config = settings.mqtt.config(proplet.id.as_str(), Some(proplet.last_will()))?;
     config.payload_bytes_max = config.payload_bytes_max.max(settings.message_bytes_max());
-    proplet.serve(Mqtt::connect(config), stop).await
+    let transport = Mqtt::connect(config);
+    let mut figures = Figures::of_process();
+    figures.watch(vec![("fleet", transport.traffic())]);
+    let watching = Watching::new(&mut figures);
+    let vitals = Vitals::new("proplet service", watching.standing.subscribe(), figures);
+    let watching = watching.with_port(proplet.settings.vitals.open(vitals).await?);
+    proplet.serve_with(transport, watching, stop).await
 }
 
 /// A proplet that has its name and its memory, but no way to the broker yet.
@@ -116,7 +127,17 @@ impl Proplet {
         transport: impl Transport,
         stop: CancellationToken,
     ) -> Result<(), PropletError> {
+        self.serve_with(transport, Watching::unseen(), stop).await
+    }
+
+    async fn serve_with(
+        self,
+        transport: impl Transport,
+        watching: Watching,
+        stop: CancellationToken,
+    ) -> Result<(), PropletError> {
         let Self { id, settings, store } = self;
+        let store = store.observed(watching.commits());
         let transport = Inspected::new(transport, Signing(settings.signing_key()?));
         let limits = settings.mqtt.limits(id.as_str()).await?;
         let entry = executor::EXECUTORS.first().ok_or(PropletError::NoExecutor)?;
@@ -137,7 +158,8 @@ impl Proplet {
             reports.sender(),
             over.clone(),
         )));
-        let effects = Shell::new(bench, transport.gate(), reports.sender(), over.clone());
+        let effects =
+            Shell::new(bench, transport.gate(), watching, (reports.sender(), over.clone()));
         let driver =
             Driver { machine: agent, effects, transport, store, clock: SystemClock, reports };
         let left = drive(driver, over).await?;

@@ -27,8 +27,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("sim", &["protocol", "round", "fleet", "agent", "lineage", "aggregate"]),
     ("manager", &["access", "protocol", "transfer", "registry", "fleet", "service", "http-api"]),
     ("coordinator", COORDINATOR_MAY_IMPORT),
-    ("model-server", &["protocol", "transfer", "lineage", "modelfile", "service"]),
-    ("proplet", &["access", "protocol", "transfer", "encoding", "registry", "agent", "service"]),
+    ("model-server", &["protocol", "transfer", "lineage", "modelfile", "service", "http-api"]),
+    ("proplet", PROPLET_MAY_IMPORT),
     ("device", &["proplet", "service"]),
     ("registrar", &["access", "protocol", "service", "http-api"]),
     ("cosim", &["protocol", "sim"]),
@@ -51,6 +51,9 @@ const COORDINATOR_MAY_IMPORT: &[&str] = &[
     "service",
     "http-api",
 ];
+
+const PROPLET_MAY_IMPORT: &[&str] =
+    &["access", "protocol", "transfer", "encoding", "registry", "agent", "service", "http-api"];
 
 /// Everything that runs, and what it takes to speak to it.
 const CLI_MAY_IMPORT: &[&str] = &[
@@ -83,6 +86,7 @@ const OWNERS: &[(&str, &[&str], &[&str])] = &[
     ("wasmtime-wasi", &["proplet"], &[]),
     ("cranelift-codegen", &["proplet"], &[]),
     ("axum", &["http-api", "manager", "coordinator", "registrar"], &[]),
+    ("prometheus-client", &["service"], &[]),
     ("rusqlite", &["service"], &[]),
     ("oci-client", &["registry"], &[]),
     ("rcgen", &["access"], &[]),
@@ -110,6 +114,7 @@ const OWNERS: &[(&str, &[&str], &[&str])] = &[
 /// Within its owner, an outside crate is named in one place: sources, word, and that place.
 const ROOMS: &[(&str, &str, &str)] = &[
     ("crates/service/src/", "rumqttc", "crates/service/src/transport/"),
+    ("crates/service/src/", "prometheus_client", "crates/service/src/figures"),
     ("proplet/src/", "wasmtime", "proplet/src/executor/"),
 ];
 

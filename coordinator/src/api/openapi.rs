@@ -14,6 +14,7 @@ use super::{health, history, models, rounds, sessions};
     ),
     paths(
         health::health,
+        health::ready,
         health::metrics,
         openapi,
         sessions::list,

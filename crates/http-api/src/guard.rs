@@ -11,7 +11,7 @@ use service::settings::SettingsError;
 use crate::{callers::Callers, listen::HttpTls};
 
 /// Settings of whoever listens for HTTP.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub struct GuardArgs {
     /// Who is who, from `aileron token`: the HTTP API takes the tokens that stand there; without
     /// it, it asks nobody who they are

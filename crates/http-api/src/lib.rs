@@ -8,6 +8,7 @@ mod figures;
 mod guard;
 mod health;
 mod listen;
+mod vitals;
 
 use std::time::Duration;
 
@@ -24,10 +25,11 @@ use tower_http::catch_panic::CatchPanicLayer;
 pub use callers::{Callers, asked};
 pub use error::{ApiError, ErrorBody};
 pub use extract::{Id, Page, SMALL_BODY_LEN_MAX, Words, body, read_object, turn};
-pub use figures::{Family, exposition};
+pub use figures::Counted;
 pub use guard::GuardArgs;
 pub use health::{Health, health};
 pub use listen::{HttpTls, Line, ListenError, Listening};
+pub use vitals::{OpenError, Vitals, VitalsArgs, VitalsPort};
 
 /// How long a request may take, its body included.
 const REQUEST_MAX: Duration = Duration::from_secs(30);
@@ -36,14 +38,18 @@ pub const LARGE_BODIES_MAX: usize = 4;
 /// How long a core may take to answer.
 pub const ANSWER_MAX: Duration = Duration::from_secs(10);
 
-/// Routes with what stands around those of every API.
-pub fn dressed<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
+/// Routes with what stands around those of every API; calls are counted in `counted`.
+pub fn dressed<S: Clone + Send + Sync + 'static>(
+    routes: Router<S>,
+    counted: &Counted,
+) -> Router<S> {
     routes
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(middleware::from_fn(within_time))
         .layer(middleware::from_fn(same_origin))
         .layer(CatchPanicLayer::custom(|_| ApiError::Panic.into_response()))
+        .layer(middleware::from_fn_with_state(counted.clone(), figures::count))
 }
 
 /// The core answered something else than what it was asked.

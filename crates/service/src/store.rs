@@ -15,6 +15,9 @@ use std::{
 
 use protocol::{Entry, Envelope, TopicError};
 use rusqlite::{Connection, params};
+use tokio::time::Instant;
+
+use crate::figures::{self, Seconds};
 
 /// The place of a promise in the outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,6 +32,7 @@ pub struct Store {
     quota: Quota,
     /// The quota that the connection knows of.
     quota_bytes: u64,
+    commits: Seconds,
 }
 
 /// How large the state file may become; can be changed while the store is in use.
@@ -96,13 +100,26 @@ impl Store {
         let path = dir.join(format!("{name}.db"));
         let connection = connect(&path).map_err(|source| classify("open", &path, source))?;
         let quota = Quota(Arc::new(AtomicU64::new(u64::MAX)));
-        Ok(Self { connection, path, tables, quota, quota_bytes: u64::MAX })
+        Ok(Self {
+            connection,
+            path,
+            tables,
+            quota,
+            quota_bytes: u64::MAX,
+            commits: figures::times(),
+        })
     }
 
     /// The limit of the state file, none at first. A commit that would pass it fails as on a full
     /// disk.
     pub fn quota(&self) -> Quota {
         self.quota.clone()
+    }
+
+    /// The same, whose commits are counted there.
+    #[must_use]
+    pub fn observed(self, commits: Seconds) -> Self {
+        Self { commits, ..self }
     }
 
     /// Where the service answers that is the one writer of this file.
@@ -154,8 +171,10 @@ impl Store {
                 .map_err(|source| classify("limit", path, source))?;
             self.quota_bytes = quota_bytes;
         }
-        write(&mut self.connection, entries, promises, kept)
-            .map_err(|source| classify("write", path, source))
+        let begun = Instant::now();
+        let written = write(&mut self.connection, entries, promises, kept);
+        self.commits.observe(begun.elapsed().as_secs_f64());
+        written.map_err(|source| classify("write", path, source))
     }
 
     fn query(&self, sql: &str) -> Result<Vec<(String, String, Vec<u8>)>, StoreError> {

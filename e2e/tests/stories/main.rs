@@ -10,6 +10,7 @@ mod hostile;
 mod kills;
 mod ledger;
 mod lines;
+mod metrics;
 mod modules;
 mod pieces;
 mod poison;

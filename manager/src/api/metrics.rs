@@ -1,9 +1,9 @@
 //! GET /metrics: counts for Prometheus.
 
 use axum::{extract::State, response::Response};
-use fleet::{Answer, Ask, Census};
-use http_api::{Family, exposition};
+use fleet::{Answer, Ask, Census, Counts};
 use protocol::message::TaskState;
+use service::{Figures, Standing, figures::labels};
 
 use super::{Api, ApiError, out_of_turn};
 use crate::status::Status;
@@ -17,46 +17,29 @@ pub(super) async fn metrics(State(api): State<Api>) -> Result<Response, ApiError
     let Answer::Census(census) = api.ask(Ask::Census).await? else {
         return Err(out_of_turn());
     };
-    let status = api.status.borrow();
-    Ok(exposition(gauges(&census, &status).into_iter().chain(counters(&census, &status))))
+    let mut now = Figures::default();
+    show(&census, &api.status.borrow(), &mut now);
+    Ok(api.counted.exposition(&now))
 }
 
-fn gauges(census: &Census, status: &Status) -> Vec<Family> {
-    let gauge = Family::gauge;
+fn show(census: &Census, status: &Status, now: &mut Figures) {
+    Standing::show([&status.standing], now);
+    now.gauge("aileron_proplets", "Proplets known", census.proplets as u64);
+    now.gauge("aileron_proplets_alive", "Proplets alive", census.proplets_alive as u64);
+    now.gauge("aileron_rounds", "Started rounds remembered", census.rounds as u64);
+    now.gauge("aileron_files_bytes", "Modules held, in bytes", census.files_len as u64);
     let tasks = TaskState::ALL.iter().map(|state| {
         let count = census.tasks.get(state).copied().unwrap_or(0);
-        (format!("{{state=\"{state}\"}}"), count as u64)
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        (labels([("state", &state.to_string())]), f64::from(count))
     });
-    let by_state = "Tasks held, by state";
-    vec![
-        gauge("aileron_broker_connected", "Whether the broker is there", status.connected.into()),
-        gauge(
-            "aileron_storage_ok",
-            "Whether the state file takes writes",
-            status.storage.is_none().into(),
-        ),
-        gauge("aileron_proplets", "Proplets known", census.proplets as u64),
-        gauge("aileron_proplets_alive", "Proplets alive", census.proplets_alive as u64),
-        gauge("aileron_rounds", "Started rounds remembered", census.rounds as u64),
-        gauge("aileron_files_bytes", "Modules held, in bytes", census.files_len as u64),
-        Family { name: "aileron_tasks", kind: "gauge", help: by_state, samples: tasks.collect() },
-    ]
+    now.gauges("aileron_tasks", "Tasks held, by state", tasks);
+    let unreadable = "Messages that could not be read";
+    now.counted("aileron_messages_unreadable_total", unreadable, status.unreadable);
+    show_counts(&census.counts, now);
 }
 
-fn counters(census: &Census, status: &Status) -> Vec<Family> {
-    let counts = &census.counts;
-    let counter = |name, help, samples: &[(&str, u64)]| Family {
-        name,
-        kind: "counter",
-        help,
-        samples: samples
-            .iter()
-            .map(|(kind, value)| match *kind {
-                "" => (String::new(), *value),
-                kind => (format!("{{kind=\"{kind}\"}}"), *value),
-            })
-            .collect(),
-    };
+fn show_counts(counts: &Counts, now: &mut Figures) {
     let received = [
         ("round_start", counts.round_starts),
         ("update", counts.updates_forwarded),
@@ -73,39 +56,30 @@ fn counters(census: &Census, status: &Status) -> Vec<Family> {
         ("absent", counts.absents_sent),
         ("module_piece", counts.module_pieces_sent),
     ];
-    let one = |value| [("", value)];
-    vec![
-        counter("aileron_messages_received_total", "Messages read, by kind", &received),
-        counter("aileron_messages_sent_total", "Messages sent, by kind", &sent),
-        counter(
-            "aileron_messages_unreadable_total",
-            "Messages that could not be read",
-            &one(status.unreadable),
-        ),
-        counter(
-            "aileron_messages_ignored_total",
-            "Messages whose sender had no say",
-            &one(counts.ignored),
-        ),
-        counter(
+    let by_kind = |(kind, count)| (labels([("kind", kind)]), count);
+    let received = received.map(by_kind);
+    now.counted_by("aileron_messages_received_total", "Messages read, by kind", received);
+    now.counted_by("aileron_messages_sent_total", "Messages sent, by kind", sent.map(by_kind));
+    let rows = [
+        ("aileron_messages_ignored_total", "Messages whose sender had no say", counts.ignored),
+        (
             "aileron_updates_forwarded_total",
             "Updates handed to the coordinator",
-            &one(counts.updates_forwarded),
+            counts.updates_forwarded,
         ),
-        counter(
+        (
             "aileron_starts_resent_total",
             "Starts sent again because they had not arrived",
-            &one(counts.starts_resent),
+            counts.starts_resent,
         ),
-        counter(
-            "aileron_round_repeats_total",
-            "Round starts heard again",
-            &one(counts.round_repeats),
-        ),
-        counter(
+        ("aileron_round_repeats_total", "Round starts heard again", counts.round_repeats),
+        (
             "aileron_round_conflicts_total",
             "Round starts ignored: same id, another content",
-            &one(counts.round_conflicts),
+            counts.round_conflicts,
         ),
-    ]
+    ];
+    for (name, help, count) in rows {
+        now.counted(name, help, count);
+    }
 }

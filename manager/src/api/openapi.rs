@@ -14,6 +14,7 @@ use super::{health, metrics, proplets, tasks};
     ),
     paths(
         health::health,
+        health::ready,
         metrics::metrics,
         openapi,
         proplets::list,

@@ -10,7 +10,7 @@ use protocol::{
 };
 use serde_json::{Value, json};
 use service::{
-    Inbound, Store, Transport as _,
+    Figures, Inbound, Store, Transport as _,
     settings::{Environment, Resolved, resolve},
     transport::memory::{Broker, Memory},
 };
@@ -75,8 +75,13 @@ impl World {
         let transport = broker.connect("manager", None);
         let stop = CancellationToken::new();
         let (ready, at) = oneshot::channel();
-        let manager =
-            tokio::spawn(serve(settings, listening, transport, store, (stop.clone(), ready)));
+        let manager = tokio::spawn(serve(
+            settings,
+            listening,
+            transport,
+            (store, Figures::default()),
+            (stop.clone(), ready),
+        ));
         Self { at: at.await.unwrap(), broker, dir, stop, manager }
     }
 

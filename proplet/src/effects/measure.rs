@@ -1,8 +1,7 @@
 //! What this process takes: its CPU time and its resident set, as Linux counts them.
 
-use std::fs;
-
 use agent::Measurement;
+use service::figures::{cpu_ticks, resident_bytes};
 use tokio::time::Instant;
 
 /// Clock ticks in a second of user space, the same on every Linux.
@@ -40,24 +39,6 @@ impl Meter {
 /// More digits would be noise, on the wire every time.
 fn tenths(percent: f64) -> f64 {
     (percent * 10.0).round() / 10.0
-}
-
-/// User and system time of this process: the 14th and 15th field of its stat, the second of which
-/// stands in brackets and may contain anything.
-fn cpu_ticks() -> Option<u64> {
-    let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    let (_, rest) = stat.rsplit_once(')')?;
-    let mut fields = rest.split_whitespace().skip(11);
-    let user: u64 = fields.next()?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    Some(user + system)
-}
-
-fn resident_bytes() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kilobytes * 1024)
 }
 
 #[cfg(all(test, target_os = "linux"))]

@@ -40,7 +40,11 @@ fn trusting(device: &mut Device, allowed: &[Digest]) {
     device.executor = (EXECUTORS[0].build)(&settings);
 }
 
-async fn run(device: &Device, program: &Program, fuel_max: Option<u64>) -> (Result<Output, Failure>, Metrics) {
+async fn run(
+    device: &Device,
+    program: &Program,
+    fuel_max: Option<u64>,
+) -> (Result<Output, Failure>, Metrics) {
     let mut job = job(program, &["world"]);
     job.limits.fuel_max = fuel_max;
     let outcome = device.run(job).await;
@@ -117,7 +121,10 @@ async fn compiled_code_comes_as_a_program_only_if_its_digest_is_allowed() {
     let (end, metrics) = run(&device, &program, None).await;
     assert_eq!((end, metrics.origin), (Ok(Output::default()), Some(Origin::Ahead)));
     let (end, _) = run(&device, &foreign, None).await;
-    assert!(matches!(&end, Err(Failure::Ahead { reason }) if reason.contains("pulley64")), "{end:?}");
+    assert!(
+        matches!(&end, Err(Failure::Ahead { reason }) if reason.contains("pulley64")),
+        "{end:?}"
+    );
     let changed = Program::new([program.bytes(), b"more"].concat());
     let (end, _) = run(&device, &changed, None).await;
     assert_eq!(end, Err(Failure::NotAllowed { program: changed.digest() }));

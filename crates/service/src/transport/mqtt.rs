@@ -16,19 +16,23 @@ mod subscriptions;
 mod tls;
 pub mod visit;
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use protocol::{Envelope, Filter};
 use tokio::sync::{mpsc, oneshot};
 
 pub use config::{Config, Credentials, SessionKind};
+pub(crate) use counts::Counters;
 pub use counts::Counts;
 pub use probe::{ProbeError, probe};
 pub use tls::{Tls, TlsFiles};
 
 use self::session::{Command, Delivery, Session, Shared};
 use super::{Gate, Inbound, Receipt, Transport, TransportError};
-use crate::store::PromiseId;
+use crate::{figures::Traffic, store::PromiseId};
 
 /// A participant's connection to a broker, held up for ever. Dropping it without
 /// [`Transport::close`] cuts the connection, so that the broker publishes the last will.
@@ -55,6 +59,11 @@ impl Mqtt {
     /// What this connection has seen so far.
     pub fn counts(&self) -> Counts {
         self.shared.counters.read()
+    }
+
+    /// The same for Prometheus, going on.
+    pub fn traffic(&self) -> Traffic {
+        Traffic(Arc::clone(&self.shared.counters))
     }
 
     /// Why there is no connection, while there is none.

@@ -7,6 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Counts {
     /// Messages that came in, all kinds.
     pub received: u64,
+    /// Bytes of their topics and payloads.
+    pub received_bytes: u64,
+    /// Messages given to the broker, those that are given again included.
+    pub sent: u64,
+    /// Bytes of their topics and payloads.
+    pub sent_bytes: u64,
     /// Messages on topics that are none of the platform's.
     pub foreign: u64,
     /// Messages with a larger payload than is taken.
@@ -23,8 +29,11 @@ pub struct Counts {
 
 /// The counters themselves, shared between a transport and its task.
 #[derive(Debug, Default)]
-pub(super) struct Counters {
+pub(crate) struct Counters {
     pub received: AtomicU64,
+    pub received_bytes: AtomicU64,
+    pub sent: AtomicU64,
+    pub sent_bytes: AtomicU64,
     pub foreign: AtomicU64,
     pub oversize: AtomicU64,
     pub unsendable: AtomicU64,
@@ -34,10 +43,13 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    pub(super) fn read(&self) -> Counts {
+    pub(crate) fn read(&self) -> Counts {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Counts {
             received: read(&self.received),
+            received_bytes: read(&self.received_bytes),
+            sent: read(&self.sent),
+            sent_bytes: read(&self.sent_bytes),
             foreign: read(&self.foreign),
             oversize: read(&self.oversize),
             unsendable: read(&self.unsendable),
@@ -46,6 +58,11 @@ impl Counters {
             failures: read(&self.failures),
         }
     }
+}
+
+/// Adds the bytes of one message.
+pub(super) fn weigh(counter: &AtomicU64, topic: &str, payload: &[u8]) {
+    counter.fetch_add((topic.len() + payload.len()) as u64, Ordering::Relaxed);
 }
 
 /// Adds one and returns the new count.

@@ -25,7 +25,7 @@ use tokio::{
 
 use super::{
     Config,
-    counts::{Counters, bump},
+    counts::{Counters, bump, weigh},
     link::{INTAKE_BYTES_MAX, Link, PACKET_BYTES_MAX, Wire},
     outbox::{Outbox, Suspect},
     patience::{Patience, Say},
@@ -267,7 +267,10 @@ impl Session {
         }
         if let Phase::Up = self.phase {
             while let Some((topic, payload)) = self.outbox.hand_over() {
-                link.publish(namespace.render(&topic), topic.is_retained(), payload).await;
+                let name = namespace.render(&topic);
+                bump(&self.shared.counters.sent);
+                weigh(&self.shared.counters.sent_bytes, &name, &payload);
+                link.publish(name, topic.is_retained(), payload).await;
             }
         }
     }

@@ -6,7 +6,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     super::{
-        counts::bump,
+        counts::{bump, weigh},
         link::{INTAKE_BYTES_MAX, Link},
     },
     Delivery, Phase, Session,
@@ -21,6 +21,7 @@ impl Session {
         link: &Link,
     ) {
         bump(&self.shared.counters.received);
+        weigh(&self.shared.counters.received_bytes, &message.topic, &message.payload);
         let receipt = match message.qos {
             QoS::AtMostOnce => None,
             QoS::AtLeastOnce | QoS::ExactlyOnce => {
