@@ -4,6 +4,7 @@ mod aggregate;
 mod codec;
 mod fetch;
 mod figures;
+mod fleet;
 mod packets;
 mod round;
 mod stage;
@@ -23,6 +24,8 @@ pub(crate) enum Bench {
     Aggregate(aggregate::Aggregate),
     /// Read and write a model as JSON and as safetensors
     Codec(codec::Codec),
+    /// Thousands of proplets at one broker, and rounds with all of them
+    Fleet(fleet::Fleet),
     /// Rounds that train nothing, each service a process of its own
     Round(round::Round),
     /// Learn the digits by every strategy, with and without hostile participants
@@ -36,6 +39,7 @@ impl Bench {
         match self {
             Self::Aggregate(aggregate) => aggregate.format,
             Self::Codec(codec) => codec.format,
+            Self::Fleet(fleet) => fleet.format,
             Self::Round(round) => round.format,
             Self::Strategies(strategies) => strategies.format,
             Self::Transfer(transfer) => transfer.format,
@@ -46,6 +50,7 @@ impl Bench {
         match self {
             Self::Aggregate(aggregate) => aggregate.run(),
             Self::Codec(codec) => codec.run(),
+            Self::Fleet(fleet) => fleet.run(),
             Self::Round(round) => round.run(),
             Self::Strategies(strategies) => strategies.run(),
             Self::Transfer(transfer) => transfer.run(),

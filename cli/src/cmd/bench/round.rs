@@ -273,7 +273,7 @@ async fn connect(broker: &str) -> anyhow::Result<Operator> {
     LinkArgs::to(broker.parse()?).connect(&filters).await
 }
 
-fn address(socket: SocketAddr) -> String {
+pub(super) fn address(socket: SocketAddr) -> String {
     format!("tcp://{socket}")
 }
 
@@ -283,7 +283,7 @@ pub(super) fn namespace() -> anyhow::Result<Namespace> {
 }
 
 /// A linear model with numbers as training makes them, none of them short.
-fn model(params: usize) -> Value {
+pub(super) fn model(params: usize) -> Value {
     let weights: Vec<f64> = (1..params).map(|place| (place as f64).sin() / 7.0).collect();
     json!({ "w": weights, "b": 0.1 })
 }
