@@ -2,13 +2,14 @@
 
 use access::{JoinError, JoinRequest, RequestError, Welcome};
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{DefaultBodyLimit, Request, State},
     http::{StatusCode, header},
     response::{IntoResponse as _, Response},
     routing::{get, post},
 };
-use http_api::{ApiError, Family, Health, body, dressed, exposition, read_object};
+use http_api::{ApiError, Counted, Health, body, dressed, read_object};
+use service::{Figures, figures::labels};
 
 use crate::desk::Desk;
 
@@ -23,22 +24,21 @@ pub(crate) fn router(desk: Desk) -> Router {
         .route("/ca.pem", get(ca))
         .route("/join", post(join))
         .layer(DefaultBodyLimit::max(BODY_LEN_MAX));
-    dressed(routes).with_state(desk)
+    let counted = Counted::new(Figures::of_process());
+    dressed(routes.layer(Extension(counted.clone())), &counted).with_state(desk)
 }
 
 async fn health(State(desk): State<Desk>) -> (StatusCode, Json<Health>) {
     http_api::health("registrar service", desk.instance_id(), None)
 }
 
-async fn metrics(State(desk): State<Desk>) -> Response {
-    let counts = desk.counts().into_iter();
-    let samples = counts.map(|(outcome, count)| (format!("{{outcome=\"{outcome}\"}}"), count));
-    exposition([Family {
-        name: "aileron_joins_total",
-        kind: "counter",
-        help: "Devices that wanted to join, by what came of it",
-        samples: samples.collect(),
-    }])
+async fn metrics(State(desk): State<Desk>, Extension(counted): Extension<Counted>) -> Response {
+    let mut now = Figures::default();
+    let joins = desk.counts().into_iter();
+    let joins = joins.map(|(outcome, count)| (labels([("outcome", outcome)]), count));
+    let help = "Devices that wanted to join, by what came of it";
+    now.counted_by("aileron_joins_total", help, joins);
+    counted.exposition(&now)
 }
 
 async fn ca(State(desk): State<Desk>) -> Response {

@@ -92,14 +92,10 @@ impl Visit {
     pub async fn may_listen(&mut self, filter: &Filter) -> Result<bool, VisitError> {
         let filter = self.namespace.render_filter(filter);
         self.client.subscribe(filter, QoS::AtLeastOnce).await.map_err(|why| failed(&why))?;
-        self.until(|packet| match packet {
-            Packet::SubAck(answer) => Some(
-                answer
-                    .return_codes
-                    .iter()
-                    .all(|code| matches!(code, SubscribeReasonCode::Success(_))),
-            ),
-            _ => None,
+        self.until(|packet| {
+            let Packet::SubAck(answer) = packet else { return None };
+            let is_taken = |code: &_| matches!(code, SubscribeReasonCode::Success(_));
+            Some(answer.return_codes.iter().all(is_taken))
         })
         .await
     }
@@ -109,12 +105,12 @@ impl Visit {
         let topic = self.namespace.render(&envelope.topic);
         let said = self.client.publish(topic, QoS::AtLeastOnce, false, envelope.payload);
         said.await.map_err(|why| failed(&why))?;
-        self.until(|packet| match packet {
-            Packet::PubAck(answer) => Some(matches!(
+        self.until(|packet| {
+            let Packet::PubAck(answer) = packet else { return None };
+            Some(matches!(
                 answer.reason,
                 PubAckReason::Success | PubAckReason::NoMatchingSubscribers
-            )),
-            _ => None,
+            ))
         })
         .await
     }
