@@ -339,6 +339,8 @@ fn poisons(round: &str, base: u64) -> Vec<(&'static str, Bytes, Option<Rejection
     };
     let nan = String::from_utf8(update(json!({})).to_vec()).unwrap().replace("[0.5,", "[NaN,");
     let inf = nan.replace("NaN", "1e999");
+    let n_nan = String::from_utf8(update(json!({"num_samples": 77})).to_vec()).unwrap();
+    let n_nan = n_nan.replace("77", "NaN");
     use Rejection::{NotFinite, NumSamples, Shape};
     vec![
         ("NaN", nan.into(), Some(NotFinite)),
@@ -348,6 +350,8 @@ fn poisons(round: &str, base: u64) -> Vec<(&'static str, Bytes, Option<Rejection
         ("-1.7e308", update(json!({"update": {"w": [-1.7e308, -1.7e308, 0.0]}})), None),
         ("n = 0", update(json!({"num_samples": 0})), Some(NumSamples)),
         ("n = -50", update(json!({"num_samples": -50})), Some(NumSamples)),
+        ("n = -200", update(json!({"num_samples": -200})), Some(NumSamples)),
+        ("n = NaN", n_nan.into(), Some(NumSamples)),
         (
             "n = 1e18",
             update(json!({"num_samples": 1_000_000_000_000_000_000_u64})),
@@ -385,6 +389,45 @@ fn no_poison_spoils_a_model_or_ends_a_session() {
                 assert_eq!(rejected.get(&reason), Some(&1), "{strategy:?}: {what}: {rejected:?}");
             }
         }
+    }
+}
+
+#[test]
+fn a_round_in_which_nobody_has_a_sample_fails_and_the_next_one_does_not() {
+    for strategy in usable() {
+        let mut world = World::connected(Form::Json, None);
+        world.runs("r0", by(strategy), &[]);
+        let empty = |(index, member): (usize, &&str)| {
+            let update = json!({
+                "round_id": "r1", "proplet_id": member, "num_samples": 0, "update": {"w": [1, 1, 1]},
+                "base_model_uri": ModelUri::global(ModelVersion(1)).to_string(), "metrics": {},
+            });
+            (index, Bytes::from(update.to_string()))
+        };
+        let empty: Vec<(usize, Bytes)> = MEMBERS.iter().enumerate().map(empty).collect();
+        world.runs("r1", by(strategy), &empty);
+        assert_eq!((world.failed.len(), world.version()), (1, 1), "{strategy:?}");
+        let failed: Value = serde_json::from_slice(&world.failed[0].payload).unwrap();
+        assert_eq!(failed["reason"], "too_few_updates", "{strategy:?}: {failed}");
+        world.runs("r2", by(strategy), &[]);
+        assert_eq!((world.failed.len(), world.version()), (1, 2), "{strategy:?}");
+        assert!(world.model().iter().all(|value| value.is_finite()), "{strategy:?}");
+    }
+}
+
+#[test]
+fn whoever_says_it_three_times_counts_once() {
+    for strategy in usable() {
+        let mut calm = World::connected(Form::Json, None);
+        calm.runs("r", by(strategy), &[]);
+        let mut world = World::connected(Form::Json, None);
+        world.starts("r", by(strategy));
+        for index in [3, 3, 3, 0, 1, 2, 4, 5, 6, 3, 7] {
+            let honest = world.honest("r", index, 0);
+            world.hears(honest);
+        }
+        assert_eq!(world.complete["r"].num_updates, MEMBERS.len(), "{strategy:?}");
+        assert_eq!(world.models, calm.models, "{strategy:?}");
     }
 }
 
