@@ -4,7 +4,12 @@
 //! In one process: the participants' training step and the coordinator's arithmetic are those that
 //! ship, without a broker, a sandbox or a clock between them.
 
-use std::{collections::BTreeMap, process::ExitCode};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use aggregate::{
     Facts, Guard, Need, Round, Rows as _, STRATEGIES, Slices, Strategy, Work, aggregate_in_memory,
@@ -60,6 +65,9 @@ pub(crate) struct Strategies {
     /// Different splits
     #[arg(long, default_value_t = 3)]
     seeds: u64,
+    /// Also writes the splits there, as CSV: what others are to be compared on
+    #[arg(long, value_name = "DIR")]
+    export: Option<PathBuf>,
     /// text (a table of Markdown) or json
     #[arg(long, value_enum, default_value_t)]
     pub(super) format: Format,
@@ -108,8 +116,15 @@ impl Strategies {
             "hostile takes at most as many as participate, not {}",
             self.hostile
         );
-        let splits: Vec<Split> =
-            (1..=self.seeds).map(|it| self.split(it)).collect::<Result<_, _>>()?;
+        let mut splits: Vec<Split> = vec![];
+        for seed in 1..=self.seeds {
+            let (parts, train, test) = self.rows(seed)?;
+            if let Some(dir) = &self.export {
+                export(&dir.join(format!("seed-{seed}")), &parts, &test)?;
+            }
+            let parts = parts.iter().map(dataset).collect::<Result<_, _>>()?;
+            splits.push(Split { parts, train: dataset(&train)?, test: dataset(&test)? });
+        }
         let mut figures: Vec<Value> = vec![];
         for epochs in &self.epochs {
             let central: Accuracies = splits
@@ -145,12 +160,11 @@ impl Strategies {
         self.rules.iter().map(named).collect()
     }
 
-    fn split(&self, seed: u64) -> anyhow::Result<Split> {
+    /// Each participant's rows, all of these, and those that nobody trains on.
+    fn rows(&self, seed: u64) -> anyhow::Result<(Vec<Rows>, Rows, Rows)> {
         let (train, test) = Rows::digits()?.hold_out(TEST_SHARE, seed);
         let (sizes, all, alpha) = (self.sizes.into(), self.participants, self.alpha);
-        let parts = dirichlet_of(sizes, &train, all, alpha, seed)?;
-        let parts = parts.iter().map(dataset).collect::<Result<_, _>>()?;
-        Ok(Split { parts, test: dataset(&test)?, train: dataset(&train)? })
+        Ok((dirichlet_of(sizes, &train, all, alpha, seed)?, train, test))
     }
 
     fn hyperparams(&self, epochs: u64, seed: u64, mu: f64) -> anyhow::Result<Hyperparams> {
@@ -267,6 +281,19 @@ impl FromIterator<f64> for Accuracies {
     fn from_iter<I: IntoIterator<Item = f64>>(iter: I) -> Self {
         Self(iter.into_iter().collect())
     }
+}
+
+/// Writes `participant-01.csv` and so on, and `test.csv`.
+fn export(dir: &Path, parts: &[Rows], test: &Rows) -> anyhow::Result<()> {
+    fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
+    let write = |name: String, rows: &Rows| {
+        let path = dir.join(name);
+        fs::write(&path, rows.to_csv()).with_context(|| format!("write {}", path.display()))
+    };
+    for (number, part) in (1..).zip(parts) {
+        write(format!("participant-{number:02}.csv"), part)?;
+    }
+    write("test.csv".to_owned(), test)
 }
 
 fn dataset(rows: &Rows) -> anyhow::Result<Dataset> {
