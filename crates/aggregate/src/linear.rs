@@ -8,10 +8,12 @@
 //! correctly rounded last bit", 1991). The few coordinates that stay open are summed exactly.
 
 mod narrow;
+mod quick;
 mod wide;
 
 use std::ops::Range;
 
+use self::quick::{Bound, Decided, STRIPS, Tally};
 use crate::{
     AggregateError, Element, Rows, RunError, exact,
     simd::{Vectorised, dispatch},
@@ -68,6 +70,7 @@ pub(crate) struct Prepared<'a> {
     combination: &'a Combination,
     cuts: Vec<Cut>,
     divisor: Divisor,
+    bound: Bound,
 }
 
 /// What the sums are divided by, and the bounds that go with it.
@@ -92,7 +95,8 @@ impl<'a> Prepared<'a> {
     pub(crate) fn new<T: Element>(combination: &'a Combination) -> Self {
         let cuts = cut::<T>(combination.weights.iter().copied());
         let divisor = Divisor::new::<T>(combination.total, cuts.len());
-        Self { combination, cuts, divisor }
+        let bound = Bound::new(combination.total, &cuts);
+        Self { combination, cuts, divisor, bound }
     }
 
     /// The combination of a block of each row. Rows without a weight are not looked at.
@@ -104,7 +108,8 @@ impl<'a> Prepared<'a> {
     ) -> Result<(), Broken> {
         let terms: Vec<(&[T], f64)> =
             self.cuts.iter().map(|cut| (rows[cut.row], cut.weight)).collect();
-        let open = dispatch(Blockwise { terms: &terms, divisor: self.divisor, out, sums });
+        let Self { divisor, bound, .. } = *self;
+        let open = dispatch(Blockwise { terms: &terms, divisor, bound, out, sums });
         for coordinate in open {
             let terms = || self.combination.weights.iter().zip(rows).filter(|(n, _)| **n != 0);
             let finite = |(_, row): &(&i128, &&[T])| row[coordinate].finite();
@@ -136,6 +141,16 @@ pub trait Kernel: Sized {
 
     /// The parts of an element whose products with a piece of a weight are exact.
     fn halves() -> &'static [Half];
+
+    /// The combination of up to [`STRIPS`] strips, where plain sums decide all of a strip; what is
+    /// not decided of `out` is to be made anew.
+    fn try_quick(
+        terms: &[(&[Self], f64)],
+        at: Range<usize>,
+        bound: Bound,
+        sums: &mut Sums,
+        out: &mut [Self],
+    ) -> Decided;
 
     /// Sums the terms of a strip, anew.
     fn sum_up(terms: &[(&[Self], f64)], at: Range<usize>, sums: &mut Sums);
@@ -179,12 +194,14 @@ pub struct Sums {
     lost: Box<[f64; STRIP]>,
     /// Whether a coordinate is not decided by these sums.
     open: Box<[bool; STRIP]>,
+    quick: Tally,
 }
 
 impl Default for Sums {
     fn default() -> Self {
         let zeros = || Box::new([0.0; STRIP]);
-        Self { high: zeros(), low: zeros(), lost: zeros(), open: Box::new([false; STRIP]) }
+        let (open, quick) = (Box::new([false; STRIP]), Tally::default());
+        Self { high: zeros(), low: zeros(), lost: zeros(), open, quick }
     }
 }
 
@@ -215,6 +232,7 @@ impl Sums {
 struct Blockwise<'a, T> {
     terms: &'a [(&'a [T], f64)],
     divisor: Divisor,
+    bound: Bound,
     out: &'a mut [T],
     sums: &'a mut Sums,
 }
@@ -225,12 +243,20 @@ impl<T: Element> Vectorised for Blockwise<'_, T> {
     #[inline(always)]
     fn run(self) -> Vec<usize> {
         let mut open = vec![];
-        for (index, strip) in self.out.chunks_mut(STRIP).enumerate() {
-            let start = index * STRIP;
-            T::sum_up(self.terms, start..start + strip.len(), self.sums);
-            if T::settle(self.sums, self.divisor, strip) {
-                let left = self.sums.open[..strip.len()].iter().enumerate();
-                open.extend(left.filter(|(_, open)| **open).map(|(at, _)| start + at));
+        for (index, strips) in self.out.chunks_mut(STRIPS * STRIP).enumerate() {
+            let mut start = index * STRIPS * STRIP;
+            let at = start..start + strips.len();
+            let decided = T::try_quick(self.terms, at, self.bound, self.sums, strips);
+            for (strip, decided) in strips.chunks_mut(STRIP).zip(decided) {
+                let end = start + strip.len();
+                if !decided {
+                    T::sum_up(self.terms, start..end, self.sums);
+                    if T::settle(self.sums, self.divisor, strip) {
+                        let left = self.sums.open[..strip.len()].iter().enumerate();
+                        open.extend(left.filter(|(_, open)| **open).map(|(at, _)| start + at));
+                    }
+                }
+                start = end;
             }
         }
         open

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Divisor, Half, Kernel, STRIP, Sums, two_sum};
+use super::{Bound, Decided, Divisor, Half, Kernel, STRIP, Sums, two_sum};
 
 /// Coordinates of one step of the loop.
 const LANES: usize = 16;
@@ -17,6 +17,17 @@ impl Kernel for f32 {
 
     fn halves() -> &'static [Half] {
         &[Half::All]
+    }
+
+    #[inline(always)]
+    fn try_quick(
+        terms: &[(&[Self], f64)],
+        at: Range<usize>,
+        bound: Bound,
+        sums: &mut Sums,
+        out: &mut [Self],
+    ) -> Decided {
+        sums.quick.means(terms, at, bound, out)
     }
 
     #[inline(always)]

@@ -2,7 +2,7 @@
 
 use std::ops::{Range, RangeInclusive};
 
-use super::{Divisor, Half, Kernel, Sums, two_sum};
+use super::{Bound, Decided, Divisor, Half, Kernel, STRIPS, Sums, two_sum};
 
 /// Beyond these, a step of the division might lose bits below the smallest subnormal, or overflow.
 const QUOTIENT: RangeInclusive<f64> = 1e-270..=1e290;
@@ -14,6 +14,17 @@ impl Kernel for f64 {
 
     fn halves() -> &'static [Half] {
         &[Half::Upper, Half::Lower]
+    }
+
+    #[inline(always)]
+    fn try_quick(
+        _terms: &[(&[Self], f64)],
+        _at: Range<usize>,
+        _bound: Bound,
+        _sums: &mut Sums,
+        _out: &mut [Self],
+    ) -> Decided {
+        [false; STRIPS]
     }
 
     #[inline(always)]
