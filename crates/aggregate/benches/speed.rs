@@ -44,15 +44,12 @@ fn shape(count: usize, width: usize, filter: &str) {
                 least = least.min(seconds(|| run(&mut out)));
             }
             black_box(&out);
-            let (ms, plain_ms) = (least * 1e3, floor * 1e3);
-            println!(
-                "  {name:<24}{ms:8.1} ms {:7.2} x the plain loop's {plain_ms:.1} ms",
-                least / floor
-            );
+            tell(name, least, floor);
         }
     };
     beside("mean", &mut |out| weighted_mean(&rows, &counts, &work, out).unwrap());
     beside("mean, equal counts", &mut |out| weighted_mean(&rows, &equal, &work, out).unwrap());
+    new_memory(&views, &counts, filter);
     beside("mean, one thread", &mut |out| {
         weighted_mean(&rows, &counts, &Work::threads(1), out).unwrap();
     });
@@ -72,6 +69,34 @@ fn shape(count: usize, width: usize, filter: &str) {
             aggregate(&*aggregator, &Guard::default(), &round, &work, out).unwrap();
         });
     }
+}
+
+/// Both make room for what they answer, whose pages come one by one from the system.
+fn new_memory(views: &[&[f32]], counts: &[u64], filter: &str) {
+    let (name, width) = ("mean, new memory", views[0].len());
+    if !name.contains(filter) {
+        return;
+    }
+    let rows = Slices::new(views).unwrap();
+    let (mut floor, mut least) = (f64::INFINITY, f64::INFINITY);
+    for _ in 0..RUNS {
+        floor = floor.min(seconds(|| {
+            let mut out = vec![0.0; width];
+            plain(views, counts, &mut out);
+            black_box(&out);
+        }));
+        least = least.min(seconds(|| {
+            let mut out = vec![0.0; width];
+            weighted_mean(&rows, counts, &Work::threads(2), &mut out).unwrap();
+            black_box(&out);
+        }));
+    }
+    tell(name, least, floor);
+}
+
+fn tell(name: &str, least: f64, floor: f64) {
+    let (ms, plain_ms, ratio) = (least * 1e3, floor * 1e3, least / floor);
+    println!("  {name:<24}{ms:8.1} ms {ratio:7.2} x the plain loop's {plain_ms:.1} ms");
 }
 
 /// What anybody would write: each thread its half, strips that stay in the cache, `f32` sums.
