@@ -159,6 +159,7 @@ fn shorten(report: Report, job: &Job, storage: &Storage) -> Report {
         let file = safetensors::write(&tensors, &safetensors::Metadata::new());
         let blob = storage.put(&file);
         let blob = blob.map_err(|why| (FailReason::Aggregation, service::run::chain(&why)))?;
+        storage.is_model(blob.sha256());
         Ok((Made::Stored { blob, schema: job.schema.clone() }, beside))
     });
     match made {
@@ -182,6 +183,7 @@ fn make_file(job: &Job, storage: &Storage, work: &Work) -> Result<(Made, Beside)
         } else {
             Some(State { vectors, values: Kept::Stored(state::stored(&adopt(&places.state)?)) })
         };
+        storage.is_model(blob.sha256());
         let model = Made::Stored { blob, schema: job.schema.clone() };
         Ok((model, Beside { state, left_out }))
     });

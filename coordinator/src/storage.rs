@@ -4,7 +4,7 @@
 mod decode;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fs::File,
     io::{self, Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
@@ -22,6 +22,9 @@ use tokio::sync::mpsc;
 
 /// What is read at once where a whole file is looked at.
 const BLOCK: usize = 1 << 20;
+/// Models made last that stay when nobody needs them any longer, as long as there is room: rounds
+/// to come may need their numbers, and would fetch them piece by piece.
+const MODELS_KEPT_MAX: usize = 2;
 /// Where a model stands while it is being made.
 const MAKING: &str = "model.making";
 
@@ -40,12 +43,14 @@ struct Held {
     needed: BTreeMap<Digest, u32>,
     /// Models that are being made.
     making: u64,
+    /// The models made last, the newest at the end.
+    models: VecDeque<Digest>,
 }
 
 impl Storage {
     pub(crate) fn open(dir: &Path, bytes_max: u64, limits: Limits) -> Result<Self, BlobError> {
         let blobs = Blobs::open(dir, BlobRules { bytes_max })?;
-        let held = Held { blobs, needed: BTreeMap::new(), making: 0 };
+        let held = Held { blobs, needed: BTreeMap::new(), making: 0, models: VecDeque::new() };
         Ok(Self { held: Arc::new(Mutex::new(held)), dir: dir.to_owned(), limits })
     }
 
@@ -95,6 +100,21 @@ impl Storage {
         let manifest = held.blobs.put(file, chunk_bytes, Format::safetensors())?;
         held.need(manifest.sha256());
         Ok(manifest)
+    }
+
+    /// A blob that was adopted or put is a model, and may be the base of a round to come.
+    pub(crate) fn is_model(&self, sha256: Digest) {
+        let mut held = self.lock();
+        held.models.retain(|other| *other != sha256);
+        held.models.push_back(sha256);
+        while held.models.len() > MODELS_KEPT_MAX {
+            let oldest = held.models.pop_front().expect("there are more than are kept");
+            if !held.needed.contains_key(&oldest)
+                && let Err(why) = held.blobs.remove(&oldest)
+            {
+                tracing::warn!(%why, "cannot remove an old model");
+            }
+        }
     }
 
     fn perform(&self, effect: Effect) -> Option<Report> {
@@ -159,7 +179,7 @@ impl Storage {
         let mut held = self.lock();
         match &checked {
             Ok(()) => held.need(blob.sha256()),
-            Err(_) if !held.needed.contains_key(&blob.sha256()) => {
+            Err(_) if !held.is_of_use(&blob.sha256()) => {
                 if let Err(why) = held.blobs.remove(&blob.sha256()) {
                     tracing::warn!(%why, "cannot remove a blob");
                 }
@@ -180,6 +200,10 @@ impl Held {
         self.blobs.pin(&sha256);
     }
 
+    fn is_of_use(&self, sha256: &Digest) -> bool {
+        self.needed.contains_key(sha256) || self.models.contains(sha256)
+    }
+
     fn release(&mut self, sha256: &Digest) -> Result<(), BlobError> {
         self.blobs.unpin(sha256);
         let Some(count) = self.needed.get_mut(sha256) else { return Ok(()) };
@@ -188,7 +212,8 @@ impl Held {
             return Ok(());
         }
         self.needed.remove(sha256);
-        self.blobs.remove(sha256)
+        // Not pinned, a model goes as soon as something else needs the room.
+        if self.models.contains(sha256) { Ok(()) } else { self.blobs.remove(sha256) }
     }
 }
 
@@ -251,4 +276,54 @@ fn all_finite(dtype: DType, bytes: &[u8]) -> bool {
 
 fn chain(why: &BlobError) -> String {
     service::run::chain(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(dir: &Path) -> Storage {
+        Storage::open(dir, 1 << 20, Limits::default()).unwrap()
+    }
+
+    fn made(storage: &Storage, number: u8) -> Manifest {
+        let manifest = storage.put(&[number; 100]).unwrap();
+        storage.is_model(manifest.sha256());
+        manifest
+    }
+
+    fn is_here(storage: &Storage, blob: &Manifest) -> bool {
+        storage.lock().blobs.holds(&blob.sha256())
+    }
+
+    #[test]
+    fn a_model_that_was_handed_over_need_not_be_fetched_by_the_round_after_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = open(dir.path());
+        let models: Vec<Manifest> = (1..=3).map(|number| made(&storage, number)).collect();
+        assert!(models.iter().all(|model| is_here(&storage, model)), "nobody has them yet");
+        for model in &models {
+            storage.perform(Effect::Drop(model.sha256()));
+        }
+        let [oldest, older, newest] = &models[..] else { panic!("three were made") };
+        assert!(!is_here(&storage, oldest));
+        assert!(is_here(&storage, older) && is_here(&storage, newest));
+        let Some(Report::Begun { have, .. }) = storage.perform(Effect::Begin(newest.clone()))
+        else {
+            panic!("it begins")
+        };
+        assert!(have.unwrap().is_full(), "no piece is asked for");
+        // The oldest of those that are kept goes when another is made.
+        made(&storage, 4);
+        assert!(!is_here(&storage, older) && is_here(&storage, newest));
+    }
+
+    #[test]
+    fn what_is_no_model_goes_when_nobody_needs_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = open(dir.path());
+        let state = storage.put(&[9; 100]).unwrap();
+        storage.perform(Effect::Drop(state.sha256()));
+        assert!(!is_here(&storage, &state));
+    }
 }
