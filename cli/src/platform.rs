@@ -119,9 +119,11 @@ impl Plan {
         platform
             .spawn("coordinator", |stop| coordinator::run_with(coordinator, stop, rounds_ready));
         platform.spawn("model-server", |stop| model_server::run(model_server, stop));
+        // What one of them has compiled, all can run.
+        let compiled = self.dir.join("compiled").display().to_string();
         for plan in &self.proplets {
             let data_dir = plan.data_dir.as_ref().map(|path| path.display().to_string());
-            let mut flags = vec![("--id", plan.id.as_str())];
+            let mut flags = vec![("--id", plan.id.as_str()), ("--cache-dir", &compiled)];
             flags.extend(data_dir.iter().map(|path| ("--data-dir", path.as_str())));
             let settings = self.settings::<proplet::PropletSettings>(platform, &plan.id, &flags)?;
             platform.spawn(&plan.id, |stop| proplet::run(settings, stop));

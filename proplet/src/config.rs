@@ -1,6 +1,11 @@
 //! The proplet's settings: what the owner of the device decides.
 
-use std::{fs, io, path::Path, path::PathBuf, time::Duration};
+use std::{
+    fs, io,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use access::SigningKey;
 use protocol::PropletId;
@@ -69,6 +74,9 @@ pub struct PropletSettings {
     /// Bytes of the largest program, at least 1
     #[arg(long, value_name = "BYTES", default_value = "67108864", value_parser = clap::value_parser!(u64).range(1..=1_073_741_824))]
     pub module_bytes_max: u64,
+    /// Directory for compiled programs, which proplets of one user on one machine may share; below the state directory if not set
+    #[arg(long, value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
     /// Bytes of compiled programs kept on disk
     #[arg(long, value_name = "BYTES", default_value = "268435456")]
     pub cache_bytes_max: u64,
@@ -98,6 +106,10 @@ impl Settings for PropletSettings {
                 SettingsError::invalid(key, dir.display(), takes)
             })?;
         }
+        if let Some(dir) = &self.cache_dir {
+            shareable(dir)
+                .map_err(|why| SettingsError::invalid("cache_dir", dir.display(), why))?;
+        }
         self.signing_key().map(drop)
     }
 }
@@ -105,6 +117,24 @@ impl Settings for PropletSettings {
 /// Whether `dir` is a directory whose entries can be listed.
 pub(crate) fn readable(dir: &Path) -> io::Result<()> {
     fs::read_dir(dir).map(drop)
+}
+
+/// Whether what lies in `dir` can be executed without fear: nobody else can have put it there. It
+/// is made if it is not there.
+fn shareable(dir: &Path) -> Result<(), String> {
+    const TAKES: &str = "a directory of this user's own, which nobody else may write to";
+    let unusable = |why: io::Error| format!("{TAKES} ({why})");
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    builder.create(dir).map_err(unusable)?;
+    let meta = fs::metadata(dir).map_err(unusable)?;
+    if meta.uid() != rustix::process::geteuid().as_raw() {
+        return Err(format!("{TAKES}; it belongs to user {}", meta.uid()));
+    }
+    if meta.mode() & 0o022 != 0 {
+        return Err(format!("{TAKES}; its mode is {:o}", meta.mode() & 0o7777));
+    }
+    Ok(())
 }
 
 impl PropletSettings {
@@ -172,10 +202,12 @@ impl PropletSettings {
 
     /// Where the executor keeps what it makes.
     pub(crate) fn executor(&self, limits: &Limits) -> executor::Settings {
+        let own = executor::Settings::below(&self.state.state_dir);
         executor::Settings {
+            cache_dir: self.cache_dir.clone().unwrap_or(own.cache_dir),
             cache_bytes_max: self.cache_bytes_max,
             update_inline_bytes_max: limits.message_bytes_max as u64,
-            ..executor::Settings::below(&self.state.state_dir)
+            ..own
         }
     }
 
@@ -206,6 +238,8 @@ fn size(bytes: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use protocol::{
         Letter as _,
         message::{AliveStatus, HeldTask, PropletAlive},
@@ -225,5 +259,23 @@ mod tests {
         };
         let metadata = 16 << 10;
         assert!(alive.seal().payload.len() + metadata < 256 << 10);
+    }
+
+    #[test]
+    fn compiled_programs_are_shared_where_nobody_else_can_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let shared = dir.path().join("made/shared");
+        assert_eq!(shareable(&shared), Ok(()));
+        assert_eq!(fs::metadata(&shared).unwrap().mode() & 0o777, 0o700);
+        for (mode, word) in [(0o777, "777"), (0o770, "770"), (0o1777, "1777")] {
+            fs::set_permissions(&shared, fs::Permissions::from_mode(mode)).unwrap();
+            let why = shareable(&shared).unwrap_err();
+            assert!(why.ends_with(&format!("its mode is {word}")), "{why}");
+        }
+        fs::set_permissions(&shared, fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(shareable(&shared), Ok(()));
+        let file = dir.path().join("file");
+        fs::write(&file, b"").unwrap();
+        assert!(shareable(&file).is_err());
     }
 }

@@ -79,8 +79,8 @@ pub trait Executor: fmt::Debug + Send + Sync {
 /// What an executor needs to know once.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where compiled programs are kept. Only this process may be able to write there: what lies
-    /// in it is executed.
+    /// Where compiled programs are kept. Only processes of this user may be able to write there:
+    /// what lies in it is executed. Several may at once.
     pub cache_dir: PathBuf,
     /// How much may be kept there; the oldest go first.
     pub cache_bytes_max: u64,

@@ -95,3 +95,13 @@ fn a_data_directory_that_cannot_be_read_is_named() {
         names(&said, &["data_dir", &bad]);
     }
 }
+
+#[test]
+fn compiled_programs_are_not_taken_from_where_others_can_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    fs::set_permissions(dir.path(), mode).unwrap();
+    let place = dir.path().display().to_string();
+    let said = refused("proplet", &[], &[("PROPLET_CACHE_DIR", &place)]);
+    names(&said, &["cache_dir", &place, "which nobody else may write to", "its mode is 777"]);
+}

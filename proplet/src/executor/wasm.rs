@@ -15,6 +15,7 @@ pub(super) mod programs;
 mod runtime;
 pub(super) mod stdio;
 mod ticker;
+mod turn;
 
 use std::{
     cell::Cell,

@@ -97,6 +97,30 @@ async fn many_jobs_of_one_new_program_compile_it_once() {
 }
 
 #[tokio::test]
+async fn many_executors_of_one_directory_compile_it_once() {
+    let devices: Vec<Device> = (0..6).map(|_| Device::wasm()).collect();
+    let shared = tempfile::tempdir().unwrap();
+    let (_, probe) = probes("wasm").remove(0);
+    let runs = devices.into_iter().map(|mut device| {
+        let settings = Settings {
+            cache_dir: shared.path().join("compiled"),
+            ..Settings::below(device.dir.path())
+        };
+        device.executor = (EXECUTORS[0].build)(&settings);
+        let probe = probe.clone();
+        tokio::spawn(async move { origin(&device, &probe).await })
+    });
+    let mut origins = vec![];
+    for run in runs.collect::<Vec<_>>() {
+        origins.push(run.await.unwrap());
+    }
+    let count = |wanted| origins.iter().filter(|origin| **origin == wanted).count();
+    assert_eq!((count(Origin::Compiled), count(Origin::Disk)), (1, 5), "{origins:?}");
+    let left = fs::read_dir(shared.path().join("compiled")).unwrap().count();
+    assert_eq!(left, 2, "the program and its digest");
+}
+
+#[tokio::test]
 async fn the_oldest_files_make_room_for_new_ones() {
     let mut device = Device::wasm();
     let settings = Settings { cache_bytes_max: 1, ..Settings::below(device.dir.path()) };

@@ -262,8 +262,10 @@ fn proplet(stage: &mut Stage, id: &PropletId, way: &str, params: usize) -> anyho
     let row: Vec<String> = (1..params).map(|place| format!("0.{:03}", place % 1000)).collect();
     fs::write(format!("{data}/row.csv"), format!("{},1\n", row.join(",")))?;
     let state = stage.path(&format!("{id}-state"));
+    let compiled = stage.path("compiled");
     let words = ["proplet", "--mqtt-address", way, "--state-dir", &state, "--id", id.as_str()];
-    stage.aileron(id.as_str(), &[&words[..], &["--data-dir", &data]].concat())
+    let own = ["--data-dir", &data, "--cache-dir", &compiled];
+    stage.aileron(id.as_str(), &[&words[..], &own].concat())
 }
 
 async fn connect(broker: &str) -> anyhow::Result<Operator> {

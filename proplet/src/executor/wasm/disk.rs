@@ -1,4 +1,5 @@
-//! Compiled programs on disk, so that a process does not compile what an earlier one did.
+//! Compiled programs on disk, so that a process does not compile what another one did: an earlier
+//! one, or one beside it that keeps its programs in the same directory.
 //!
 //! Each is a file `<sha256 of the program>-<engine>.cwasm`, and beside it a `.sha256` with the
 //! digest of that file, in the form that `sha256sum -c` reads. A file whose digest does not match
@@ -10,10 +11,17 @@ use std::{
     io::{Read as _, Write as _},
     path::{Path, PathBuf},
     process,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use protocol::Digest;
 use sha2::{Digest as _, Sha256};
+
+use super::turn::{self, Turn};
+
+/// Beside a program: its digest, and what is locked while it is made.
+const SUM: &str = "sha256";
+const LOCK: &str = "lock";
 
 /// A directory of compiled programs.
 #[derive(Debug)]
@@ -29,13 +37,27 @@ impl Disk {
         Self { dir: dir.to_owned(), bytes_max, engine }
     }
 
+    /// The file with the compiled form of the program; or the right to make it, once no other
+    /// process is about to.
+    pub(super) fn find_or_turn(&self, program: Digest) -> Turn<PathBuf> {
+        if let Some(found) = self.find(program) {
+            return Turn::Made(found);
+        }
+        if let Err(error) = create_private(&self.dir) {
+            tracing::warn!(dir = %self.dir.display(), %error, "compiled programs have no place");
+            return Turn::Ours(None);
+        }
+        turn::wait(&self.path(program).with_added_extension(LOCK), || self.find(program))
+    }
+
     /// The file with the compiled form of the program, if it is there and whole.
-    pub(super) fn find(&self, program: Digest) -> Option<PathBuf> {
+    fn find(&self, program: Digest) -> Option<PathBuf> {
         let path = self.path(program);
         match whole(&path) {
             Ok(true) => Some(path),
             Ok(false) => {
                 tracing::warn!(file = %path.display(), "a compiled program is damaged; compiling it again");
+                remove(&path);
                 None
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -51,9 +73,10 @@ impl Disk {
         create_private(&self.dir)?;
         let path = self.path(program);
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        write_whole(&path, compiled)?;
+        // The digest first: whoever finds the file finds the digest.
         let sum = format!("{}  {name}\n", Digest::of(compiled));
         write_whole(&sum_path(&path), sum.as_bytes())?;
+        write_whole(&path, compiled)?;
         fs::File::open(&self.dir)?.sync_all()?;
         self.evict(&path)
     }
@@ -71,8 +94,14 @@ impl Disk {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
-            let meta = entry.metadata()?;
-            if meta.is_file() && entry.path().extension().is_none_or(|it| it != "sha256") {
+            let meta = match entry.metadata() {
+                Ok(meta) => meta,
+                // Another process is about the same.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            let beside = |it: &std::ffi::OsStr| it == SUM || it == LOCK;
+            if meta.is_file() && !entry.path().extension().is_some_and(beside) {
                 files.push((meta.modified()?, entry.path(), meta.len()));
             }
         }
@@ -92,7 +121,7 @@ impl Disk {
 }
 
 fn sum_path(path: &Path) -> PathBuf {
-    path.with_added_extension("sha256")
+    path.with_added_extension(SUM)
 }
 
 /// Whether the file has the digest that lies beside it.
@@ -100,7 +129,7 @@ fn whole(path: &Path) -> io::Result<bool> {
     let mut file = fs::File::open(path)?;
     let expected = match fs::read_to_string(sum_path(path)) {
         Ok(text) => text,
-        // Written after the file: without it, the file was never finished.
+        // Written before the file: somebody has taken it away.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
     };
@@ -119,7 +148,10 @@ fn whole(path: &Path) -> io::Result<bool> {
 
 /// Writes the file so that it is there whole or not at all.
 fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let unfinished = path.with_added_extension(format!("{}.unfinished", process::id()));
+    // A process may run several proplets.
+    static WRITTEN: AtomicU64 = AtomicU64::new(0);
+    let (process, number) = (process::id(), WRITTEN.fetch_add(1, Ordering::Relaxed));
+    let unfinished = path.with_added_extension(format!("{process}-{number}.unfinished"));
     let mut file = fs::File::create(&unfinished)?;
     file.write_all(bytes)?;
     file.sync_all()?;

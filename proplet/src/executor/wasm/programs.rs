@@ -15,6 +15,7 @@ use super::{
     disk::Disk,
     heap,
     program::{Code, Kind},
+    turn::Turn,
 };
 
 /// How much is kept, and where.
@@ -76,29 +77,29 @@ impl<R> Programs<R> {
         if let Some(ready) = self.ready().get(digest) {
             return Ok((ready, Origin::Memory));
         }
-        let (code, origin) = match self.load(digest, kind) {
-            Some(code) => (code, Origin::Disk),
-            None => (Code::compile(&self.engine, kind, program.bytes())?, Origin::Compiled),
-        };
+        let (code, origin) = self.load_or_compile(program, kind)?;
         let ready = Arc::new(link(&code)?);
-        if origin == Origin::Compiled {
-            self.keep(digest, &code);
-            heap::give_back();
-        }
         self.ready().put(digest, &ready);
         Ok((ready, origin))
     }
 
-    fn load(&self, digest: Digest, kind: Kind) -> Option<Code> {
-        let path = self.disk.find(digest)?;
-        match Code::load(&self.engine, kind, &path) {
-            Ok(code) => Some(code),
-            Err(error) => {
-                tracing::warn!(file = %path.display(), %error, "a compiled program does not load");
-                self.disk.forget(&path);
-                None
-            }
-        }
+    fn load_or_compile(&self, program: &Program, kind: Kind) -> Result<(Code, Origin), Failure> {
+        let digest = program.digest();
+        let _turn = match self.disk.find_or_turn(digest) {
+            Turn::Made(path) => match Code::load(&self.engine, kind, &path) {
+                Ok(code) => return Ok((code, Origin::Disk)),
+                Err(error) => {
+                    tracing::warn!(file = %path.display(), %error, "a compiled program does not load");
+                    self.disk.forget(&path);
+                    None
+                }
+            },
+            Turn::Ours(turn) => turn,
+        };
+        let code = Code::compile(&self.engine, kind, program.bytes())?;
+        self.keep(digest, &code);
+        heap::give_back();
+        Ok((code, Origin::Compiled))
     }
 
     /// Without the file the next process compiles again: slower, and not a failure of this job.
