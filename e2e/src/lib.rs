@@ -16,6 +16,7 @@ mod peer;
 mod process;
 mod program;
 mod stack;
+mod tap;
 mod tools;
 mod turn;
 
@@ -31,5 +32,6 @@ pub use peer::{Cursor, Heard, Peer, PeerPlan};
 pub use process::{Command, Process};
 pub use program::{aileron, one_hot_base64};
 pub use stack::{Stack, StackPlan, Victim};
+pub use tap::{Exchange, Tap, Way};
 pub use tools::{free_port, say, tool};
 pub use turn::Turn;

@@ -27,8 +27,8 @@ pub struct RoundPlan {
     pub hyperparams: Value,
     pub k_of_n: usize,
     pub timeout_s: u64,
-    /// The workload, base64.
-    pub file: String,
+    /// The workload, base64; the built-in client if absent.
+    pub file: Option<String>,
     /// How updates are to be written.
     pub encoding: Option<String>,
 }
@@ -74,7 +74,7 @@ impl RoundPlan {
             hyperparams: fleet.hyperparams(300),
             k_of_n: fleet.members.len(),
             timeout_s: 50,
-            file: one_hot_base64().to_owned(),
+            file: Some(one_hot_base64().to_owned()),
             encoding: None,
         }
     }
@@ -86,10 +86,13 @@ impl RoundPlan {
 
     fn message(&self) -> String {
         let mut message = json!({
-            "round_id": self.id, "model_uri": self.model_uri(), "file": self.file,
+            "round_id": self.id, "model_uri": self.model_uri(),
             "participants": self.participants, "hyperparams": self.hyperparams,
             "k_of_n": self.k_of_n, "timeout_s": self.timeout_s,
         });
+        if let Some(file) = &self.file {
+            message["file"] = file.as_str().into();
+        }
         if let Some(encoding) = &self.encoding {
             message["encoding"] = encoding.as_str().into();
         }

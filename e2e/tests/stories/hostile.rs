@@ -66,7 +66,7 @@ fn a_round_of_hostile_guests_ends_at_once_because_all_are_absent() {
     let stack = plan.start();
     let operator = stack.operator();
     let mut round = e2e::RoundPlan::one_hot(&plan.fleet, "r-hostile", 0);
-    round.file = guest("garbage");
+    round.file = Some(guest("garbage"));
     // Far longer than the story waits: only absence can end it.
     round.timeout_s = 3600;
     operator.start(&round);

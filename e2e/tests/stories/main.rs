@@ -15,8 +15,10 @@ mod pieces;
 mod poison;
 mod sessions;
 mod settings;
+mod shared;
 mod walk;
 mod weather;
+mod wire;
 
 use std::path::Path;
 

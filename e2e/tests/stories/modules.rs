@@ -82,7 +82,7 @@ fn goes_once(broker: BrokerKind) {
     stack.http.wait_for_module_pieces(PROPLETS);
     for base in 0..2 {
         let mut round = RoundPlan::one_hot(&plan.fleet, &format!("r-{base}"), base);
-        round.file = one_hot(1);
+        round.file = Some(one_hot(1));
         let complete = operator.run(&round);
         assert_eq!(judge(&operator, &plan.fleet, &complete).len(), PROPLETS, "{complete:?}");
     }
@@ -132,7 +132,7 @@ fn dies(victim: Victim, broker: BrokerKind) {
     let watch = Peer::connect(stack.field().port(), &[CREATE, PIECES]);
     for base in 0..3_u8 {
         let mut round = RoundPlan::one_hot(&plan.fleet, &format!("r-{base}"), base.into());
-        round.file = one_hot(base);
+        round.file = Some(one_hot(base));
         let from = watch.cursor();
         operator.start(&round);
         watch.wait_after(from, PIECES, |heard| !heard.retained && !heard.payload.is_empty());
