@@ -25,11 +25,13 @@ pub(crate) enum Address {
 }
 
 /// An MQTT message; shared by all that it is on its way to.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Message {
     pub(crate) address: Address,
     pub(crate) payload: Bytes,
     pub(crate) retain: bool,
+    /// As the manager reads it, where that was done ahead.
+    pub(crate) read: Option<Box<fleet::News>>,
 }
 
 /// What a client subscribes to.
@@ -105,7 +107,24 @@ impl Message {
     pub(crate) fn of(envelope: Envelope) -> Self {
         let Envelope { topic, payload } = envelope;
         let retain = topic.is_retained();
-        Self { address: Address::Ours(topic), payload, retain }
+        Self { address: Address::Ours(topic), payload, retain, read: None }
+    }
+
+    /// Reads what the manager is going to read: now, and on this thread. What it makes of it does
+    /// not depend on either.
+    pub(crate) fn read_ahead(&mut self) {
+        let Address::Ours(topic) = &self.address else { return };
+        let is_news =
+            [Topic::PropletAlive, Topic::PropletCreate, Topic::TaskMetrics, Topic::TaskResults];
+        if is_news.contains(topic) {
+            let envelope = Envelope { topic: topic.clone(), payload: self.payload.clone() };
+            self.read = envelope.try_into().ok().map(Box::new);
+        }
+    }
+
+    /// What was read ahead, if nobody else holds the message.
+    pub(crate) fn take_read(message: &mut Arc<Self>) -> Option<Box<fleet::News>> {
+        Arc::get_mut(message)?.read.take()
     }
 
     /// As a machine takes it; `None` if the topic is not one of the platform's.
@@ -116,6 +135,7 @@ impl Message {
                 address: shared.address.clone(),
                 payload: shared.payload.clone(),
                 retain: shared.retain,
+                read: None,
             },
         };
         match address {
@@ -157,6 +177,11 @@ impl Broker {
             retained: BTreeMap::new(),
             targets: vec![],
         }
+    }
+
+    /// In a part of a world where it is not.
+    pub(crate) fn none() -> Self {
+        Self::new(&BrokerSpec::default(), Weather::Calm, 0)
     }
 
     pub(crate) const fn is_up(&self) -> bool {
@@ -293,6 +318,9 @@ impl Broker {
 
     fn enqueue(&mut self, node: u32, message: &Arc<Message>, now_us: u64, answer: &mut Answer) {
         let session = &mut self.sessions[node as usize];
+        if session.send((node, message), self.rules, now_us, answer) {
+            return;
+        }
         if !session.push(message, self.queued_max) {
             answer.dropped += 1;
             return;

@@ -205,6 +205,7 @@ mod tests {
                 address: Address::Other(text.into()),
                 payload: bytes::Bytes::new(),
                 retain: false,
+                read: None,
             })
         };
         let mut client = Client::default();

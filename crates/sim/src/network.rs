@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::{Dice, LinkSpec, NetworkModel, NetworkSpec};
 
 /// Every link there is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Network {
     model: NetworkModel,
     seed: u64,
@@ -141,6 +141,26 @@ impl Network {
             NetworkModel::Direct => 0,
             NetworkModel::Latency => self.specs[line.spec as usize].latency_us,
         }
+    }
+
+    pub(crate) fn name(&self, node: u32) -> &str {
+        &self.names[node as usize]
+    }
+
+    /// The shortest time that a packet takes between the broker and any node from `first` on,
+    /// either way, or to `listener`; `None` if such lines have something in common.
+    pub(crate) fn apart_us(&self, listener: u32, first: u32) -> Option<u64> {
+        let crowd = self.lines[first as usize..].iter().flatten();
+        let alone = crowd.clone().all(|line| line.medium.is_none());
+        let shortest = match self.model {
+            NetworkModel::Direct => None,
+            NetworkModel::Latency => {
+                let listener = &self.lines[listener as usize][Way::Down as usize];
+                let lines = crowd.chain([listener]);
+                lines.map(|line| self.specs[line.spec as usize].latency_us).min()
+            }
+        };
+        shortest.filter(|_| alone)
     }
 
     /// The shortest time from `src` to any of `others` or the broker.

@@ -32,7 +32,7 @@ pub(crate) struct Key {
 /// alarms far ahead cost nothing, and what is put in is compared with few others.
 #[derive(Debug)]
 pub(crate) struct Queue<E> {
-    /// The present moment, the last event first; with `fresh` empty only if everything is.
+    /// The present moment, the last event first.
     now: Vec<Placed<E>>,
     /// What was put into the present moment, or before it, since it began.
     fresh: BinaryHeap<Reverse<Placed<E>>>,
@@ -41,8 +41,16 @@ pub(crate) struct Queue<E> {
     soon: Vec<Vec<Placed<E>>>,
     /// A bit for each moment that has events, from the lowest.
     taken: [u64; MOMENTS / 64],
-    later: BTreeMap<u64, Vec<Placed<E>>>,
+    later: BTreeMap<u64, Stretch<E>>,
     seqs: Vec<u64>,
+}
+
+/// Moments that come later.
+#[derive(Debug)]
+struct Stretch<E> {
+    /// The earliest of its events, which stand in no order.
+    first: Key,
+    events: Vec<Placed<E>>,
 }
 
 #[derive(Debug)]
@@ -84,15 +92,15 @@ impl<E> Queue<E> {
         let moment = key.time_us >> MOMENT_BITS;
         let stretch = moment >> STRETCH_BITS;
         let placed = Placed { key, event };
-        if self.now.is_empty() && self.fresh.is_empty() {
-            self.moment = moment;
-        }
         if moment <= self.moment {
             self.fresh.push(Reverse(placed));
         } else if stretch == self.moment >> STRETCH_BITS {
             self.put(moment, placed);
         } else {
-            self.later.entry(stretch).or_default().push(placed);
+            let later =
+                self.later.entry(stretch).or_insert_with(|| Stretch { first: key, events: vec![] });
+            later.first = later.first.min(key);
+            later.events.push(placed);
         }
     }
 
@@ -104,41 +112,68 @@ impl<E> Queue<E> {
     }
 
     pub(crate) fn pop(&mut self) -> Option<(Key, E)> {
+        // Not before: what the last event has caused may come before the next moment.
+        if self.now.is_empty() && self.fresh.is_empty() {
+            self.advance();
+        }
         let Placed { key, event } = match (self.now.last(), self.fresh.peek()) {
             (Some(next), Some(Reverse(fresh))) if fresh < next => self.fresh.pop()?.0,
             (Some(_), _) => self.now.pop()?,
             (None, _) => self.fresh.pop()?.0,
         };
-        if self.now.is_empty() && self.fresh.is_empty() {
-            self.advance();
-        }
         Some((key, event))
     }
 
     /// When the next event happens.
     pub(crate) fn next_us(&self) -> Option<u64> {
+        self.next_key().map(|key| key.time_us)
+    }
+
+    /// The place of the next event.
+    pub(crate) fn next_key(&self) -> Option<Key> {
         let fresh = self.fresh.peek().map(|Reverse(fresh)| fresh.key);
-        let next = self.now.last().map(|next| next.key).into_iter().chain(fresh).min();
-        next.map(|key| key.time_us)
+        let present = self.now.last().map(|next| next.key).into_iter().chain(fresh).min();
+        let soon = || self.next_moment().and_then(|at| self.soon[at].iter().map(|it| it.key).min());
+        let later = || self.later.first_key_value().map(|(_, stretch)| stretch.first);
+        present.or_else(soon).or_else(later)
+    }
+
+    /// Takes the events out that `is_other` finds, for a queue of their own that counts on from
+    /// here.
+    pub(crate) fn divide(&mut self, is_other: impl Fn(&E) -> bool) -> Self {
+        let (mut own, mut other) = (Self::new(0), Self::new(0));
+        while let Some((key, event)) = self.pop() {
+            let to = if is_other(&event) { &mut other } else { &mut own };
+            to.push_as(key, event);
+        }
+        other.seqs = self.seqs.clone();
+        own.seqs = std::mem::take(&mut self.seqs);
+        *self = own;
+        other
     }
 
     /// Makes the next moment that has events the present one.
     fn advance(&mut self) {
-        if self.taken.iter().all(|bits| *bits == 0) {
-            let Some((_, events)) = self.later.pop_first() else { return };
-            for placed in events {
+        if self.next_moment().is_none() {
+            let Some((_, stretch)) = self.later.pop_first() else { return };
+            for placed in stretch.events {
                 self.put(placed.key.time_us >> MOMENT_BITS, placed);
             }
         }
-        let Some(word) = self.taken.iter().position(|bits| *bits != 0) else { return };
-        let place = word * 64 + self.taken[word].trailing_zeros() as usize;
-        self.taken[word] &= self.taken[word] - 1;
+        let Some(place) = self.next_moment() else { return };
+        self.taken[place / 64] &= !(1 << (place % 64));
         if self.now.capacity() > REUSED_MAX {
             self.now = vec![];
         }
         std::mem::swap(&mut self.now, &mut self.soon[place]);
         self.now.sort_unstable_by(|one, another| another.cmp(one));
         self.moment = self.now.last().map_or(0, |next| next.key.time_us >> MOMENT_BITS);
+    }
+
+    /// The first moment of the present stretch that has events.
+    fn next_moment(&self) -> Option<usize> {
+        let word = self.taken.iter().position(|bits| *bits != 0)?;
+        Some(word * 64 + self.taken[word].trailing_zeros() as usize)
     }
 
     /// Puts an event into its moment of the present stretch.

@@ -22,7 +22,7 @@ pub(crate) use self::{
     coordinator::Averaging,
     library::Library,
     operator::{End as OperatorEnd, Operator, Script, ScriptRound},
-    proplet::Bench,
+    proplet::{Bench, last_will},
 };
 
 /// What follows from a step, in order.
@@ -219,7 +219,12 @@ impl Role {
         match self {
             Self::Broker | Self::Peer => {}
             Self::Manager { host, .. } => {
-                let Some(input) = input(feed, |_| None)? else { return Ok(()) };
+                let (feed, read) = read_ahead(feed);
+                let read = read.map(|news| Input::News(*news));
+                let Some(input) = read.map_or_else(|| input(feed, |_| None), |it| Ok(Some(it)))?
+                else {
+                    return Ok(());
+                };
                 host.step(input, now, acts, |effect, acts| match effect {
                     fleet::Effect::Tell(notice) => note(notes, acts, || notice.to_string()),
                     // Modules go whole here: nothing goes in pieces.
@@ -276,6 +281,15 @@ fn note(notes: Notes, acts: &mut Acts, text: impl FnOnce() -> String) {
         Notes::Taken => acts.push(Act::Note(text())),
         Notes::Ignored => {}
     }
+}
+
+/// What was read of a message before it came.
+fn read_ahead(mut feed: Feed) -> (Feed, Option<Box<fleet::News>>) {
+    let read = match &mut feed {
+        Feed::Message(message) => Message::take_read(message),
+        Feed::Mail(_) | Feed::Connected { .. } | Feed::Lost | Feed::Tick => None,
+    };
+    (feed, read)
 }
 
 /// The feed as a machine's input; `None` if it does not concern the machine.

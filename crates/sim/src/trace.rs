@@ -8,6 +8,8 @@ use std::{
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
+use crate::queue::Key;
+
 /// Takes events as they happen.
 pub trait TraceSink {
     /// Whether anybody looks; if not, events are only hashed.
@@ -80,13 +82,51 @@ pub(crate) struct Chain {
     text: Vec<u8>,
     hashing: Hashing,
     events: u64,
+    /// Where the text of each event begins, while that of another chain has to come in between.
+    marks: Option<Vec<(Key, usize)>>,
+    /// How many bytes follow on one another, of which of two chains; of all that is marked no more.
+    runs: Vec<(Whose, usize)>,
+}
+
+/// One of two chains that are woven into one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    Own,
+    Other,
+}
+
+/// What is hashed in one go.
+#[derive(Debug)]
+enum Text {
+    Plain(Vec<u8>),
+    Woven { own: Vec<u8>, other: Vec<u8>, runs: Vec<(Whose, usize)> },
+}
+
+impl Text {
+    fn hash(&self, hasher: &mut Sha256) {
+        match self {
+            Self::Plain(text) => hasher.update(text),
+            Self::Woven { own, other, runs } => {
+                let (mut own, mut other) = (&own[..], &other[..]);
+                for (whose, len) in runs {
+                    let text = match whose {
+                        Whose::Own => &mut own,
+                        Whose::Other => &mut other,
+                    };
+                    let (next, rest) = text.split_at(*len);
+                    hasher.update(next);
+                    *text = rest;
+                }
+            }
+        }
+    }
 }
 
 /// Where it is hashed: a long trace on a thread of its own, which changes nothing but the time.
 #[derive(Debug)]
 enum Hashing {
     Here(Sha256),
-    Beside { texts: SyncSender<Vec<u8>>, thread: JoinHandle<Sha256> },
+    Beside { texts: SyncSender<Text>, thread: JoinHandle<Sha256> },
 }
 
 impl Default for Hashing {
@@ -116,9 +156,79 @@ impl Chain {
             self.text.extend_from_slice(&(part.len() as u64).to_le_bytes());
             self.text.extend_from_slice(part);
         }
-        if self.text.len() >= TEXT_BYTES {
-            self.hand_over();
+        if self.marks.is_none() && self.text.len() >= TEXT_BYTES {
+            let text = Text::Plain(self.take_text());
+            self.hand_over(text);
         }
+    }
+
+    /// An event begins: what is linked from now on belongs to it.
+    pub(crate) fn begin(&mut self, key: Key) {
+        let Some(marks) = &mut self.marks else { return };
+        match marks.last_mut() {
+            // The one before has left nothing.
+            Some(last) if last.1 == self.text.len() => last.0 = key,
+            Some(_) | None => marks.push((key, self.text.len())),
+        }
+    }
+
+    /// A chain of events that are to be woven into this one.
+    pub(crate) fn divide(&mut self) -> Self {
+        let text = Text::Plain(self.take_text());
+        self.hand_over(text);
+        self.marks = Some(vec![]);
+        Self { marks: Some(vec![]), ..Self::default() }
+    }
+
+    /// Puts the events of both in order, up to now: there is nothing that comes before the last
+    /// of them any more.
+    pub(crate) fn weave(&mut self, other: &mut Self) {
+        let (own_len, other_len) = (self.text.len(), other.text.len());
+        let (Some(own), Some(others)) = (&mut self.marks, &mut other.marks) else { return };
+        let (mut place, mut other_place) = (0, 0);
+        loop {
+            let (next, other_next) = (own.get(place), others.get(other_place));
+            let (whose, from, end) = match (next, other_next) {
+                (None, None) => break,
+                (Some((key, from)), other) if other.is_none_or(|(other, _)| key < other) => {
+                    place += 1;
+                    (Whose::Own, *from, own.get(place).map_or(own_len, |next| next.1))
+                }
+                (_, Some((_, from))) => {
+                    other_place += 1;
+                    (Whose::Other, *from, others.get(other_place).map_or(other_len, |next| next.1))
+                }
+                (Some(_), None) => unreachable!("it comes before nothing"),
+            };
+            match self.runs.last_mut() {
+                Some(last) if last.0 == whose => last.1 += end - from,
+                Some(_) | None => self.runs.push((whose, end - from)),
+            }
+        }
+        own.clear();
+        others.clear();
+        if own_len + other_len >= TEXT_BYTES {
+            self.hand_over_both(other);
+        }
+    }
+
+    /// Ends the weaving.
+    pub(crate) fn join(&mut self, other: &mut Self) {
+        self.weave(other);
+        self.hand_over_both(other);
+        self.marks = None;
+        self.events += other.events;
+    }
+
+    fn hand_over_both(&mut self, other: &mut Self) {
+        let (own, other) = (self.take_text(), other.take_text());
+        let runs = std::mem::take(&mut self.runs);
+        self.hand_over(Text::Woven { own, other, runs });
+    }
+
+    fn take_text(&mut self) -> Vec<u8> {
+        let next = Vec::with_capacity(TEXT_BYTES + TEXT_BYTES / 8);
+        std::mem::replace(&mut self.text, next)
     }
 
     /// How many events there were.
@@ -144,14 +254,12 @@ impl Chain {
         digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    fn hand_over(&mut self) {
-        let next = Vec::with_capacity(TEXT_BYTES + TEXT_BYTES / 8);
-        let text = std::mem::replace(&mut self.text, next);
+    fn hand_over(&mut self, text: Text) {
         if let Hashing::Here(hasher) = &self.hashing {
             self.hashing = beside(hasher.clone());
         }
         match &mut self.hashing {
-            Hashing::Here(hasher) => hasher.update(&text),
+            Hashing::Here(hasher) => text.hash(hasher),
             Hashing::Beside { texts, .. } => {
                 texts.send(text).expect("the thread hashes until nothing more can come");
             }
@@ -161,9 +269,12 @@ impl Chain {
 
 /// Goes on with this hash on a thread; here, if there is none to be had.
 fn beside(hasher: Sha256) -> Hashing {
-    let (texts, waiting) = sync_channel::<Vec<u8>>(TEXTS_WAITING);
-    let own = hasher.clone();
-    let hash = move || waiting.iter().fold(own, Sha256::chain_update);
+    let (texts, waiting) = sync_channel::<Text>(TEXTS_WAITING);
+    let mut own = hasher.clone();
+    let hash = move || {
+        waiting.iter().for_each(|text| text.hash(&mut own));
+        own
+    };
     match thread::Builder::new().name("trace".to_owned()).spawn(hash) {
         Ok(thread) => Hashing::Beside { texts, thread },
         Err(_) => Hashing::Here(hasher),

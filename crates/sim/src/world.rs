@@ -3,6 +3,8 @@
 mod build;
 mod connections;
 mod faults;
+mod halves;
+mod nodes;
 mod packets;
 mod peers;
 mod run;
@@ -18,7 +20,7 @@ use protocol::message::Model;
 use crate::{
     Behaviour, Device, Dice, Peer, PeerError, PeerEvent, Problem, Summary, TraceEvent, Wants,
     Workload,
-    broker::{Broker, Message, Want, Weather},
+    broker::{Answer, Broker, Message, Want, Weather},
     client::Client,
     clock::Clock,
     fault::Blow,
@@ -28,7 +30,13 @@ use crate::{
     trace::Chain,
 };
 
-use self::{peers::Peers, tasks::Tasks, watch::Watcher};
+use self::{
+    halves::{Outbox, Part},
+    nodes::Nodes,
+    peers::Peers,
+    tasks::Tasks,
+    watch::Watcher,
+};
 
 /// What a world needs beside its scenario.
 pub struct Setup {
@@ -111,7 +119,7 @@ pub struct World {
     until_us: u64,
     stop: crate::Stop,
     epoch_us: u64,
-    nodes: Vec<Node>,
+    nodes: Nodes,
     queue: Queue<Event>,
     network: Network,
     broker: Broker,
@@ -130,10 +138,15 @@ pub struct World {
     key: Option<Key>,
     events: u64,
     acts: Acts,
+    /// For what the broker answers, again and again.
+    answer: Answer,
     /// For the text of a topic, again and again.
     topic: String,
     /// When what is being sent was sent, if that was not now.
     sent_us: Option<u64>,
+    part: Part,
+    /// What concerns the other part.
+    outbox: Outbox,
 }
 
 /// A node and everything around it.
@@ -223,7 +236,7 @@ enum Down {
 
 impl World {
     fn node(&mut self, node: u32) -> &mut Node {
-        &mut self.nodes[node as usize]
+        &mut self.nodes[node]
     }
 
     /// When what is being sent leaves.

@@ -1,6 +1,6 @@
 //! Who wants what, found by topic.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::{Filter, PropletId, Topic};
 
@@ -8,7 +8,7 @@ use super::{Address, Want};
 
 #[derive(Debug, Default)]
 pub(super) struct Routes {
-    exact: BTreeMap<Topic, Vec<u32>>,
+    exact: BTreeMap<Topic, BTreeSet<u32>>,
     /// What concerns one proplet alone: there are as many as there are proplets.
     own: BTreeMap<PropletId, Vec<(Own, u32)>>,
     /// Wildcards; there are few.
@@ -79,7 +79,10 @@ impl<'a> Place<'a> {
 impl Routes {
     pub(super) fn add(&mut self, node: u32, want: &Want) {
         match Place::of(want) {
-            Place::Exact(topic) => insert(&mut self.exact, topic, node),
+            Place::Exact(topic) => match self.exact.get_mut(topic) {
+                Some(nodes) => drop(nodes.insert(node)),
+                None => drop(self.exact.insert(topic.clone(), [node].into())),
+            },
             Place::Own(proplet, own) => insert(&mut self.own, proplet, (own, node)),
             Place::Wide => {
                 if !self.wide.iter().any(|(wide, owner)| wide == want && *owner == node) {
@@ -98,7 +101,14 @@ impl Routes {
 
     pub(super) fn remove(&mut self, node: u32, want: &Want) {
         match Place::of(want) {
-            Place::Exact(topic) => withdraw(&mut self.exact, topic, node),
+            Place::Exact(topic) => {
+                if let Some(nodes) = self.exact.get_mut(topic)
+                    && nodes.remove(&node)
+                    && nodes.is_empty()
+                {
+                    self.exact.remove(topic);
+                }
+            }
             Place::Own(proplet, own) => withdraw(&mut self.own, proplet, (own, node)),
             Place::Wide => self.wide.retain(|(wide, owner)| wide != want || *owner != node),
             Place::Shared(group, pattern) => {

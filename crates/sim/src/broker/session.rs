@@ -85,9 +85,7 @@ impl Session {
     pub(super) fn pump(&mut self, to: u32, rules: Rules, now_us: u64, answer: &mut Answer) {
         self.look_us = self.look_us.filter(|at| *at > now_us);
         let Some(conn) = self.conn else { return };
-        while self.flights.front().is_some_and(|it| it.acked_us.is_some_and(|at| at <= now_us)) {
-            self.flights.pop_front();
-        }
+        self.land(now_us);
         while self.flights.len() < rules.window {
             let Some((message, duplicate)) = self.waiting.pop_front() else {
                 // An empty list still holds the memory of what waited in it.
@@ -96,20 +94,54 @@ impl Session {
             };
             let pid = self.next_pid;
             self.next_pid += 1;
-            let again = match rules.weather {
-                Weather::Calm => None,
-                Weather::Rough => Some(Arc::clone(&message)),
-            };
-            if self.flights.is_empty() {
-                self.flights.reserve_exact(1);
-            }
-            self.flights.push_back(Flight { pid, message: again, acked_us: None });
+            self.fly(pid, &message, rules);
             answer.sends.push(Outbound { to, conn, pid, message, duplicate });
         }
         if !self.waiting.is_empty()
             && let Some(at) = self.flights.front().and_then(|flight| flight.acked_us)
         {
             answer.pumps.extend(self.look_at(at).map(|at| (to, at)));
+        }
+    }
+
+    /// Sends a message for which nothing has to wait, if there is room under way. It goes the way
+    /// of all others, which is longer.
+    pub(super) fn send(
+        &mut self,
+        (to, message): (u32, &Arc<Message>),
+        rules: Rules,
+        now_us: u64,
+        answer: &mut Answer,
+    ) -> bool {
+        let Some(conn) = self.conn.filter(|_| self.waiting.is_empty()) else { return false };
+        self.land(now_us);
+        if self.flights.len() >= rules.window {
+            return false;
+        }
+        self.look_us = self.look_us.filter(|at| *at > now_us);
+        let pid = self.next_pid;
+        self.next_pid += 1;
+        self.fly(pid, message, rules);
+        let message = Arc::clone(message);
+        answer.sends.push(Outbound { to, conn, pid, message, duplicate: false });
+        true
+    }
+
+    fn fly(&mut self, pid: u64, message: &Arc<Message>, rules: Rules) {
+        let again = match rules.weather {
+            Weather::Calm => None,
+            Weather::Rough => Some(Arc::clone(message)),
+        };
+        if self.flights.is_empty() {
+            self.flights.reserve_exact(1);
+        }
+        self.flights.push_back(Flight { pid, message: again, acked_us: None });
+    }
+
+    /// What was acknowledged by now is no longer under way.
+    fn land(&mut self, now_us: u64) {
+        while self.flights.front().is_some_and(|it| it.acked_us.is_some_and(|at| at <= now_us)) {
+            self.flights.pop_front();
         }
     }
 

@@ -51,8 +51,7 @@ impl Bench {
     }
 
     pub(super) fn last_will(&self) -> Envelope {
-        let (proplet_id, status) = (self.proplet.clone(), AliveStatus::Offline);
-        PropletAlive { proplet_id, status, namespace: String::new(), tasks: None }.seal()
+        last_will(self.proplet.clone())
     }
 
     pub(super) const fn connected(&mut self) {
@@ -106,4 +105,10 @@ impl Bench {
             Effect::Note(said) => note(notes, acts, || said.to_string()),
         }
     }
+}
+
+/// What the broker says in this proplet's name when it is gone.
+pub(crate) fn last_will(proplet_id: PropletId) -> Envelope {
+    let status = AliveStatus::Offline;
+    PropletAlive { proplet_id, status, namespace: String::new(), tasks: None }.seal()
 }

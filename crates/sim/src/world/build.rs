@@ -10,13 +10,15 @@ use protocol::{ModelVersion, PropletId, Records, Timestamp, message::Hyperparams
 
 use super::{
     Event, Node, Setup, SetupError, World,
+    halves::{Outbox, Part},
+    nodes::Nodes,
     peers::{Outside, Peers},
     tasks::Tasks,
     watch::Watcher,
 };
 use crate::{
     Availability, ClockSpec, Device, Dice, Fault, NodeKind, NodeSpec, OnFailure, Scenario,
-    broker::{Broker, Want, Weather},
+    broker::{Answer, Broker, Want, Weather},
     client::{Client, Wish},
     clock::Clock,
     fault::Blow,
@@ -34,7 +36,7 @@ const MANAGER: u32 = 1;
 const COORDINATOR: u32 = 2;
 pub(crate) const MODEL_SERVER: u32 = 3;
 pub(crate) const OPERATOR: u32 = 4;
-const FIRST: usize = 5;
+pub(crate) const FIRST: u32 = 5;
 
 /// Tasks that the manager holds beside one for every proplet.
 const TASKS_SPARE: usize = 20_000;
@@ -98,8 +100,11 @@ impl World {
             key: None,
             events: 0,
             acts: vec![],
+            answer: Answer::default(),
             topic: String::new(),
             sent_us: None,
+            part: Part::Whole,
+            outbox: Outbox::default(),
         };
         world.schedule(scenario);
         Ok(world)
@@ -114,13 +119,13 @@ impl World {
         let spread = scenario.platform.connect_spread.micros();
         for node in 1..u32::try_from(self.nodes.len()).unwrap_or(u32::MAX) {
             self.subscribe_to_own(node);
-            let is_service = (node as usize) < FIRST;
+            let is_service = node < FIRST;
             let it = self.node(node);
             let late = if is_service { 0 } else { SERVICES_US + it.dice.between(0, spread) };
             self.queue.push(late, Class::Connect, node, Event::Connect { node, life: 0 });
             self.set_alarm(node);
         }
-        let mut node = FIRST;
+        let mut node = FIRST as usize;
         for spec in &scenario.nodes {
             for name in spec.names() {
                 if let Some(availability) = spec.availability {
@@ -221,7 +226,7 @@ impl<'a> Plan<'a> {
         }
     }
 
-    fn nodes(&mut self, initial: Offer) -> Vec<Node> {
+    fn nodes(&mut self, initial: Offer) -> Nodes {
         let platform = &self.scenario.platform;
         let proplets = self.proplets();
         let limits = fleet::Limits {
@@ -244,7 +249,7 @@ impl<'a> Plan<'a> {
         let library = Library::new(platform.model_write.micros());
         let script = self.script(proplets);
         let count: usize = self.scenario.nodes.iter().map(|spec| spec.names().len()).sum();
-        let mut nodes: Vec<Node> = Vec::with_capacity(FIRST + count);
+        let mut services: Vec<Node> = Vec::with_capacity(FIRST as usize);
         for (name, role) in SERVICES.into_iter().zip([
             Role::Broker,
             Role::manager(limits),
@@ -253,16 +258,17 @@ impl<'a> Plan<'a> {
             Role::Operator(Box::new(Host::new(Operator::new(script), Records::NeverRead))),
         ]) {
             let device = self.device(None);
-            nodes.push(self.node(name.to_owned(), role, device, &ClockSpec::default()));
+            services.push(self.node(name.to_owned(), role, device, &ClockSpec::default()));
         }
         assert_eq!([BROKER, MANAGER, COORDINATOR, MODEL_SERVER, OPERATOR], [0, 1, 2, 3, 4]);
+        let mut crowd: Vec<Node> = Vec::with_capacity(count);
         for spec in &self.scenario.nodes {
             for (i, name) in spec.names().into_iter().enumerate() {
-                let node = self.own_node(spec, i, name, nodes.len());
-                nodes.push(node);
+                let node = self.own_node(spec, i, name, FIRST as usize + crowd.len());
+                crowd.push(node);
             }
         }
-        nodes
+        Nodes::new(services, crowd)
     }
 
     fn own_node(&mut self, spec: &NodeSpec, i: usize, name: String, place: usize) -> Node {

@@ -93,7 +93,7 @@ impl World {
         self.broker.lose(node, conn, self.now_us);
         self.trace(node, "session_lost", &[], || json!({}));
         // Every connection of a node has the same will: there is no need to hold it twice.
-        if let Some(will) = self.node(node).role.will() {
+        if let Some(will) = self.will(node) {
             self.publish(node, &Arc::new(Message::of(will)));
         }
     }

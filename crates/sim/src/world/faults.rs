@@ -45,7 +45,7 @@ impl World {
     fn each(&mut self, pattern: &str, mut strike: impl FnMut(&mut Self, u32)) {
         for node in 0..u32::try_from(self.nodes.len()).unwrap_or(u32::MAX) {
             let is_victim = node != BROKER && node != OPERATOR;
-            if is_victim && fits(pattern, &self.nodes[node as usize].name) {
+            if is_victim && fits(pattern, &self.nodes[node].name) {
                 strike(self, node);
             }
         }
@@ -80,7 +80,7 @@ impl World {
             }
             Silence::Silent => {
                 let at = now_us.saturating_add(keep_alive_us * 3 / 2);
-                self.queue.push(at, Class::Broker, node, Event::Silence { node, conn });
+                self.cause(BROKER, (at, Class::Broker, node), Event::Silence { node, conn });
             }
         }
     }

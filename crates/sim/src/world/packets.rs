@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, sync::Arc};
 
-use super::{Down, Event, Up, World, steps::size};
+use super::{Down, Event, Up, World, halves::Ack, steps::size};
 use crate::{
     Direction, Packet,
     broker::{Answer, Message},
@@ -20,14 +20,14 @@ impl World {
         let conn = it.client.conn();
         it.energy_j += it.device.j_per_byte * bytes as f64;
         let event = Event::ToBroker { node, conn, packet };
-        self.queue.push(arrives, Class::Broker, node, event);
+        self.cause(BROKER, (arrives, Class::Broker, node), event);
         arrives
     }
 
     pub(super) fn send_down(&mut self, node: u32, conn: u32, packet: Down, bytes: u64) {
         let arrives = self.network.send(node, Way::Down, bytes, self.now_us);
         let event = Event::ToNode { node, conn, packet };
-        self.queue.push(arrives, Class::Delivery, BROKER, event);
+        self.cause(node, (arrives, Class::Delivery, BROKER), event);
     }
 
     /// A packet has arrived at the broker.
@@ -40,7 +40,7 @@ impl World {
             Up::Subscribe(want) => {
                 let mut answer = Answer::default();
                 self.broker.subscribe(node, &want, self.now_us, &mut answer);
-                self.carry(answer);
+                self.carry(&mut answer);
             }
             Up::Unsubscribe(want) => self.broker.unsubscribe(node, &want),
             Up::Publish(message) => {
@@ -68,28 +68,29 @@ impl World {
         });
         self.topic = topic;
         self.watcher.watch(message, self.now_us);
-        let mut answer = Answer::default();
+        let mut answer = std::mem::take(&mut self.answer);
         self.broker.publish(message, self.now_us, &mut answer);
-        self.carry(answer);
+        self.carry(&mut answer);
+        self.answer = answer;
     }
 
     pub(super) fn pump(&mut self, node: u32) {
         let mut answer = Answer::default();
         self.broker.pump(node, self.now_us, &mut answer);
-        self.carry(answer);
+        self.carry(&mut answer);
     }
 
     /// Does what the broker wants done.
-    pub(super) fn carry(&mut self, answer: Answer) {
-        let Answer { sends, pumps, dropped } = answer;
-        for send in sends {
+    pub(super) fn carry(&mut self, answer: &mut Answer) {
+        for send in answer.sends.drain(..) {
             let bytes = size(&send.message);
             let (pid, message, duplicate) = (send.pid, send.message, send.duplicate);
             self.send_down(send.to, send.conn, Down::Publish { pid, message, duplicate }, bytes);
         }
-        for (node, at_us) in pumps {
-            self.queue.push(at_us.max(self.now_us), Class::Broker, BROKER, Event::Pump(node));
+        for (node, at_us) in answer.pumps.drain(..) {
+            self.look_at(node, at_us.max(self.now_us));
         }
+        let dropped = std::mem::take(&mut answer.dropped);
         if dropped > 0 {
             self.trace(
                 BROKER,
@@ -102,7 +103,7 @@ impl World {
 
     /// A packet has arrived at a node.
     pub(super) fn at_node(&mut self, node: u32, conn: u32, packet: Down) {
-        let client = &self.nodes[node as usize].client;
+        let client = &self.nodes[node].client;
         match packet {
             Down::Accepted { resumed } => self.accepted(node, conn, resumed),
             Down::Gone => self.connection_lost(node, conn),
@@ -111,9 +112,7 @@ impl World {
                 let leaves_us = self.now_us.max(self.network.cut_until_us(node));
                 let acked_us = leaves_us.saturating_add(self.network.delay_us(node, Way::Up));
                 // The node acknowledges once what follows is durable, which takes no time here.
-                if let Some(at_us) = self.broker.acknowledge((node, conn), pid, acked_us) {
-                    self.queue.push(at_us, Class::Broker, BROKER, Event::Pump(node));
-                }
+                self.acknowledge(Ack { node, conn, pid, at_us: acked_us });
                 self.deliver(node, pid, message, duplicate);
             }
         }
@@ -132,7 +131,7 @@ impl World {
             retain: message.retain,
             duplicate,
         });
-        if matches!(self.nodes[node as usize].role, Role::Peer) {
+        if matches!(self.nodes[node].role, Role::Peer) {
             self.hand_over(node, &message);
         } else {
             self.feed(node, Feed::Message(message));

@@ -250,7 +250,8 @@ impl World {
                 let payload = bytes_of(event.payload.get("payload").unwrap_or(&Value::Null));
                 let retain = event.payload.get("retain").and_then(Value::as_bool);
                 let retain = retain.unwrap_or_default();
-                let message = Message { address: Address::parse(topic), payload, retain };
+                let message =
+                    Message { address: Address::parse(topic), payload, retain, read: None };
                 self.post(node, message, Durability::Said);
             }
             PeerEvent::SUBSCRIBE => self.listen(node, Want::parse(text("filter")?)),

@@ -9,6 +9,9 @@ impl World {
         sink: &mut dyn TraceSink,
         progress: &mut dyn Progress,
     ) -> Result<(), RunError> {
+        if let Some(ahead_us) = self.lookahead_us() {
+            return self.live_in_halves(ahead_us, progress);
+        }
         let grain_us = progress.grain_us();
         let mut word_us = 0;
         loop {
@@ -48,12 +51,13 @@ impl World {
         }
     }
 
-    fn next_event(&mut self) {
+    pub(super) fn next_event(&mut self) {
         let Some((key, event)) = self.queue.pop() else { return };
         assert!(key.time_us >= self.now_us, "time does not run backwards");
         self.now_us = key.time_us;
         self.key = Some(key);
         self.events += 1;
+        self.chain.begin(key);
         match event {
             Event::Blow(blow) => self.strike(*blow),
             Event::ToBroker { node, conn, packet } => self.at_broker(node, conn, packet),
@@ -68,8 +72,8 @@ impl World {
         }
     }
 
-    fn is_done(&self) -> bool {
-        match &self.nodes[super::build::OPERATOR as usize].role {
+    pub(super) fn is_done(&self) -> bool {
+        match &self.nodes[super::build::OPERATOR].role {
             Role::Operator(host) => {
                 host.machine().is_some_and(|it| it.rounds() > 0 && it.is_done())
             }
@@ -82,7 +86,7 @@ impl World {
         }
     }
 
-    fn state(&self) -> State {
+    pub(super) fn state(&self) -> State {
         let operator = self.operator();
         State {
             until_us: self.until_us,

@@ -88,6 +88,17 @@ impl Tasks {
         !self.waiting.is_empty() && next_us > self.due_us
     }
 
+    /// Whether tasks take no time to compute, and there are threads for other things.
+    pub(super) fn leave_threads(&self) -> bool {
+        self.threads > 1 && self.workload.cost() == Cost::Cheap
+    }
+
+    /// The tasks that there are, in place of which there are none.
+    pub(super) fn take(&mut self) -> Self {
+        let none = Self::new(Arc::clone(&self.workload), self.threads);
+        std::mem::replace(self, none)
+    }
+
     fn compute(&mut self) -> Vec<(Waiting, Ran)> {
         self.due_us = u64::MAX;
         let waiting = std::mem::take(&mut self.waiting);
@@ -121,7 +132,7 @@ impl Tasks {
         waiting.into_iter().zip(results).collect()
     }
 
-    fn take(&mut self, node: u32, found: impl Fn(&Running) -> bool) -> Option<Running> {
+    fn end(&mut self, node: u32, found: impl Fn(&Running) -> bool) -> Option<Running> {
         let runs = self.running.get_mut(&node)?;
         let place = runs.iter().position(found);
         let taken = place.map(|place| runs.swap_remove(place));
@@ -193,7 +204,7 @@ impl World {
     }
 
     pub(super) fn task_ended(&mut self, node: u32, token: u64, end: End) {
-        if self.tasks.take(node, |run| run.token == token).is_none() {
+        if self.tasks.end(node, |run| run.token == token).is_none() {
             return;
         }
         let End { task, attempt, ran, took_us } = end;
@@ -222,7 +233,7 @@ impl World {
     }
 
     pub(super) fn cancel_task(&mut self, node: u32, task: &TaskId, attempt: u32) {
-        let taken = self.tasks.take(node, |run| run.task == *task && run.attempt == attempt);
+        let taken = self.tasks.end(node, |run| run.task == *task && run.attempt == attempt);
         let Some(run) = taken else { return };
         self.computed(node, run.begun_us);
         let failure = Failure {

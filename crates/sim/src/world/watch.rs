@@ -51,6 +51,8 @@ impl Watcher {
     pub(super) fn watch(&mut self, message: &Message, now_us: u64) {
         let Address::Ours(topic) = &message.address else { return };
         match topic {
+            Topic::RoundAck { round, .. }
+                if self.gathers == Gathers::Rounds && is_accepted(round, &message.payload) => {}
             Topic::RoundAck { round, proplet } => {
                 if let Ok(ack) = UpdateAck::read(proplet.clone(), &message.payload) {
                     self.judged(round, proplet, ack.verdict, now_us);
@@ -147,7 +149,7 @@ impl Watcher {
 
     pub(super) fn summary(&self, world: &World) -> Summary {
         let mut summary = self.summary.clone();
-        let Role::ModelServer { library, .. } = &world.nodes[MODEL_SERVER as usize].role else {
+        let Role::ModelServer { library, .. } = &world.nodes[MODEL_SERVER].role else {
             return summary;
         };
         summary.models = library.models();
@@ -177,7 +179,7 @@ impl Watcher {
 
     pub(super) fn evidence(&self, world: &World) -> Evidence {
         let mut evidence = self.evidence.clone();
-        if let Role::ModelServer { library, .. } = &world.nodes[MODEL_SERVER as usize].role {
+        if let Role::ModelServer { library, .. } = &world.nodes[MODEL_SERVER].role {
             evidence.models = library.models();
         }
         for logged in world.operator().into_iter().flat_map(|it| &it.log) {
@@ -193,9 +195,16 @@ impl Watcher {
     }
 }
 
+/// Whether a verdict is the coordinator's usual word, without reading all of it.
+fn is_accepted(round: &RoundId, payload: &[u8]) -> bool {
+    let rest = payload.strip_prefix(b"{\"round_id\":\"");
+    let rest = rest.and_then(|rest| rest.strip_prefix(round.as_str().as_bytes()));
+    rest == Some(b"\",\"verdict\":\"accepted\"}")
+}
+
 impl World {
     pub(super) fn operator(&self) -> Option<&Operator> {
-        match &self.nodes[OPERATOR as usize].role {
+        match &self.nodes[OPERATOR].role {
             Role::Operator(host) => host.machine(),
             Role::Broker
             | Role::Manager { .. }

@@ -6,6 +6,7 @@
 mod ahead;
 mod determinism;
 mod faults;
+mod halves;
 mod peers;
 mod rounds;
 mod scale;
