@@ -1,5 +1,6 @@
 //! The world: every node, one queue of events, and virtual time.
 
+mod alarm;
 mod build;
 mod connections;
 mod faults;
@@ -31,6 +32,7 @@ use crate::{
 };
 
 use self::{
+    alarm::Alarm,
     halves::{Outbox, Part},
     nodes::Nodes,
     peers::Peers,
@@ -163,8 +165,7 @@ struct Node {
     /// Counts processes; even while there is none.
     life: u32,
     alive: bool,
-    /// When a tick is scheduled.
-    wake_us: u64,
+    alarm: Alarm,
     ticked_us: u64,
     pace: f64,
     lie: Option<Behaviour>,

@@ -10,6 +10,7 @@ use protocol::{ModelVersion, PropletId, Records, Timestamp, message::Hyperparams
 
 use super::{
     Event, Node, Setup, SetupError, World,
+    alarm::Alarm,
     halves::{Outbox, Part},
     nodes::Nodes,
     peers::{Outside, Peers},
@@ -308,7 +309,7 @@ impl<'a> Plan<'a> {
             seed: Dice::of(seed, &name, "tasks").roll(),
             life: 0,
             alive: true,
-            wake_us: u64::MAX,
+            alarm: Alarm::default(),
             ticked_us: u64::MAX,
             pace: 1.0,
             lie: None,

@@ -68,7 +68,7 @@ impl World {
         }
         it.alive = false;
         it.life += 1;
-        it.wake_us = u64::MAX;
+        it.alarm.wake_us = u64::MAX;
         self.forget_tasks(node);
         self.trace(node, "down", &[], || json!({ "state": memory }));
         if was_away {

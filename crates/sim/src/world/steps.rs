@@ -145,19 +145,24 @@ impl World {
         if when <= now_us && it.ticked_us == now_us {
             when = now_us + 1;
         }
-        if when < it.wake_us {
-            it.wake_us = when;
-            self.queue.push(when, Class::Wake, node, Event::Wake(node));
+        if when < it.alarm.wake_us {
+            let seq = self.queue.next_seq(node);
+            if let Some(key) = self.node(node).alarm.set(when, node, seq) {
+                self.queue.push_as(key, Event::Wake(node));
+            }
         }
     }
 
     pub(super) fn wake(&mut self, node: u32) {
         let now_us = self.now_us;
         let it = self.node(node);
-        if it.wake_us != now_us || !it.alive {
+        if let Some(key) = it.alarm.rang(now_us, node) {
+            return self.queue.push_as(key, Event::Wake(node));
+        }
+        if it.alarm.wake_us != now_us || !it.alive {
             return;
         }
-        it.wake_us = u64::MAX;
+        it.alarm.wake_us = u64::MAX;
         let Some(deadline) = it.role.deadline() else { return };
         if it.clock.when(deadline, now_us) > now_us {
             return self.set_alarm(node);
