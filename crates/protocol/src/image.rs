@@ -17,8 +17,8 @@ const TAG_DEFAULT: &str = "latest";
 /// An image in a registry.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ImageRef {
-    host: String,
-    name: String,
+    host: Box<str>,
+    name: Box<str>,
     version: Version,
 }
 
@@ -124,7 +124,7 @@ impl FromStr for ImageRef {
             return Err(wrong("the tag takes 1 to 128 of A-Z a-z 0-9 . _ -"));
         }
         let version = digest.map_or_else(|| Version::Tag(tag.to_owned()), Version::Digest);
-        Ok(Self { host: host.to_owned(), name: name.to_owned(), version })
+        Ok(Self { host: host.into(), name: name.into(), version })
     }
 }
 

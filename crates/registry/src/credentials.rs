@@ -76,7 +76,7 @@ fn in_docker_config(host: &str, path: &Path, text: &str) -> Result<Credentials, 
         .map_err(|why| wrong(format!("not as Docker writes it (line {})", why.line())))?;
     let key = config.auths.keys().find(|key| is_for(key, host));
     let found = key.and_then(|key| config.auths.get(key));
-    if let Some(auth) = found.map(|found| read_auth(found)).transpose().map_err(wrong)?.flatten() {
+    if let Some(auth) = found.map(read_auth).transpose().map_err(wrong)?.flatten() {
         let told = format!("those from {} were given", path.display());
         return Ok(Credentials { auth, told });
     }
