@@ -35,6 +35,7 @@ mod settings;
 mod simd;
 mod strategy;
 mod survey;
+mod tempered;
 mod work;
 
 pub use batch::{Batch, Update, run};
@@ -50,6 +51,7 @@ pub use round::Round;
 pub use rows::{LeBytes, ReadAt, Rows, Slices, Stored};
 pub use settings::{Kind, Setting, SettingError, Settings};
 pub use strategy::{Need, STATE_VERSION, STRATEGIES, Strategy, find};
+pub use tempered::Tempered;
 pub use work::{Out, Sink, Work};
 
 use work::CHUNK;
