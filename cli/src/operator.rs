@@ -337,6 +337,7 @@ fn read(envelope: &Envelope) -> Option<RoundNews> {
         Topic::RoundFailed { .. } => envelope.open().ok().map(RoundNews::Failed),
         Topic::RoundStart
         | Topic::RoundAck { .. }
+        | Topic::RoundVariate { .. }
         | Topic::ForwardedUpdate
         | Topic::ModelPublish { .. }
         | Topic::Model { .. }

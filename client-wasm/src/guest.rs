@@ -6,6 +6,7 @@ use guest::{Answer, Update};
 
 use crate::{
     Dataset, Hyperparams, Model, TrainError, evaluate, evaluate_held_out, random::stream_of, train,
+    train_corrected,
 };
 
 /// What the environment asks for.
@@ -58,11 +59,23 @@ pub fn run(assignment: &Assignment) -> Result<Answer, TrainError> {
     let data = Dataset::from_dir(asked.data_dir()?)?;
     let base = asked.model()?;
     let mut model = Model::from_base(&base, hyperparams.kind, data.features())?;
-    let report = train(&mut model, &data, hyperparams, stream_of(&asked.model_uri))?;
+    let (variates, stream) = (asked.variates(&base)?, stream_of(&asked.model_uri));
+    let report = match &variates {
+        None => train(&mut model, &data, hyperparams, stream)?,
+        Some(variates) => {
+            let correction = variates.correction();
+            train_corrected(&mut model, &data, hyperparams, stream, &correction)?
+        }
+    };
     let tensors = model.tensors().into_iter().map(|(name, tensor)| (name.to_owned(), tensor));
     let mut update = Update::new(report.num_samples as u64, tensors.collect());
     for (name, value) in report.metrics(hyperparams) {
         update = update.with(name, value);
+    }
+    if let Some(variates) = variates {
+        let along = (report.steps, hyperparams.lr);
+        let change = variates.after(&base, &update.tensors, along);
+        update = update.with_control(change?);
     }
     let answer = update.answer(asked, &base);
     if let Err(guest::Error::NotFinite { .. }) = answer {

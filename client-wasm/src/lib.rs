@@ -32,4 +32,4 @@ pub use hyperparams::{HIDDEN_DEFAULT, Hyperparams};
 pub use model::{Model, initial_model};
 pub use network::{Examples, Kind, Network, Score};
 pub use text::{TextError, read_tokens, tokens_of};
-pub use train::{Report, evaluate, evaluate_held_out, train};
+pub use train::{Report, evaluate, evaluate_held_out, train, train_corrected};

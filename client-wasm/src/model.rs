@@ -54,12 +54,23 @@ impl Model {
         if tensors.len() != slots.len() {
             return Err(misfit());
         }
-        let mut parameters = vec![];
-        for slot in slots {
-            let tensor = tensors.get(slot.name).filter(|tensor| tensor.shape == slot.shape);
-            parameters.extend_from_slice(&tensor.ok_or_else(misfit)?.values);
-        }
+        let parameters = in_order(&network, tensors).ok_or_else(misfit)?;
         Ok(Self { network, parameters })
+    }
+
+    /// The numbers of tensors with the names and shapes of this model, in the order of its
+    /// parameters.
+    pub(crate) fn in_order(
+        &self,
+        tensors: &BTreeMap<String, Tensor>,
+    ) -> Result<Vec<f64>, TrainError> {
+        let (kind, features) = (self.network.kind, self.network.features);
+        let found = || BaseModel::of(tensors.clone()).described();
+        in_order(&self.network, tensors).ok_or_else(|| TrainError::BaseMisfit {
+            kind,
+            features,
+            found: found(),
+        })
     }
 
     /// The model as the platform stores it; `version` stands beside the tensors.
@@ -94,6 +105,15 @@ impl Model {
     pub fn parameters(&self) -> &[f64] {
         &self.parameters
     }
+}
+
+fn in_order(network: &Network, tensors: &BTreeMap<String, Tensor>) -> Option<Vec<f64>> {
+    let mut numbers = vec![];
+    for slot in network.slots() {
+        let tensor = tensors.get(slot.name).filter(|tensor| tensor.shape == slot.shape);
+        numbers.extend_from_slice(&tensor?.values);
+    }
+    Some(numbers)
 }
 
 /// The last bias tells how many classes there are.

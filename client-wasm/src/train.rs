@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Dataset, Examples, Hyperparams, Model, Score, TrainError, random::Random};
+use crate::{Dataset, Examples, Hyperparams, Model, Score, Tensor, TrainError, random::Random};
 
 /// What came of a training step.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +29,29 @@ pub fn train(
     hyperparams: &Hyperparams,
     stream: u64,
 ) -> Result<Report, TrainError> {
+    train_along(model, data, hyperparams, stream, &[])
+}
+
+/// As [`train`], with this added to the mean gradient of every step: tensors with the names and
+/// shapes of the model's (SCAFFOLD's `c - c_i`).
+pub fn train_corrected(
+    model: &mut Model,
+    data: &Dataset,
+    hyperparams: &Hyperparams,
+    stream: u64,
+    correction: &BTreeMap<String, Tensor>,
+) -> Result<Report, TrainError> {
+    let correction = model.in_order(correction)?;
+    train_along(model, data, hyperparams, stream, &correction)
+}
+
+fn train_along(
+    model: &mut Model,
+    data: &Dataset,
+    hyperparams: &Hyperparams,
+    stream: u64,
+    correction: &[f64],
+) -> Result<Report, TrainError> {
     if data.is_empty() {
         return Err(TrainError::NoData { dir: "the data set".to_owned() });
     }
@@ -38,7 +61,7 @@ pub fn train(
     let (held_out, trained) = (prepare(&held_out)?, prepare(&trained)?);
 
     let before = network.score(&model.parameters, &trained);
-    let steps = descend(model, &trained, hyperparams, stream);
+    let steps = descend(model, &trained, hyperparams, (stream, correction));
     let after = network.score(&model.parameters, &trained);
     let holdout = (!held_out.is_empty()).then(|| network.score(&model.parameters, &held_out));
 
@@ -109,7 +132,12 @@ fn split(rows: usize, hyperparams: &Hyperparams) -> (Vec<usize>, Vec<usize>) {
     (order, trained)
 }
 
-fn descend(model: &mut Model, examples: &Examples, set: &Hyperparams, stream: u64) -> u64 {
+fn descend(
+    model: &mut Model,
+    examples: &Examples,
+    set: &Hyperparams,
+    (stream, correction): (u64, &[f64]),
+) -> u64 {
     let mut random = Random::stream(set.seed, stream);
     let mut order: Vec<usize> = (0..examples.len()).collect();
     let mut gradient = vec![0.0; model.parameters.len()];
@@ -121,6 +149,8 @@ fn descend(model: &mut Model, examples: &Examples, set: &Hyperparams, stream: u6
             gradient.fill(0.0);
             model.network.add_gradient(&model.parameters, examples, batch, &mut gradient);
             pull_back(&model.parameters, &base, set.mu * batch.len() as f64, &mut gradient);
+            let batch_len = batch.len() as f64;
+            gradient.iter_mut().zip(correction).for_each(|(slope, add)| *slope += add * batch_len);
             let rates = (set.lr, set.l2);
             model.network.descend(&mut model.parameters, &gradient, batch.len(), rates);
             steps += 1;

@@ -153,7 +153,11 @@ impl CoordinatorSettings {
 }
 
 fn strategy(name: &str) -> Result<&'static Strategy, String> {
-    let usable = |strategy: &&Strategy| check_strategy(&spec(strategy.name)).is_ok();
+    // Control variates are for rounds whose start asks for them: the tasks have to know.
+    let usable = |strategy: &&Strategy| {
+        let spec = spec(strategy.name);
+        !spec.has_control() && check_strategy(&spec).is_ok()
+    };
     aggregate::find(name).filter(usable).ok_or_else(|| {
         let names = STRATEGIES.iter().filter(usable).map(|strategy| strategy.name);
         format!("it takes {}", names.collect::<Vec<_>>().join(", "))

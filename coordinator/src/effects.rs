@@ -179,6 +179,8 @@ fn make_file(job: &Job, storage: &Storage, work: &Work) -> Result<(Made, Beside)
         let blob = adopt(&places.model)?;
         let state = if vectors.is_empty() {
             None
+        } else if job.strategy.has_control() {
+            Some(State { vectors, values: state::take_in(&places.state)? })
         } else {
             Some(State { vectors, values: Kept::Stored(state::stored(&adopt(&places.state)?)) })
         };

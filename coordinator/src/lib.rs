@@ -18,7 +18,7 @@ mod tally;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use http_api::{LARGE_BODIES_MAX, Listening, asked};
-use round::{Rounds, TABLES};
+use round::{Rounds, Rules, TABLES};
 use service::{
     Driver, Reports, Store, SystemClock, Transport, drive, settings::Settings,
     transport::mqtt::Mqtt,
@@ -145,7 +145,10 @@ async fn serve_with<T: Transport>(
     let blobs = settings.state.state_dir.join(BLOBS);
     let storage = Storage::open(&blobs, settings.blob_bytes_max, limits)?;
     let driver = Driver {
-        machine: Rounds::new(settings.rules()),
+        machine: Rounds::new(Rules {
+            variate_len_max: limits.message_bytes_max,
+            ..settings.rules()
+        }),
         effects: Averaging::new(storage, transport.gate(), answering)?,
         transport,
         store,

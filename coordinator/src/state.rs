@@ -1,6 +1,6 @@
 //! What strategies remember, on disk: a short state stands in the store, a long one is a file.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use bytes::Bytes;
 use protocol::{
@@ -44,11 +44,21 @@ pub(crate) fn load(job: &mut Job, storage: &Storage) -> Result<(), Failed> {
     Ok(())
 }
 
+/// A state that was written to a file and is to stand in the store: control variates do, which are
+/// said in one message.
+pub(crate) fn take_in(place: &Path) -> Result<Kept, Failed> {
+    let failed = |why: String| (FailReason::Aggregation, format!("{}: {why}", place.display()));
+    let file = Bytes::from(fs::read(place).map_err(|why| failed(why.to_string()))?);
+    let read = safetensors::read(&file).map_err(|why| failed(why.to_string()))?;
+    fs::remove_file(place).map_err(|why| failed(why.to_string()))?;
+    Ok(Kept::Here(read.tensors.canonical()))
+}
+
 /// A long state in memory becomes a file.
 pub(crate) fn shorten(mut beside: Beside, job: &Job, storage: &Storage) -> Result<Beside, Failed> {
     let Some(state) = &mut beside.state else { return Ok(beside) };
     let Kept::Here(bytes) = &state.values else { return Ok(beside) };
-    if bytes.len() <= HERE_MAX {
+    if bytes.len() <= HERE_MAX || job.strategy.has_control() {
         return Ok(beside);
     }
     let failed = |why: String| (FailReason::Aggregation, why);

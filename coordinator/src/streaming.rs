@@ -10,12 +10,16 @@ use std::{
 };
 
 use aggregate::{
-    Aggregator, Element, Out, ReadAt, Round, Rows, Sink, Stored, Work, aggregate, aggregate_rest,
+    Aggregator, Element, Out, ReadAt, Round, Rows, Sink, Stored, Tempered, Work, aggregate,
+    aggregate_rest,
 };
 use bytes::Bytes;
 use protocol::{
     DType, FailReason, PropletId, Rejection, Schema,
-    tensor::safetensors::{Header, Metadata},
+    tensor::{
+        CONTROL_PREFIX,
+        safetensors::{Header, Metadata},
+    },
 };
 use round::{Job, JobMember, Kept, StoredBlob, aggregator, facts, failed, left_out, usable_state};
 use service::blobs::read_header;
@@ -30,6 +34,8 @@ enum Source {
     Here(Bytes),
     /// The canonical bytes begin at this place of the file.
     File(File, u64),
+    /// These parts of another one after the other: where each begins there, and its length.
+    Parts(Box<Self>, Vec<(u64, u64)>),
 }
 
 /// The updates of one round.
@@ -64,6 +70,8 @@ pub(crate) struct Streamed {
 /// Everything that is read.
 struct Given {
     updates: Vec<Source>,
+    /// Of each update, the change of its control variate; none where there are no such.
+    controls: Vec<Source>,
     base: Option<Source>,
     state: Vec<Source>,
 }
@@ -84,10 +92,17 @@ pub(crate) fn average_to_file(
             open(&path, schema).map_err(|why| format!("{}: {why}", path.display()))
         }
     };
+    let schema = job.member_schema();
     let update = |member: &JobMember| {
-        source(&member.values, &job.schema, &|| format!("the update of {}", member.proplet))
+        source(&member.values, &schema, &|| format!("the update of {}", member.proplet))
     };
-    let updates = job.members.iter().map(update).collect::<Result<_, _>>().map_err(aggregation)?;
+    let brought: Vec<Source> =
+        job.members.iter().map(update).collect::<Result<_, _>>().map_err(aggregation)?;
+    let (updates, controls) = if job.strategy.has_control() {
+        apart(brought, &schema).map_err(|why| aggregation(why.to_string()))?
+    } else {
+        (brought, vec![])
+    };
     let base = job.base_values.as_ref();
     let base = base.map(|values| source(values, &job.schema, &|| "the base model".to_owned()));
     let base = base.transpose().map_err(aggregation)?;
@@ -103,7 +118,7 @@ pub(crate) fn average_to_file(
         }
     };
     let aggregator = aggregator(&job.strategy).map_err(aggregation)?;
-    let given = Given { updates, base, state };
+    let given = Given { updates, controls, base, state };
     match job.schema.dtype() {
         Some(DType::F32) => make::<f32>(&*aggregator, job, given, to, work),
         Some(DType::F64) => make::<f64>(&*aggregator, job, given, to, work),
@@ -145,11 +160,15 @@ fn make<T: Element>(
         Stored { source: Sources(rows), count, width }
     };
     let (updates, facts) = (rows(given.updates), facts(job));
+    let controls = rows(given.controls);
+    let controls = (controls.count > 0).then(|| Tempered::<T>::new(&controls)).transpose();
+    let controls = controls.map_err(|why| aggregation(why.to_string()))?;
     let base = given.base.map(|base| rows(vec![base]));
     let state = rows(given.state);
     let mut round: Round<'_, T> = Round::new(&updates, &facts);
     round.base = base.as_ref().map(|base| base as &dyn Rows<T>);
     round.state = (state.count > 0).then_some(&state);
+    round.controls = controls.as_ref().map(|rows| rows as &dyn Rows<T>);
     let rest = aggregate_rest(&round, work, |part| {
         let out = Out::Sink { sink: &targets, vectors: 1 + names.len() };
         aggregate(aggregator, &job.guard, part, work, out)
@@ -187,8 +206,64 @@ impl Source {
             Self::Here(all) if bytes <= all.len() => Ok(Self::Here(all.slice(bytes..))),
             Self::Here(_) => Err(io::ErrorKind::UnexpectedEof.into()),
             Self::File(file, start) => Ok(Self::File(file.try_clone()?, start + bytes as u64)),
+            Self::Parts(..) => Err(io::ErrorKind::InvalidInput.into()),
         }
     }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        match self {
+            Self::File(file, start) => file.read_exact_at(buffer, start + offset),
+            Self::Here(bytes) => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX);
+                let end = start.saturating_add(buffer.len());
+                buffer.copy_from_slice(bytes.get(start..end).ok_or(io::ErrorKind::UnexpectedEof)?);
+                Ok(())
+            }
+            Self::Parts(whole, parts) => read_parts(whole, parts, offset, buffer),
+        }
+    }
+}
+
+/// Fills a buffer from parts that follow one another.
+fn read_parts(
+    whole: &Source,
+    parts: &[(u64, u64)],
+    mut offset: u64,
+    mut buffer: &mut [u8],
+) -> io::Result<()> {
+    for (start, len) in parts {
+        if buffer.is_empty() {
+            return Ok(());
+        }
+        if offset >= *len {
+            offset -= len;
+            continue;
+        }
+        let here = usize::try_from(len - offset).unwrap_or(usize::MAX).min(buffer.len());
+        let (own, rest) = buffer.split_at_mut(here);
+        whole.read_at(start + offset, own)?;
+        (offset, buffer) = (0, rest);
+    }
+    if buffer.is_empty() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+/// What each update has of the model's tensors, and of the change of its control variate.
+fn apart(brought: Vec<Source>, schema: &Schema) -> io::Result<(Vec<Source>, Vec<Source>)> {
+    let (mut own, mut control, mut at) = (vec![], vec![], 0);
+    for (name, slot) in schema.iter() {
+        let len = slot.byte_len() as u64;
+        let parts = if name.starts_with(CONTROL_PREFIX) { &mut control } else { &mut own };
+        parts.push((at, len));
+        at += len;
+    }
+    let mut updates = vec![];
+    let mut controls = vec![];
+    for whole in brought {
+        let same = Box::new(whole.from(0)?);
+        updates.push(Source::Parts(Box::new(whole), own.clone()));
+        controls.push(Source::Parts(same, control.clone()));
+    }
+    Ok((updates, controls))
 }
 
 /// A file whose tensors are those of `schema`, in the order of their names.
@@ -205,15 +280,7 @@ fn open(path: &Path, schema: &Schema) -> io::Result<Source> {
 
 impl ReadAt for Sources {
     fn read_at(&self, row: usize, offset_bytes: u64, buffer: &mut [u8]) -> io::Result<()> {
-        match &self.0[row] {
-            Source::File(file, start) => file.read_exact_at(buffer, start + offset_bytes),
-            Source::Here(bytes) => {
-                let start = usize::try_from(offset_bytes).unwrap_or(usize::MAX);
-                let end = start.saturating_add(buffer.len());
-                buffer.copy_from_slice(bytes.get(start..end).ok_or(io::ErrorKind::UnexpectedEof)?);
-                Ok(())
-            }
-        }
+        self.0[row].read_at(offset_bytes, buffer)
     }
 }
 

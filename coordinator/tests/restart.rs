@@ -211,9 +211,10 @@ fn start_by(strategy: &str, base: u64) -> Envelope {
     serde_json::from_str::<RoundStart>(&text).unwrap().seal()
 }
 
-fn update_on(base: u64, index: usize) -> Envelope {
+fn update_on(strategy: &str, base: u64, index: usize) -> Envelope {
     let values = (0..4).map(|at| (at + index as i32 * 3) as f64 / 8.0 + base as f64).collect();
     let tensor = Tensor::new(vec![4], values).unwrap();
+    let change = (strategy == "scaffold").then(|| ("control/w".to_owned(), tensor.clone()));
     let update = Update {
         round_id: id(&format!("r{base}")),
         proplet_id: id(&format!("p{index}")),
@@ -221,7 +222,7 @@ fn update_on(base: u64, index: usize) -> Envelope {
         num_samples: SAMPLES[index],
         metrics: [("loss_before".to_owned(), 0.5), ("steps".to_owned(), 4.0)].into(),
         form: protocol::Form::Json,
-        update: [("w".to_owned(), tensor)].into_iter().collect(),
+        update: [Some(("w".to_owned(), tensor)), change].into_iter().flatten().collect(),
     };
     let origin =
         Origin { round_id: update.round_id.clone(), proplet_id: update.proplet_id.clone() };
@@ -246,7 +247,7 @@ async fn session(strategy: &str, deaths: bool) -> Vec<bytes::Bytes> {
         for index in 0..SAMPLES.len() {
             let proplet = id(&format!("p{index}"));
             let ack = Topic::RoundAck { round: id(&format!("r{base}")), proplet };
-            let payload = peer.asks(update_on(base, index), &ack).await;
+            let payload = peer.asks(update_on(strategy, base, index), &ack).await;
             assert!(payload.windows(8).any(|word| word == b"accepted"), "{strategy} {payload:?}");
             if deaths {
                 running.dies().await;
@@ -271,9 +272,6 @@ async fn session(strategy: &str, deaths: bool) -> Vec<bytes::Bytes> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_strategy_remembers_survives_deaths_at_every_step() {
     for strategy in aggregate::STRATEGIES {
-        if strategy.needs.contains(&aggregate::Need::Controls) {
-            continue;
-        }
         let calm = session(strategy.name, false).await;
         assert_eq!(session(strategy.name, true).await, calm, "{strategy:?}");
     }
@@ -285,9 +283,9 @@ async fn a_strategy_that_rounds_cannot_use_is_refused_by_name() {
     let broker = Broker::default();
     let mut peer = Peer::connect(&broker);
     let running = Running::start(dir.path(), &broker);
-    let why = peer.asks(start_by("scaffold", 0), &Topic::RoundFailed { round: id("r0") }).await;
+    let why = peer.asks(start_by("best", 0), &Topic::RoundFailed { round: id("r0") }).await;
     let why: serde_json::Value = serde_json::from_slice(&why).unwrap();
-    assert!(why["error"].as_str().unwrap().contains("scaffold"), "{why}");
+    assert!(why["error"].as_str().unwrap().contains("best"), "{why}");
     running.stops().await;
 }
 

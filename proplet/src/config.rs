@@ -63,6 +63,9 @@ pub struct PropletSettings {
     /// Bytes that one guest may write to files, at least 1
     #[arg(long, value_name = "BYTES", default_value = "1073741824", value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
     pub update_bytes_max: u64,
+    /// Bytes that a guest may leave for the next of its kind, in rounds that need it; 0 for none
+    #[arg(long, value_name = "BYTES", default_value = "16777216", value_parser = clap::value_parser!(u64).range(0..=268_435_456))]
+    pub state_bytes_max: u64,
     /// Bytes of output that are sent as the result of a task that is not federated, at least 1
     #[arg(long, value_name = "BYTES", default_value = "1048576", value_parser = clap::value_parser!(u64).range(1..=67_108_864))]
     pub result_bytes_max: u64,
@@ -138,6 +141,7 @@ impl PropletSettings {
                     "fuel": self.fuel_max,
                     "output_bytes": self.output_bytes_max,
                     "update_bytes": self.update_bytes_max,
+                    "state_bytes": self.state_bytes_max,
                     "module_bytes": self.module_bytes_max,
                 }),
             ),
@@ -152,6 +156,7 @@ impl PropletSettings {
             tasks_queued_max: self.tasks_queued_max.into(),
             result_bytes_max: size(self.result_bytes_max),
             module_bytes_max: self.module_bytes_max,
+            state_bytes_max: size(self.state_bytes_max),
             message_bytes_max: limits.message_bytes_max,
             updates_bytes_max: defaults.updates_bytes_max.max(output.saturating_mul(4)),
             ..defaults
@@ -166,6 +171,7 @@ impl PropletSettings {
             fuel_max: self.fuel_max,
             stdout_bytes_max: size(self.output_bytes_max),
             update_bytes_max: self.update_bytes_max,
+            state_bytes_max: self.state_bytes_max,
             ..executor::Limits::default()
         }
     }

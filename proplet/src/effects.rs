@@ -5,7 +5,9 @@ mod measure;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use agent::{Agent, BaseModel, Effect, Failure, Finished, Note, Outcome, Report, RunMetrics};
+use agent::{
+    Agent, BaseModel, Effect, Failure, Finished, Note, Outcome, Report, RunMetrics, Variates,
+};
 use protocol::{
     TaskId,
     message::{FailureCode, TaskStart},
@@ -65,7 +67,7 @@ impl Shell {
     fn run(
         &mut self,
         start: Box<TaskStart>,
-        model: Option<BaseModel>,
+        (model, variates): (Option<BaseModel>, Option<Box<Variates>>),
         report: &mpsc::Sender<Report>,
     ) {
         let (task, attempt) = (start.id.clone(), start.attempt);
@@ -75,7 +77,7 @@ impl Shell {
         let bench = Arc::clone(&self.bench);
         let run = task::spawn({
             let cancel = cancel.clone();
-            async move { bench.run(start, model, cancel).await }
+            async move { bench.run(start, (model, variates), cancel).await }
         });
         let report = report.clone();
         task::spawn(async move {
@@ -114,7 +116,7 @@ impl Shell {
 impl Effects<Agent> for Shell {
     fn perform(&mut self, effect: Effect, report: &mpsc::Sender<Report>) {
         match effect {
-            Effect::Run { start, model } => self.run(start, model, report),
+            Effect::Run { start, model, variates } => self.run(start, (model, variates), report),
             Effect::Cancel { task, attempt } => {
                 if let Some(token) = self.runs.remove(&(task, attempt)) {
                     token.cancel();

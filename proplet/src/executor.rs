@@ -7,7 +7,9 @@
 //! - The guest sees the job's arguments and environment, and nothing of the host's.
 //! - It finds the base model in the read-only file that [`ENV_MODEL_PATH`] names, the device's data
 //!   in the read-only directory that [`ENV_DATA_DIR`] names, and may write one file to the path in
-//!   [`ENV_UPDATE_PATH`]. It reaches no other file and no network.
+//!   [`ENV_UPDATE_PATH`]. A job with [`Variates`] has their files, too, at [`ENV_CONTROL_PATH`] and,
+//!   where there is a state, [`ENV_STATE_PATH`], and may write one more file to the path in
+//!   [`ENV_STATE_OUT_PATH`]. It reaches no other file and no network.
 //! - Its output comes back whole or not at all: too much of it ends the guest.
 //! - Memory, time and output are bounded, and each bound has its own [`Failure`].
 //! - Cancelling the job, or dropping the future, ends the guest.
@@ -44,6 +46,21 @@ pub const ENV_MODEL_PATH: &str = "MODEL_PATH";
 pub const ENV_DATA_DIR: &str = "DATA_DIR";
 /// Environment variable with the path at which the guest may leave a binary update.
 pub const ENV_UPDATE_PATH: &str = "UPDATE_PATH";
+/// Environment variable with the guest's path of the server's control variate.
+pub const ENV_CONTROL_PATH: &str = "CONTROL_PATH";
+/// Environment variable with the guest's path of the state that one of its kind has left before.
+pub const ENV_STATE_PATH: &str = "STATE_PATH";
+/// Environment variable with the path at which the guest leaves its state.
+pub const ENV_STATE_OUT_PATH: &str = "STATE_OUT_PATH";
+/// What a job's own environment cannot set.
+pub(crate) const PATHS: [&str; 6] = [
+    ENV_DATA_DIR,
+    ENV_MODEL_PATH,
+    ENV_UPDATE_PATH,
+    ENV_CONTROL_PATH,
+    ENV_STATE_PATH,
+    ENV_STATE_OUT_PATH,
+];
 
 /// Environment variable with the task's inputs, a JSON array; absent if there are none. A module
 /// that is entered at a `run` with numbers for parameters gets them from here, in order.
@@ -160,6 +177,15 @@ impl From<&'static str> for Model {
     }
 }
 
+/// What a round with control variates gives a guest beside the base model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variates {
+    /// The server's control variate, in the form of the base model.
+    pub control: Bytes,
+    /// What a guest has left before for the next of its kind.
+    pub state: Option<Bytes>,
+}
+
 /// One run of a program.
 #[derive(Clone, Debug)]
 pub struct Job {
@@ -173,6 +199,8 @@ pub struct Job {
     pub env: BTreeMap<String, String>,
     /// The base model.
     pub model: Option<Model>,
+    /// With these, the guest may leave a state.
+    pub variates: Option<Variates>,
     /// The device's own data.
     pub data_dir: Option<PathBuf>,
     /// The owner's limits.
@@ -196,6 +224,8 @@ pub struct Limits {
     pub stderr_bytes_max: usize,
     /// What it may write to files.
     pub update_bytes_max: u64,
+    /// The longest state that it may leave, of what it writes to files.
+    pub state_bytes_max: u64,
     /// Elements in its tables.
     pub table_elements_max: usize,
 }
@@ -209,6 +239,7 @@ impl Default for Limits {
             stdout_bytes_max: 16 << 20,
             stderr_bytes_max: 64 << 10,
             update_bytes_max: 64 << 20,
+            state_bytes_max: 16 << 20,
             table_elements_max: 1 << 20,
         }
     }
@@ -234,6 +265,8 @@ pub struct Output {
     pub update_file: Option<Vec<u8>>,
     /// That file itself, instead, if it is longer than [`Settings::update_inline_bytes_max`].
     pub update_left: Option<Arc<LeftFile>>,
+    /// The file it wrote to [`ENV_STATE_OUT_PATH`].
+    pub state: Option<Vec<u8>>,
 }
 
 /// What a job took.

@@ -17,7 +17,10 @@ use protocol::{
     Digest, Form, Manifest, Schema,
     manifest::Format,
     message::{FailureCode, Model, Update},
-    tensor::safetensors::{self, Metadata},
+    tensor::{
+        CONTROL_PREFIX,
+        safetensors::{self, Metadata},
+    },
 };
 use service::{
     blobs::{BlobError, BlobRules, Blobs, read_header},
@@ -196,6 +199,13 @@ impl Owner {
             Form::Safetensors => update.update,
             Form::Json => {
                 let schema = self.schema(base)?;
+                let is_control = |name: &str| name.starts_with(CONTROL_PREFIX);
+                let brings_control = update.update.iter().any(|(name, _)| is_control(name));
+                let schema = if brings_control && !schema.iter().any(|(name, _)| is_control(name)) {
+                    schema.with_control().map_err(|why| not_one(&why))?
+                } else {
+                    schema
+                };
                 update.update.cast_to(&schema).map_err(|why| not_one(&why))?
             }
         };
@@ -243,7 +253,7 @@ impl Owner {
             unkept(&why)
         })?;
         self.need(blob.sha256());
-        Ok(PackedUpdate { metadata, blob })
+        Ok(PackedUpdate { metadata, blob, state: None })
     }
 
     fn chunk_bytes(&self, bytes: u64) -> Result<u32, Failure> {

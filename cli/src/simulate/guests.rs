@@ -8,7 +8,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use cosim::harness::CONTAINER;
 use proplet::executor::{
-    Limits, Program,
+    Limits, Program, Variates,
     virtual_time::{
         DataSet, FuelRate, Memo, VirtualJob, VirtualOutcome, VirtualSettings, VirtualWasm,
     },
@@ -67,6 +67,10 @@ impl Guests {
             args: job.start.cli_args.clone(),
             env: job.start.env.clone(),
             model: job.model.clone(),
+            variates: job.variates.as_deref().map(|given| Variates {
+                control: given.control.clone(),
+                state: given.state.clone(),
+            }),
             data: self.data.get(&*job.node).cloned(),
             start_us: job.now.as_micros(),
             seed: job.seed,
@@ -131,6 +135,7 @@ fn ran(done: &VirtualOutcome) -> Ran {
         Ok(output) => agent::Outcome::Ok(GuestOutput {
             stdout: output.stdout.clone().into(),
             update_file: output.update_file.clone().map(Bytes::from),
+            state: output.state.clone().map(Bytes::from),
         }),
         Err(why) => {
             let words = done.stderr_tail.trim();

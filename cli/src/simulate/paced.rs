@@ -79,6 +79,7 @@ impl Paced {
             args: job.args.clone(),
             env: job.env.clone(),
             model: job.model.clone().map(Model::Bytes),
+            variates: job.variates.clone(),
             data_dir: self.dirs.get(node).cloned(),
             limits: job.limits.clone(),
             cancel: self.stop.child_token(),
@@ -91,6 +92,7 @@ impl Paced {
             Ok(output) => agent::Outcome::Ok(GuestOutput {
                 stdout: output.stdout.into(),
                 update_file: output.update_file.map(Into::into),
+                state: output.state.map(Into::into),
             }),
             Err(why) => {
                 let words = done.stderr_tail.trim();

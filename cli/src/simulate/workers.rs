@@ -178,5 +178,5 @@ fn read(payload: &Value) -> Result<Outcome, Failure> {
             Some(bytes.into())
         }
     };
-    Ok(Outcome::Ok(GuestOutput { stdout: stdout.into(), update_file }))
+    Ok(Outcome::Ok(GuestOutput { stdout: stdout.into(), update_file, state: None }))
 }

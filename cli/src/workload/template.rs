@@ -54,6 +54,7 @@ const RUST: &[File] = &[
     ("guest/src/safetensors.rs", include_str!("../../../crates/guest/src/safetensors.rs")),
     ("guest/src/tensor.rs", include_str!("../../../crates/guest/src/tensor.rs")),
     ("guest/src/update.rs", include_str!("../../../crates/guest/src/update.rs")),
+    ("guest/src/variates.rs", include_str!("../../../crates/guest/src/variates.rs")),
 ];
 const C: &[File] = &[("main.c", include_str!("../../templates/c/main.c"))];
 const CPP: &[File] = &[("main.cpp", include_str!("../../templates/cpp/main.cpp"))];

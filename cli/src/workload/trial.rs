@@ -67,6 +67,7 @@ impl Device {
             args: vec![],
             env,
             model: Some(executor::Model::Bytes(base.write())),
+            variates: None,
             data_dir: self.data_dir.clone(),
             limits: self.limits.clone(),
             cancel: stop.child_token(),
@@ -76,6 +77,7 @@ impl Device {
             let output = GuestOutput {
                 stdout: output.stdout.into(),
                 update_file: output.update_file.map(Into::into),
+                state: None,
             };
             let update = output.update_for(round, &uri, &self.proplet);
             update.map_err(|why| why.message)

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use aggregate::{Guard, Need, NormBound, STRATEGIES};
+use aggregate::{Guard, NormBound, STRATEGIES};
 use protocol::{Form, ModelUri, ModelVersion, Tensors, message::StrategySpec, tensor::Slot};
 use round::{Beside, Made, Report, State, average};
 use service::{Clock as _, SystemClock};
@@ -13,30 +13,34 @@ const WIDTH: usize = 3000;
 
 fn schema(dtype: DType) -> Schema {
     let slot = |count| Slot { dtype, shape: vec![count] };
-    [("a".to_owned(), slot(1000)), ("b".to_owned(), slot(WIDTH - 1000))].into_iter().collect()
+    // A control variate stands between these two.
+    [("a".to_owned(), slot(1000)), ("w".to_owned(), slot(WIDTH - 1000))].into_iter().collect()
 }
 
-fn canonical(dtype: DType, seed: usize) -> Bytes {
+fn canonical(schema: &Schema, seed: usize) -> Bytes {
     let value = |at: usize| ((at * 31 + seed * 101) % 977) as f64 / 977.0 - 0.5;
-    let values: Vec<f64> = (0..WIDTH).map(value).collect();
-    Tensors::unflatten(&schema(dtype), &values).unwrap().canonical()
+    let values: Vec<f64> = (0..schema.parameters()).map(value).collect();
+    Tensors::unflatten(schema, &values).unwrap().canonical()
 }
 
 fn job(strategy: &str, dtype: DType, guard: Guard, state: Option<State>) -> Job {
+    let spec = StrategySpec { name: strategy.to_owned(), params: BTreeMap::new() };
+    let base = schema(dtype);
+    let brought = if spec.has_control() { base.with_control().unwrap() } else { base.clone() };
     let member = |index: usize| JobMember {
         proplet: format!("p{index}").parse().unwrap(),
         num_samples: 10 + index as u64,
         loss: Some(0.5 + index as f64),
         steps: Some(1 + index as u64),
-        values: Kept::Here(canonical(dtype, 1 + index)),
+        values: Kept::Here(canonical(&brought, 1 + index)),
     };
     Job {
         round: "r".parse().unwrap(),
         base: ModelUri::global(ModelVersion(1)),
-        schema: schema(dtype),
+        schema: base.clone(),
         form: Form::Safetensors,
-        base_values: Some(Kept::Here(canonical(dtype, 0))),
-        strategy: StrategySpec { name: strategy.to_owned(), params: BTreeMap::new() },
+        base_values: Some(Kept::Here(canonical(&base, 0))),
+        strategy: spec,
         guard,
         state,
         members: (0..7).map(member).collect(),
@@ -62,7 +66,7 @@ fn what_is_written_to_files_is_what_memory_would_hold() {
     let dir = tempfile::tempdir().unwrap();
     let to = Places { model: dir.path().join("model"), state: dir.path().join("state") };
     let work = Work { threads: 2, block: 1024 };
-    for strategy in STRATEGIES.iter().filter(|it| !it.needs.contains(&Need::Controls)) {
+    for strategy in STRATEGIES {
         for (dtype, norm) in [
             (DType::F32, NormBound::Off),
             (DType::F64, NormBound::Clip { norm_max: 20.0 }),

@@ -4,6 +4,7 @@ mod contributing;
 mod encoded;
 mod fetching;
 mod tasks;
+mod variates;
 mod voice;
 
 use std::{
@@ -16,6 +17,8 @@ use protocol::{
     Digest, Entry, EntryError, Filter, Input, Machine, Output, PropletId, TaskId, Timestamp, Topic,
     message::{TaskStart, Update, UpdateAck, Verdict},
 };
+
+use variates::{Own, Variate};
 
 use crate::{
     BaseModel, Config, Effect, Need, News, Note, Report, fetches::Fetches, models::Models,
@@ -49,6 +52,8 @@ pub struct Agent {
     results: Results,
     updates: Updates,
     residuals: Residuals,
+    /// What guests left for the next of their kind.
+    states: Residuals,
     models: Models,
     fetches: Fetches,
 }
@@ -77,6 +82,7 @@ struct Waiting {
 struct Kit {
     model: Option<BaseModel>,
     module: Option<Digest>,
+    variate: Option<Variate>,
 }
 
 #[derive(Debug)]
@@ -86,6 +92,8 @@ struct Run {
     kit: Kit,
     /// What it has made, while that becomes a blob.
     packing: Option<Box<Update>>,
+    /// Its state, in a round with control variates.
+    own: Option<Own>,
 }
 
 impl Agent {
@@ -113,7 +121,8 @@ impl Agent {
             interrupted: BTreeMap::new(),
             results,
             updates,
-            residuals: Residuals::default(),
+            residuals: Residuals::of_encodings(),
+            states: Residuals::of_guests(),
             models,
             fetches: Fetches::default(),
         }
@@ -133,6 +142,9 @@ impl Agent {
             News::ModelBlob { uri, blob } => self.blob_heard(uri, blob, turn),
             News::ModelChunk { uri, index, payload } => {
                 self.chunk_heard(&Need::Model(uri), index, payload, turn);
+            }
+            News::Variate { round, series, payload } => {
+                self.variate_heard(round, series, payload, turn);
             }
             News::ModuleChunk { sha256, index, payload } => {
                 self.chunk_heard(&Need::Module(sha256), index, payload, turn);
@@ -176,6 +188,9 @@ impl Agent {
         let (entries, blobs) = self.residuals.judged(&ack.round_id, ack.verdict);
         entries.into_iter().for_each(|entry| turn.keep(|| entry));
         blobs.into_iter().for_each(|blob| turn.effect(Effect::Drop(blob)));
+        // The states of guests are in no blobs.
+        let (entries, _) = self.states.judged(&ack.round_id, ack.verdict);
+        entries.into_iter().for_each(|entry| turn.keep(|| entry));
         let round = ack.round_id.clone();
         turn.note(match ack.verdict {
             Verdict::Accepted => Note::Accepted { round },
@@ -202,10 +217,12 @@ impl Machine for Agent {
     }
 
     fn restore(&mut self, entries: Vec<Entry>) -> Result<(), EntryError> {
-        let mut residuals = vec![];
+        let (mut residuals, mut states) = (vec![], vec![]);
         for entry in entries {
-            if [record::RESIDUALS, record::RESIDUAL_VALUES].contains(&entry.table) {
+            if self.residuals.holds(&entry) {
                 residuals.push(entry);
+            } else if self.states.holds(&entry) {
+                states.push(entry);
             } else if entry.table == record::RESULTS {
                 if let Some(kept) = entry.read::<ResultRecord>()? {
                     self.results.restore(kept);
@@ -217,7 +234,8 @@ impl Machine for Agent {
                 self.updates.put(round, payload);
             }
         }
-        self.residuals.restore(residuals)
+        self.residuals.restore(residuals)?;
+        self.states.restore(states)
     }
 
     fn step(&mut self, input: Input<News, Report>, now: Timestamp) -> Vec<Output<Effect>> {

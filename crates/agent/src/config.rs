@@ -33,6 +33,8 @@ pub struct Config {
     pub message_bytes_max: usize,
     /// Bytes of updates that wait for a verdict; one update is always taken.
     pub updates_bytes_max: usize,
+    /// The longest state that a guest may leave for the next of its kind; 0 for none.
+    pub state_bytes_max: usize,
     /// The longest module that is fetched.
     pub module_bytes_max: u64,
     /// Bytes of base models kept for the next task.
@@ -60,6 +62,7 @@ impl Config {
             results_bytes_max: 16 << 20,
             message_bytes_max: usize::MAX,
             updates_bytes_max: 64 << 20,
+            state_bytes_max: 16 << 20,
             module_bytes_max: 64 << 20,
             models_bytes_max: 64 << 20,
             seed: 0,

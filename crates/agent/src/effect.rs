@@ -17,7 +17,7 @@ use crate::{Encode, Encoded, GuestOutput, Need};
 pub enum Effect {
     /// Run this task to its end, then report [`Report::Finished`], whatever happens. A module in
     /// pieces is a blob that is there, and pinned.
-    Run { start: Box<TaskStart>, model: Option<BaseModel> },
+    Run { start: Box<TaskStart>, model: Option<BaseModel>, variates: Option<Box<Variates>> },
     /// End this run; it still reports that it finished.
     Cancel { task: TaskId, attempt: u32 },
     /// Look at this process, then report [`Report::Measured`].
@@ -57,6 +57,16 @@ pub enum BaseModel {
     Here(Bytes),
     /// A blob, which the agent keeps pinned as long as the task runs.
     Stored(Digest),
+}
+
+/// What a round with control variates gives its tasks beside the base model; their guests have to
+/// leave a state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variates {
+    /// The server's, as it was said.
+    pub control: Bytes,
+    /// What a guest left at the last update of this device that counted; it may be the first.
+    pub state: Option<Bytes>,
 }
 
 /// What the shell reports.
@@ -128,6 +138,8 @@ pub struct PackedUpdate {
     pub metadata: Metadata,
     /// Its tensors, in the order of their names.
     pub blob: Manifest,
+    /// The file it wrote as its state, where one was asked for.
+    pub state: Option<Bytes>,
 }
 
 /// Why a task made nothing: a stable word, and a sentence.

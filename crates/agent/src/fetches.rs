@@ -10,7 +10,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use protocol::{Digest, Manifest, ModelUri, Timestamp};
+use protocol::{Digest, Manifest, ModelUri, RoundId, Timestamp};
 use transfer::Assembly;
 
 /// What a task may lack.
@@ -19,6 +19,8 @@ pub enum Need {
     Model(ModelUri),
     /// Its program, by digest.
     Module(Digest),
+    /// The server's control variate for its round; it comes in one message.
+    Variate(RoundId),
 }
 
 impl fmt::Display for Need {
@@ -26,6 +28,7 @@ impl fmt::Display for Need {
         match self {
             Self::Model(uri) => write!(f, "base model {uri}"),
             Self::Module(sha256) => write!(f, "module {sha256}"),
+            Self::Variate(round) => write!(f, "control variate of round {round}"),
         }
     }
 }

@@ -32,7 +32,7 @@ pub use agent::Agent;
 pub use config::Config;
 pub use effect::{
     BaseModel, Effect, Failure, Finished, Measurement, Note, Outcome, PackedUpdate, Report,
-    RunMetrics,
+    RunMetrics, Variates,
 };
 pub use encode::{Encode, Encoded, EncodedPayload, failed, schema_digest};
 pub use fetches::Need;

@@ -2,8 +2,10 @@
 
 use bytes::Bytes;
 use protocol::{
-    Digest, Envelope, Manifest, ModelUri, OpenError, Topic,
-    message::{ModelBlob, TaskStart, TaskStop, UpdateAck, UpdateWants, is_blob_form},
+    Digest, Envelope, Manifest, ModelUri, OpenError, PropletId, RoundId, Topic,
+    message::{
+        ModelBlob, TaskStart, TaskStop, UpdateAck, UpdateWants, is_blob_form, read_variate_series,
+    },
 };
 
 /// A message to this role.
@@ -34,6 +36,12 @@ pub enum News {
         index: u32,
         payload: Bytes,
     },
+    /// The server's control variate for a round, sealed: only the guest looks inside.
+    Variate {
+        round: RoundId,
+        series: RoundId,
+        payload: Bytes,
+    },
     /// Somebody lacks pieces of an update of ours.
     Wants(UpdateWants),
 }
@@ -47,20 +55,10 @@ impl TryFrom<Envelope> for News {
                 envelope.open().map(|start| Self::Start(Box::new(start)))
             }
             Topic::TaskStop | Topic::DirectStop { .. } => envelope.open().map(Self::Stop),
-            Topic::RoundAck { round, proplet } => {
-                let ack =
-                    UpdateAck::read(proplet.clone(), &envelope.payload).map_err(|source| {
-                        OpenError::Malformed { topic: envelope.topic.clone(), source }
-                    })?;
-                if ack.round_id == *round {
-                    return Ok(Self::Ack(ack));
-                }
-                let what = format!("the payload names round {}", ack.round_id);
-                Err(OpenError::Invalid { topic: envelope.topic.clone(), what })
-            }
+            Topic::RoundAck { round, proplet } => ack(&envelope, (round, proplet)),
             // What a broker sends when a retained message is deleted.
-            Topic::Model { .. } if envelope.payload.is_empty() => {
-                let what = "a model of no bytes".to_owned();
+            Topic::Model { .. } | Topic::RoundVariate { .. } if envelope.payload.is_empty() => {
+                let what = "a model, or what stands beside one, of no bytes".to_owned();
                 Err(OpenError::Invalid { topic: envelope.topic, what })
             }
             Topic::Model { uri } if is_blob_form(&envelope.payload) => {
@@ -87,6 +85,7 @@ impl TryFrom<Envelope> for News {
                         what: why.to_string(),
                     })
             }
+            Topic::RoundVariate { round } => variate(round.clone(), envelope),
             Topic::Model { uri } => Ok(Self::Model { uri: uri.clone(), payload: envelope.payload }),
             Topic::RoundStart
             | Topic::RoundOpened { .. }
@@ -110,6 +109,28 @@ impl TryFrom<Envelope> for News {
             | Topic::SessionStart
             | Topic::SessionCommand { .. }
             | Topic::SessionStatus { .. } => Err(OpenError::NotForUs(envelope.topic)),
+        }
+    }
+}
+
+/// A verdict of the round on whose topic it is said.
+fn ack(envelope: &Envelope, (round, proplet): (&RoundId, &PropletId)) -> Result<News, OpenError> {
+    let topic = || envelope.topic.clone();
+    let ack = UpdateAck::read(proplet.clone(), &envelope.payload)
+        .map_err(|source| OpenError::Malformed { topic: topic(), source })?;
+    if ack.round_id == *round {
+        return Ok(News::Ack(ack));
+    }
+    let what = format!("the payload names round {}", ack.round_id);
+    Err(OpenError::Invalid { topic: topic(), what })
+}
+
+fn variate(round: RoundId, envelope: Envelope) -> Result<News, OpenError> {
+    match read_variate_series(&envelope.payload) {
+        Ok(series) => Ok(News::Variate { round, series, payload: envelope.payload }),
+        Err(why) => {
+            let what = format!("no control variate: {why}");
+            Err(OpenError::Invalid { topic: envelope.topic, what })
         }
     }
 }

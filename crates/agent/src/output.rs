@@ -17,6 +17,8 @@ pub struct GuestOutput {
     pub stdout: Bytes,
     /// The file it wrote as its binary update.
     pub update_file: Option<Bytes>,
+    /// The file it wrote as its state, where one was asked for.
+    pub state: Option<Bytes>,
 }
 
 impl GuestOutput {
@@ -28,7 +30,12 @@ impl GuestOutput {
         base: &ModelUri,
         sender: &PropletId,
     ) -> Result<Update, Failure> {
-        let asked = Contribution { round: round.clone(), base: base.clone(), encoding: None };
+        let asked = Contribution {
+            round: round.clone(),
+            base: base.clone(),
+            encoding: None,
+            has_control: false,
+        };
         self.update(&asked, sender)
     }
 

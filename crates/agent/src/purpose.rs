@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, str::FromStr};
 
 use encoding::Encoding;
-use protocol::{ModelUri, RoundId};
+use protocol::{
+    ModelUri, RoundId,
+    message::{STRATEGY_ENV, StrategySpec},
+};
 
 use crate::Failure;
 
@@ -31,6 +34,8 @@ pub(crate) struct Contribution {
     pub(crate) round: RoundId,
     pub(crate) base: ModelUri,
     pub(crate) encoding: Option<Encoding>,
+    /// It brings the change of a control variate, too.
+    pub(crate) has_control: bool,
 }
 
 impl Purpose {
@@ -41,12 +46,26 @@ impl Purpose {
             (None, model) => Ok(Self::Plain { model }),
             (Some(round), Some(base)) => {
                 let encoding = read(env, ENV_ENCODING)?;
-                Ok(Self::Federated(Contribution { round, base, encoding }))
+                let strategy = env.get(STRATEGY_ENV).map(String::as_str);
+                let has_control = strategy == Some(StrategySpec::SCAFFOLD);
+                if has_control && encoding.is_some() {
+                    let what = format!("{ENV_ENCODING}: control variates are not encoded");
+                    return Err(Failure::new("environment", what));
+                }
+                Ok(Self::Federated(Contribution { round, base, encoding, has_control }))
             }
             (Some(round), None) => Err(Failure::new(
                 "environment",
                 format!("{ENV_ROUND_ID} is {round}, but {ENV_MODEL_URI} is missing"),
             )),
+        }
+    }
+
+    /// The round, if it is one with control variates.
+    pub(crate) fn control_of(&self) -> Option<&RoundId> {
+        match self {
+            Self::Federated(asked) if asked.has_control => Some(&asked.round),
+            Self::Federated(_) | Self::Plain { .. } => None,
         }
     }
 

@@ -4,7 +4,8 @@ use protocol::{Entry, EntryError, RoundId, TaskId, message::TaskResults};
 use serde::{Deserialize, Serialize};
 
 /// Every table there is.
-pub const TABLES: &[&str] = &[RESULTS, RUNNING, UPDATES, RESIDUALS, RESIDUAL_VALUES];
+pub const TABLES: &[&str] =
+    &[RESULTS, RUNNING, UPDATES, RESIDUALS, RESIDUAL_VALUES, STATES, STATE_VALUES];
 
 /// Task id -> how it ended.
 pub(crate) const RESULTS: &str = "results";
@@ -15,6 +16,9 @@ pub(crate) const UPDATES: &str = "updates";
 /// What encoded updates left out; and the numbers of it that are not in a blob.
 pub(crate) const RESIDUALS: &str = "residuals";
 pub(crate) const RESIDUAL_VALUES: &str = "residual_values";
+/// What guests have left for the next of their kind; and the bytes of it.
+pub(crate) const STATES: &str = "states";
+pub(crate) const STATE_VALUES: &str = "state_values";
 
 /// A row of [`RESULTS`].
 #[derive(Debug, Serialize, Deserialize)]

@@ -1,5 +1,5 @@
-//! What encoded updates left out, to be added to the next ones: kept with each update until its
-//! verdict, and for good only if that is `accepted`.
+//! What updates leave for the next ones of their kind: what their encoding left out, or the state
+//! of their guest. Kept with each update until its verdict, and for good only if that is `accepted`.
 
 use std::collections::BTreeMap;
 
@@ -7,20 +7,21 @@ use bytes::Bytes;
 use protocol::{Digest, Entry, EntryError, RoundId, message::Verdict};
 use serde::{Deserialize, Serialize};
 
-use crate::record::{RESIDUAL_VALUES, RESIDUALS};
+use crate::record::{RESIDUAL_VALUES, RESIDUALS, STATE_VALUES, STATES};
 
 /// Residuals that are kept; the one used longest ago goes first.
 const KEPT_MAX: usize = 4;
 
-/// What an encoded update left out.
+/// What an update left for the next one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Residual {
-    /// The digest of the model's schema; it is worth nothing to a model of another one.
+    /// What it belongs to, of one that an encoding left out the digest of the model's schema: it is
+    /// worth nothing to a model of another one.
     pub schema: Digest,
     pub values: ResidualValues,
 }
 
-/// An F32 for each parameter, tensors in the order of their names.
+/// Of what an encoding left out an F32 for each parameter, tensors in the order of their names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ResidualValues {
     Here(Bytes),
@@ -28,13 +29,22 @@ pub enum ResidualValues {
     Stored(Digest),
 }
 
-/// All residuals of one device.
-#[derive(Debug, Default)]
+/// All residuals of one kind on one device.
+#[derive(Debug)]
 pub(crate) struct Residuals {
-    /// By the line of models and the encoding.
+    /// Where they are kept.
+    tables: Tables,
+    /// By the line of models, and the encoding or the workload.
     kept: BTreeMap<String, Kept>,
     /// Of updates whose verdict has not been heard.
     waiting: BTreeMap<RoundId, Waiting>,
+}
+
+/// Of the records, and of values that are not in a blob.
+#[derive(Clone, Copy, Debug)]
+struct Tables {
+    records: &'static str,
+    values: &'static str,
 }
 
 #[derive(Debug)]
@@ -78,6 +88,30 @@ impl Residual {
 }
 
 impl Residuals {
+    /// None yet of what encodings leave out.
+    pub(crate) const fn of_encodings() -> Self {
+        Self::kept_in(Tables { records: RESIDUALS, values: RESIDUAL_VALUES })
+    }
+
+    /// None yet of the states of guests.
+    pub(crate) const fn of_guests() -> Self {
+        Self::kept_in(Tables { records: STATES, values: STATE_VALUES })
+    }
+
+    const fn kept_in(tables: Tables) -> Self {
+        Self { tables, kept: BTreeMap::new(), waiting: BTreeMap::new() }
+    }
+
+    /// Whether it is kept among these.
+    pub(crate) fn holds(&self, entry: &Entry) -> bool {
+        [self.tables.records, self.tables.values].contains(&entry.table)
+    }
+
+    /// Whether an update to this round has left something, and waits for its verdict.
+    pub(crate) fn awaits(&self, round: &RoundId) -> bool {
+        self.waiting.contains_key(round)
+    }
+
     /// What the last update of this series, a line of models in an encoding, that counted left out.
     pub(crate) fn of(&self, series: &str) -> Option<Residual> {
         self.kept.get(series).map(|kept| kept.residual.clone())
@@ -91,7 +125,7 @@ impl Residuals {
         residual: Residual,
     ) -> Vec<Entry> {
         let record = record(&series, Some(round.clone()), 0, &residual);
-        let entries = put(&waiting_key(&round), &record, &residual);
+        let entries = self.tables.put(&waiting_key(&round), &record, &residual);
         self.waiting.insert(round, Waiting { series, residual });
         entries
     }
@@ -106,7 +140,7 @@ impl Residuals {
         let Some(Waiting { series, residual }) = self.waiting.remove(round) else {
             return (vec![], vec![]);
         };
-        let mut entries = forget(&waiting_key(round), &residual);
+        let mut entries = self.tables.forget(&waiting_key(round), &residual);
         let mut blobs = vec![];
         match verdict {
             Verdict::Rejected(_) => blobs.extend(residual.blob()),
@@ -114,10 +148,11 @@ impl Residuals {
                 let sequence = self.kept.values().map(|kept| kept.sequence).max().unwrap_or(0) + 1;
                 let key = kept_key(&series);
                 if let Some(before) = self.kept.remove(&series) {
-                    entries.extend(forget(&key, &before.residual));
+                    entries.extend(self.tables.forget(&key, &before.residual));
                     blobs.extend(before.residual.blob());
                 }
-                entries.extend(put(&key, &record(&series, None, sequence, &residual), &residual));
+                let record = record(&series, None, sequence, &residual);
+                entries.extend(self.tables.put(&key, &record, &residual));
                 self.kept.insert(series, Kept { sequence, residual });
                 let (gone, unused) = self.make_room();
                 entries.extend(gone);
@@ -144,7 +179,7 @@ impl Residuals {
         let mut values = BTreeMap::new();
         let mut records = vec![];
         for entry in entries {
-            if entry.table == RESIDUAL_VALUES {
+            if entry.table == self.tables.values {
                 values.extend(entry.value.map(|bytes| (entry.key, bytes)));
             } else {
                 records.extend(entry.read::<Record>()?.map(|record| (entry.key, record)));
@@ -172,7 +207,8 @@ impl Residuals {
             return (vec![], None);
         };
         let gone = self.kept.remove(&series).map(|kept| kept.residual);
-        let entries = gone.as_ref().map(|residual| forget(&kept_key(&series), residual));
+        let key = kept_key(&series);
+        let entries = gone.as_ref().map(|residual| self.tables.forget(&key, residual));
         (entries.unwrap_or_default(), gone.and_then(|residual| residual.blob()))
     }
 }
@@ -191,18 +227,20 @@ fn record(series: &str, round: Option<RoundId>, sequence: u64, residual: &Residu
     Record { series, round, sequence, schema, blob }
 }
 
-fn put(key: &str, record: &Record, residual: &Residual) -> Vec<Entry> {
-    let mut entries = vec![Entry::put(RESIDUALS, key, record)];
-    if let ResidualValues::Here(bytes) = &residual.values {
-        entries.push(Entry::put_bytes(RESIDUAL_VALUES, key.to_owned(), bytes.to_vec()));
+impl Tables {
+    fn put(self, key: &str, record: &Record, residual: &Residual) -> Vec<Entry> {
+        let mut entries = vec![Entry::put(self.records, key, record)];
+        if let ResidualValues::Here(bytes) = &residual.values {
+            entries.push(Entry::put_bytes(self.values, key.to_owned(), bytes.to_vec()));
+        }
+        entries
     }
-    entries
-}
 
-fn forget(key: &str, residual: &Residual) -> Vec<Entry> {
-    let mut entries = vec![Entry::forget(RESIDUALS, key)];
-    if let ResidualValues::Here(_) = &residual.values {
-        entries.push(Entry::forget(RESIDUAL_VALUES, key));
+    fn forget(self, key: &str, residual: &Residual) -> Vec<Entry> {
+        let mut entries = vec![Entry::forget(self.records, key)];
+        if let ResidualValues::Here(_) = &residual.values {
+            entries.push(Entry::forget(self.values, key));
+        }
+        entries
     }
-    entries
 }

@@ -69,6 +69,7 @@ impl TryFrom<Envelope> for News {
             | Topic::RoundAbsent { .. }
             | Topic::RoundComplete { .. }
             | Topic::RoundFailed { .. }
+            | Topic::RoundVariate { .. }
             | Topic::ForwardedUpdate
             | Topic::ModelPublish { .. }
             | Topic::Model { .. }

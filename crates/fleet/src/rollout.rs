@@ -7,7 +7,7 @@ use std::{collections::VecDeque, ops::Bound, sync::Arc, time::Duration};
 use bytes::Bytes;
 use protocol::{
     AbsentReason, Digest, Entry, Letter as _, Output, PropletId, RoundId, TaskId, Timestamp,
-    message::{PURPOSE_ENV, RoundAbsent, RoundStart},
+    message::{PURPOSE_ENV, RoundAbsent, RoundStart, STRATEGY_ENV, StrategySpec},
 };
 
 use crate::{
@@ -51,6 +51,7 @@ struct Shared {
     names: [Arc<str>; 4],
     /// Said only where the round asks for one.
     encoding: Option<(Arc<str>, Arc<str>)>,
+    strategy: Option<(Arc<str>, Arc<str>)>,
     round: Arc<str>,
     model: Arc<str>,
     hyperparams: Arc<str>,
@@ -151,6 +152,9 @@ impl State {
             model: start.model_uri.to_string().into(),
             hyperparams: start.hyperparams.as_str().into(),
             encoding: start.encoding.as_deref().map(|asked| ("ENCODING".into(), asked.into())),
+            strategy: start
+                .has_control()
+                .then(|| (STRATEGY_ENV.into(), StrategySpec::SCAFFOLD.into())),
         }
     }
 
@@ -208,7 +212,8 @@ impl Shared {
         let purpose = start.purpose.env().map(|value| (PURPOSE_ENV.into(), value.into()));
         let own =
             start.env.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into()));
-        let more = purpose.into_iter().chain(self.encoding.clone()).chain(own);
+        let more = purpose.into_iter().chain(self.encoding.clone()).chain(self.strategy.clone());
+        let more = more.chain(own);
         spec.env = self.names.iter().cloned().zip(values).chain(more).collect();
         spec
     }

@@ -18,6 +18,14 @@ pub struct Assignment {
     pub data_dir: Option<PathBuf>,
     /// Where the update to a model that is a file goes.
     pub update_path: Option<PathBuf>,
+    /// The strategy of the round, where its guests have to do something about it.
+    pub strategy: Option<String>,
+    /// The server's control variate, and the participant's own from before; see
+    /// [`Variates`](crate::Variates).
+    pub control_path: Option<PathBuf>,
+    pub state_path: Option<PathBuf>,
+    /// Where the participant's own goes.
+    pub state_out_path: Option<PathBuf>,
 }
 
 impl Assignment {
@@ -27,7 +35,8 @@ impl Assignment {
     }
 
     /// Reads `ROUND_ID`, `MODEL_URI` and `MODEL_PATH`, which must be there, and `PROPLET_ID`,
-    /// `HYPERPARAMS`, `DATA_DIR` and `UPDATE_PATH`, which may.
+    /// `HYPERPARAMS`, `DATA_DIR`, `UPDATE_PATH`, `STRATEGY`, `CONTROL_PATH`, `STATE_PATH` and
+    /// `STATE_OUT_PATH`, which may.
     pub fn from_vars(var: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
         let needed = |name| var(name).ok_or(Error::MissingVar { name });
         Ok(Self {
@@ -38,6 +47,10 @@ impl Assignment {
             model_path: needed("MODEL_PATH")?.into(),
             data_dir: var("DATA_DIR").map(PathBuf::from),
             update_path: var("UPDATE_PATH").map(PathBuf::from),
+            strategy: var("STRATEGY"),
+            control_path: var("CONTROL_PATH").map(PathBuf::from),
+            state_path: var("STATE_PATH").map(PathBuf::from),
+            state_out_path: var("STATE_OUT_PATH").map(PathBuf::from),
         })
     }
 

@@ -16,6 +16,7 @@ pub enum Error {
     Misfit { name: String, why: String },
     NotFinite { name: String },
     NoSamples,
+    Variates { path: String, found: String, wanted: String },
     Encode { source: serde_json::Error },
 }
 
@@ -42,6 +43,9 @@ impl fmt::Display for Error {
                 "tensor {name:?} of the update has a number that is not finite in the model's type"
             ),
             Self::NoSamples => f.write_str("an update from 0 samples counts for nothing"),
+            Self::Variates { path, found, wanted } => {
+                write!(f, "{path} has {found}, but the base model has {wanted}")
+            }
             Self::Encode { source } => write!(f, "cannot write the update as JSON: {source}"),
         }
     }
@@ -61,6 +65,7 @@ impl std::error::Error for Error {
             | Self::NoTensor { .. }
             | Self::Misfit { .. }
             | Self::NotFinite { .. }
+            | Self::Variates { .. }
             | Self::NoSamples => None,
         }
     }

@@ -11,6 +11,9 @@
 //! DATA_DIR ------------------------------> files, rows --/                         UPDATE_PATH
 //! ```
 //!
+//! In a round with control variates, [`Assignment::variates`] has them: a step adds their
+//! correction to its gradients, and what they have become to its update.
+//!
 //! A whole guest:
 //!
 //! ```no_run
@@ -44,6 +47,7 @@ mod hyperparams;
 mod safetensors;
 mod tensor;
 mod update;
+mod variates;
 
 pub use assignment::Assignment;
 pub use base::BaseModel;
@@ -54,3 +58,4 @@ pub use hyperparams::Hyperparams;
 pub use safetensors::Width;
 pub use tensor::Tensor;
 pub use update::{Answer, Update};
+pub use variates::{Change, Variates};

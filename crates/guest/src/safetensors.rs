@@ -50,6 +50,14 @@ impl Width {
         }
     }
 
+    /// A number of this type that is near this one.
+    pub(crate) fn round(self, value: f64) -> f64 {
+        match self {
+            Self::F64 => value,
+            Self::F32 => f64::from(value as f32),
+        }
+    }
+
     /// Whether a number stays one in this type.
     pub(crate) const fn holds(self, value: f64) -> bool {
         match self {

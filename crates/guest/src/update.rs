@@ -15,6 +15,7 @@ use serde::{
 use crate::{
     Assignment, BaseModel, Error, Tensor, Width,
     safetensors::{self, Typed},
+    variates::{Change, PREFIX},
 };
 
 /// What was learned, from how much.
@@ -26,6 +27,8 @@ pub struct Update {
     pub metrics: BTreeMap<String, f64>,
     /// The new values of all tensors of the base model.
     pub tensors: BTreeMap<String, Tensor>,
+    /// In a round with control variates, what became of the participant's own.
+    pub control: Option<Change>,
 }
 
 /// An update as it leaves the guest.
@@ -35,6 +38,8 @@ pub enum Answer {
     Json(String),
     /// A safetensors file, and where it goes.
     File { path: PathBuf, bytes: Vec<u8> },
+    /// One of these, and a state for the next round.
+    Stateful { answer: Box<Self>, path: PathBuf, state: Vec<u8> },
 }
 
 struct Wire<'a> {
@@ -46,7 +51,7 @@ struct Wire<'a> {
 
 impl Update {
     pub const fn new(num_samples: u64, tensors: BTreeMap<String, Tensor>) -> Self {
-        Self { num_samples, metrics: BTreeMap::new(), tensors }
+        Self { num_samples, metrics: BTreeMap::new(), tensors, control: None }
     }
 
     /// With one more metric.
@@ -56,14 +61,33 @@ impl Update {
         self
     }
 
+    /// With what became of the participant's control variate.
+    #[must_use]
+    pub fn with_control(mut self, change: Change) -> Self {
+        self.control = Some(change);
+        self
+    }
+
     /// The update to `base` that was asked for. It must have the names and shapes of its base, and
     /// only finite numbers: anything else would be rejected by the coordinator.
     pub fn answer(&self, asked: &Assignment, base: &BaseModel) -> Result<Answer, Error> {
         self.check(base)?;
-        match base.widths() {
-            None => self.text(asked, &self.tensors),
+        let answer = match base.widths() {
+            None => self.text(asked, &self.with_changes()),
             Some(widths) => self.file(asked, &self.finite(), widths),
+        };
+        let Some(change) = &self.control else { return answer };
+        let (path, state) = change.state()?;
+        Ok(Answer::Stateful { answer: Box::new(answer?), path, state })
+    }
+
+    /// All that goes to the server.
+    fn with_changes(&self) -> BTreeMap<String, Tensor> {
+        let mut all = self.tensors.clone();
+        for (name, (change, _)) in self.control.iter().flat_map(|control| &control.change) {
+            all.insert(format!("{PREFIX}{name}"), change.clone());
         }
+        all
     }
 
     /// What was asked for where `PURPOSE` is `evaluate`: metrics, and no tensors.
@@ -122,6 +146,8 @@ impl Update {
         widths: &BTreeMap<String, Width>,
     ) -> Result<Answer, Error> {
         let path = asked.update_path.clone().ok_or(Error::MissingVar { name: "UPDATE_PATH" })?;
+        let changes = self.control.iter().flat_map(|control| &control.change);
+        let changes = changes.map(|(name, typed)| (format!("{PREFIX}{name}"), typed.clone()));
         let typed: Typed = self
             .tensors
             .iter()
@@ -130,6 +156,7 @@ impl Update {
                 let width = widths.get(name).copied().unwrap_or(Width::F64);
                 (name.clone(), (tensor.clone(), width))
             })
+            .chain(changes)
             .collect();
         let metrics = serde_json::to_string(metrics).map_err(|source| Error::Encode { source })?;
         let mut metadata = BTreeMap::from([
@@ -153,6 +180,10 @@ impl Answer {
                 out.flush()
             }
             Self::File { path, bytes } => fs::write(path, bytes),
+            Self::Stateful { answer, path, state } => {
+                fs::write(path, state)?;
+                answer.write()
+            }
         }
     }
 }
@@ -187,6 +218,10 @@ mod tests {
             model_path: "base".into(),
             data_dir: None,
             update_path: Some("update".into()),
+            strategy: None,
+            control_path: None,
+            state_path: None,
+            state_out_path: None,
         }
     }
 

@@ -101,6 +101,7 @@ impl TryFrom<Envelope> for News {
             | Topic::RoundAbsent { .. }
             | Topic::RoundComplete { .. }
             | Topic::RoundFailed { .. }
+            | Topic::RoundVariate { .. }
             | Topic::ForwardedUpdate
             | Topic::Model { .. }
             | Topic::PropletCreate

@@ -12,6 +12,7 @@ mod start;
 mod task;
 mod transfer;
 mod update;
+mod variate;
 mod verdict;
 
 pub use bounds::{ClipMode, ClipSpec, RESERVED_ENV, check_norm, check_share};
@@ -39,4 +40,5 @@ pub use update::{
     METRICS_MAX, Update, UpdateAsked, UpdateError, read_update, read_update_address,
     read_update_encoding,
 };
+pub use variate::{RoundVariate, STRATEGY_ENV, read_variate_series, variate_withdrawn};
 pub use verdict::{UpdateAck, Verdict};

@@ -4,6 +4,7 @@
 //! of the message or the file. What is read is limited, so that a hostile payload costs no more
 //! memory than an honest one of its size. Numbers survive every round trip to the last bit.
 
+mod control;
 mod dtype;
 mod form;
 mod named;
@@ -17,6 +18,7 @@ pub mod safetensors;
 
 use bytes::Bytes;
 
+pub use control::{CONTROL_PREFIX, controlled};
 pub use dtype::{DType, DTypeError};
 pub use form::Form;
 pub use named::Tensors;

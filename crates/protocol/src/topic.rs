@@ -46,6 +46,10 @@ pub enum Topic {
     RoundFailed {
         round: RoundId,
     },
+    /// The server's control variate, for those who take part in the round.
+    RoundVariate {
+        round: RoundId,
+    },
     ForwardedUpdate,
     ModelPublish {
         line: ModelLine,
@@ -141,6 +145,7 @@ impl Topic {
                 | Self::ModelChunk { .. }
                 | Self::ModuleChunk { .. }
                 | Self::SessionStatus { .. }
+                | Self::RoundVariate { .. }
         )
     }
 
@@ -194,6 +199,7 @@ impl Topic {
             | Self::RoundAbsent { .. }
             | Self::RoundComplete { .. }
             | Self::RoundFailed { .. }
+            | Self::RoundVariate { .. }
             | Self::ForwardedUpdate
             | Self::ModelPublish { .. }
             | Self::Model { .. }
@@ -247,6 +253,9 @@ impl Topic {
             ["fl", "rounds", round, "absent"] => id(round).map(|round| Self::RoundAbsent { round }),
             ["fl", "rounds", round, "complete"] => {
                 id(round).map(|round| Self::RoundComplete { round })
+            }
+            ["fl", "rounds", round, "variate"] => {
+                id(round).map(|round| Self::RoundVariate { round })
             }
             ["fl", "rounds", round, "failed"] => id(round).map(|round| Self::RoundFailed { round }),
             ["fl", "rounds", round, "updates", proplet] => {
@@ -325,6 +334,7 @@ impl fmt::Display for Topic {
             Self::RoundAbsent { round } => write!(f, "fl/rounds/{round}/absent"),
             Self::RoundComplete { round } => write!(f, "fl/rounds/{round}/complete"),
             Self::RoundFailed { round } => write!(f, "fl/rounds/{round}/failed"),
+            Self::RoundVariate { round } => write!(f, "fl/rounds/{round}/variate"),
             Self::ForwardedUpdate => write!(f, "fml/updates"),
             Self::ModelPublish { line } => write!(f, "{}/publish", home(line)),
             Self::Model { uri } => uri.fmt(f),

@@ -13,9 +13,9 @@ use protocol::{
         AliveStatus, Best, Command, FailureCode, HeldTask, Hyperparams, Model, ModelBlob,
         ModelLatest, ModelPublishWants, ModelWants, ModuleWants, Origin, PropletAlive,
         PropletCreate, PropletMetrics, RoundAbsent, RoundComplete, RoundFailed, RoundOpened,
-        RoundStart, SessionCommand, SessionStart, SessionState, SessionStatus, TaskMetrics,
-        TaskResults, TaskStart, TaskState, TaskStop, Update, UpdateAck, UpdateOffer, UpdateWants,
-        Verdict, Wants, forward,
+        RoundStart, RoundVariate, SessionCommand, SessionStart, SessionState, SessionStatus,
+        TaskMetrics, TaskResults, TaskStart, TaskState, TaskStop, Update, UpdateAck, UpdateOffer,
+        UpdateWants, Verdict, Wants, forward,
     },
     topic::TOPICS,
 };
@@ -87,6 +87,7 @@ fn letters() -> Vec<(&'static str, Envelope)> {
         ("model_latest", latest().seal()),
         ("round_complete", complete().seal()),
         ("round_failed", failed().seal()),
+        ("round_variate", variate().seal()),
         ("proplet_create", create().seal()),
         ("proplet_alive", alive().seal()),
         ("proplet_metrics", metrics().seal()),
@@ -119,6 +120,20 @@ fn start() -> RoundStart {
         session: None,
         encoding: None,
         purpose: protocol::message::Purpose::Train,
+    }
+}
+
+fn variate() -> RoundVariate {
+    let tensors = [
+        ("w".to_owned(), Tensor::new(vec![3], vec![0.02, 0.0, -0.15]).unwrap()),
+        ("b".to_owned(), Tensor::scalar(0.4)),
+    ];
+    RoundVariate {
+        round_id: "r-1768464194".parse().unwrap(),
+        series: "r-1768460000".parse().unwrap(),
+        version: ModelVersion(3),
+        tensors: tensors.into_iter().collect(),
+        form: Form::Json,
     }
 }
 

@@ -69,6 +69,7 @@ fn all_topics(round: &RoundId, proplet: &PropletId, version: u64) -> Vec<Topic> 
         Topic::ModelWants { line: other() },
         Topic::ModuleWants,
         Topic::ModuleChunk { sha256: Digest::of(b"module"), index },
+        Topic::RoundVariate { round: round() },
         Topic::SessionStart,
         Topic::SessionCommand { session: "s-1".parse().unwrap() },
         Topic::SessionStatus { session: "s-1".parse().unwrap() },

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 
 use aggregate::{
-    AggregateError, Aggregator, Element, Facts, Guarded, LeBytes, Need, Rest, Round, Rows,
-    RunError, STRATEGIES, Slices, Work, aggregate_in_memory, aggregate_rest, find,
+    AggregateError, Aggregator, Element, Facts, Guarded, LeBytes, Rest, Round, Rows, RunError,
+    STRATEGIES, Slices, Tempered, Work, aggregate_in_memory, aggregate_rest, find,
 };
 use bytes::Bytes;
-use protocol::{DType, FailReason, Rejection, Tensors, message::StrategySpec};
+use protocol::{DType, FailReason, Rejection, Schema, Tensors, message::StrategySpec};
 
 use crate::{Beside, Job, JobMember, Kept, Made, Report, State};
 
@@ -37,20 +37,50 @@ fn aggregation(why: impl ToString) -> Failed {
     (FailReason::Aggregation, why.to_string())
 }
 
+/// What each member has brought.
+struct Brought {
+    /// The canonical bytes of the model's tensors.
+    learned: Vec<Bytes>,
+    /// Those of the change of its control variate.
+    control: Option<Vec<Bytes>>,
+}
+
+impl Brought {
+    fn by(job: &Job) -> Result<Self, Failed> {
+        let all = job.members.iter().map(|member| here(member).cloned().map_err(aggregation));
+        if !job.strategy.has_control() {
+            return Ok(Self { learned: all.collect::<Result<_, _>>()?, control: None });
+        }
+        let schema = job.member_schema();
+        let (mut learned, mut control) = (vec![], vec![]);
+        for bytes in all {
+            let both = Tensors::from_canonical(&schema, &bytes?).map_err(aggregation)?;
+            let (own, change) = both.split_control();
+            learned.push(own.canonical());
+            control.push(change.canonical());
+        }
+        Ok(Self { learned, control: Some(control) })
+    }
+}
+
 fn of_singles(
     aggregator: &dyn Aggregator,
     job: &Job,
     work: &Work,
 ) -> Result<(Tensors, Beside), Failed> {
-    let bytes = |member| here(member).map(|bytes| &bytes[..]).map_err(aggregation);
-    let rows: Vec<&[u8]> = job.members.iter().map(bytes).collect::<Result<_, _>>()?;
+    let Brought { learned, control } = Brought::by(job)?;
+    let rows = slices(&learned);
     let rows = LeBytes::new(&rows).map_err(|why| failed(&why.into()))?;
+    let control = control.as_deref().map(slices);
+    let control = control.as_ref().map(|rows| LeBytes::new(rows)).transpose();
+    let control = control.map_err(|why| failed(&why.into()))?;
+    let control = control.as_ref().map(|rows| rows as &dyn Rows<f32>);
     let base = base_bytes(job).map_err(aggregation)?;
     let base = base.as_ref().map(|base| [&base[..]]);
     let base = base.as_ref().map(|base| LeBytes::new(base)).transpose();
     let base = base.map_err(|why| failed(&why.into()))?;
     let base = base.as_ref().map(|base| base as &dyn Rows<f32>);
-    let (weights, beside) = make(aggregator, job, (&rows, base), work)?;
+    let (weights, beside) = make(aggregator, job, (&rows, base, control), work)?;
     let bytes: Vec<u8> = weights.iter().flat_map(|weight| weight.to_le_bytes()).collect();
     let tensors = Tensors::from_canonical(&job.schema, &bytes.into()).map_err(aggregation)?;
     Ok((tensors, beside))
@@ -61,26 +91,41 @@ fn of_doubles(
     job: &Job,
     work: &Work,
 ) -> Result<(Tensors, Beside), Failed> {
-    let flat = |bytes: &Bytes| {
-        Tensors::from_canonical(&job.schema, bytes).map(|it| it.flatten()).map_err(aggregation)
+    let flat_as = |schema: &Schema, bytes: &Bytes| {
+        Tensors::from_canonical(schema, bytes).map(|it| it.flatten()).map_err(aggregation)
     };
-    let values = job.members.iter().map(|member| flat(here(member).map_err(aggregation)?));
-    let values: Vec<Vec<f64>> = values.collect::<Result<_, _>>()?;
+    let flat = |bytes: &Bytes| flat_as(&job.schema, bytes);
+    let Brought { learned, control } = Brought::by(job)?;
+    let values: Vec<Vec<f64>> = learned.iter().map(flat).collect::<Result<_, _>>()?;
     let rows: Vec<&[f64]> = values.iter().map(Vec::as_slice).collect();
     let rows = Slices::new(&rows).map_err(|why| failed(&why.into()))?;
+    let schema = job.schema.control();
+    let control = control.unwrap_or_default();
+    let control: Vec<Vec<f64>> =
+        control.iter().map(|bytes| flat_as(&schema, bytes)).collect::<Result<_, _>>()?;
+    let control: Vec<&[f64]> = control.iter().map(Vec::as_slice).collect();
+    let control = Slices::new(&control).map_err(|why| failed(&why.into()))?;
+    let control = (control.count() > 0).then_some(&control as &dyn Rows<f64>);
     let base = base_bytes(job).map_err(aggregation)?.map(flat).transpose()?;
     let base = base.as_ref().map(|base| [&base[..]]);
     let base = base.as_ref().map(|base| Slices::new(base)).transpose();
     let base = base.map_err(|why| failed(&why.into()))?;
     let base = base.as_ref().map(|base| base as &dyn Rows<f64>);
-    let (weights, beside) = make(aggregator, job, (&rows, base), work)?;
+    let (weights, beside) = make(aggregator, job, (&rows, base, control), work)?;
     Ok((Tensors::unflatten(&job.schema, &weights).map_err(aggregation)?, beside))
 }
+
+fn slices(rows: &[Bytes]) -> Vec<&[u8]> {
+    rows.iter().map(|bytes| &bytes[..]).collect()
+}
+
+/// The updates, the base model and the changes of the control variates.
+type Given<'a, T> = (&'a dyn Rows<T>, Option<&'a dyn Rows<T>>, Option<&'a dyn Rows<T>>);
 
 fn make<T: Element>(
     aggregator: &dyn Aggregator,
     job: &Job,
-    (rows, base): (&dyn Rows<T>, Option<&dyn Rows<T>>),
+    (rows, base, control): Given<'_, T>,
     work: &Work,
 ) -> Result<(Vec<T>, Beside), Failed> {
     let facts = facts(job);
@@ -88,6 +133,8 @@ fn make<T: Element>(
     let state = LeBytes::new(&state).map_err(|why| failed(&why.into()))?;
     let mut round = Round::new(rows, &facts);
     round.base = base;
+    let control = control.map(Tempered::new).transpose().map_err(aggregation)?;
+    round.controls = control.as_ref().map(|rows| rows as &dyn Rows<T>);
     round.state = (Rows::<T>::count(&state) > 0).then_some(&state);
     let rest = aggregate_rest(&round, work, |part| {
         aggregate_in_memory(aggregator, &job.guard, part, work)
@@ -145,12 +192,6 @@ pub fn aggregator(asked: &StrategySpec) -> Result<Box<dyn Aggregator>, String> {
         let names: Vec<&str> = STRATEGIES.iter().map(|strategy| strategy.name).collect();
         format!("strategy {name:?} is none of {}", names.join(", "))
     })?;
-    if strategy.needs.contains(&Need::Controls) {
-        return Err(format!(
-            "strategy {name} needs a control variate of every participant, which guests do not \
-             keep from round to round yet"
-        ));
-    }
     strategy.configured(&asked.params).map_err(|why| format!("strategy {name}: {why}"))
 }
 

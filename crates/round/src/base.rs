@@ -26,30 +26,6 @@ impl Base {
         Self { schema: model.tensors.schema(), form: model.form, values }
     }
 
-    /// Whether a blob can be an update, by its length alone: the numbers, and a header that may
-    /// take as many bytes as any. What is encoded may be as short as it likes.
-    pub(crate) fn fit_blob(
-        &self,
-        blob: &Manifest,
-        encoding: Option<&Encoding>,
-        len_max: u64,
-    ) -> Result<(), Objection> {
-        let reject = |reason, what| Err(Objection { reason, what });
-        let len = blob.bytes();
-        let data = self.schema.byte_len() as u64;
-        if len > len_max {
-            let what = format!("{len} bytes in pieces, at most {len_max} are taken");
-            return reject(Rejection::TooLarge, what);
-        }
-        let plain = (data, data + HEADER_LEN_MAX as u64 + 8);
-        let (least, most) = encoding.map_or(plain, |it| (1, it.file_bytes_max(&self.schema)));
-        if !(least..=most).contains(&len) {
-            let what = format!("{len} bytes in pieces, the base model takes {least} to {most}");
-            return reject(Rejection::Shape, what);
-        }
-        Ok(())
-    }
-
     /// The model that follows.
     pub(crate) fn model(&self, version: ModelVersion, tensors: Tensors) -> Model {
         Model { version, tensors, form: self.form }
@@ -64,13 +40,13 @@ impl Base {
         Self { values, ..self.without_values() }
     }
 
-    /// The tensors of an update, in the types of the base model. The numbers of JSON have no type:
-    /// they are rounded to it. Those of a file have one, and it has to be the same.
-    pub(crate) fn fit(&self, update: &Update) -> Result<Tensors, Objection> {
+    /// The tensors of an update, in the types of what it has to hold: `schema`. The numbers of JSON
+    /// have no type: they are rounded to it. Those of a file have one, and it has to be the same.
+    pub(crate) fn fit(update: &Update, schema: &Schema) -> Result<Tensors, Objection> {
         let shape = |difference| Objection { reason: Rejection::Shape, what: difference };
         let tensors = match update.form {
-            Form::Json => update.update.cast_to(&self.schema).map_err(shape)?,
-            Form::Safetensors => match self.schema.difference(&update.update.schema()) {
+            Form::Json => update.update.cast_to(schema).map_err(shape)?,
+            Form::Safetensors => match schema.difference(&update.update.schema()) {
                 None => update.update.clone(),
                 Some(difference) => return Err(shape(difference)),
             },
@@ -83,4 +59,28 @@ impl Base {
             }
         }
     }
+}
+
+/// Whether a blob can be an update, by its length alone: the numbers, and a header that may
+/// take as many bytes as any. `schema` is what it has to hold. What is encoded may be as short as it likes.
+pub(crate) fn fit_blob(
+    blob: &Manifest,
+    schema: &Schema,
+    encoding: Option<&Encoding>,
+    len_max: u64,
+) -> Result<(), Objection> {
+    let reject = |reason, what| Err(Objection { reason, what });
+    let len = blob.bytes();
+    let data = schema.byte_len() as u64;
+    if len > len_max {
+        let what = format!("{len} bytes in pieces, at most {len_max} are taken");
+        return reject(Rejection::TooLarge, what);
+    }
+    let plain = (data, data + HEADER_LEN_MAX as u64 + 8);
+    let (least, most) = encoding.map_or(plain, |it| (1, it.file_bytes_max(schema)));
+    if !(least..=most).contains(&len) {
+        let what = format!("{len} bytes in pieces, the base model takes {least} to {most}");
+        return reject(Rejection::Shape, what);
+    }
+    Ok(())
 }

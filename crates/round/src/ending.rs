@@ -64,12 +64,14 @@ impl Rounds {
             error: error.clone(),
         };
         turn.note(Note::Failed { round: id.clone(), reason, counted, error });
+        self.end_series(id, turn);
         self.end(id, Ending::Failed(failed), turn);
     }
 
     /// Promises the outcome and remembers it in place of the round.
     fn end(&mut self, id: &RoundId, ending: Ending, turn: &mut Turn) {
         let Some(round) = self.open.remove(id) else { return };
+        self.withdraw_variate(&round, turn);
         self.kept_len -= round.kept_len();
         turn.out.extend(round.blobs().into_iter().map(|blob| Output::Effect(Effect::Drop(blob))));
         if let Some(ours) = round.publication() {

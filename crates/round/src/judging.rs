@@ -8,8 +8,9 @@ use protocol::{
 };
 
 use crate::{
-    Kept, Rules,
+    Base, Kept, Rules,
     arrival::{Content, Objection},
+    base::fit_blob,
     claims,
     decoding::Encoded,
     round::{Counted, Round},
@@ -96,7 +97,7 @@ impl Round {
             return Err(Objection::new(Rejection::Malformed, what));
         }
         let Some(base) = &self.base else { return Ok(Judgement::TooEarly) };
-        let tensors = base.fit(&update)?;
+        let tensors = Base::fit(&update, &self.spec.update_schema(&base.schema))?;
         Ok(count(update, fingerprint, Kept::of(&tensors), room))
     }
 
@@ -128,7 +129,8 @@ impl Round {
     ) -> Result<Judgement, Objection> {
         self.check((&offer.base_model_uri, offer.num_samples), &offer.metrics, rules)?;
         let Some(base) = &self.base else { return Ok(Judgement::TooEarly) };
-        base.fit_blob(&offer.blob, self.spec.encoding.as_ref(), rules.blob_len_max)?;
+        let schema = self.spec.update_schema(&base.schema);
+        fit_blob(&offer.blob, &schema, self.spec.encoding.as_ref(), rules.blob_len_max)?;
         Ok(Judgement::Receive(offer, fingerprint))
     }
 

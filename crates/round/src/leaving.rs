@@ -1,6 +1,6 @@
 //! What goes with a new model: the strategy's state, and the members that it is not made of.
 
-use protocol::{FailReason, ModelUri, Output, message::StrategySpec};
+use protocol::{FailReason, ModelUri, Output, RoundId, message::StrategySpec};
 
 use crate::{Beside, Effect, Note, Rounds, memory::Remembered, record, round::Round, turn::Turn};
 
@@ -54,12 +54,12 @@ impl Rounds {
         &mut self,
         model: &ModelUri,
         leaving: Leaving,
-        strategy: StrategySpec,
+        (strategy, series): (StrategySpec, Option<RoundId>),
         turn: &mut Turn,
     ) {
         match leaving {
             Leaving::New(Beside { state: Some(state), .. }) => {
-                self.memory.keep(model, Remembered { strategy, state }, turn);
+                self.memory.keep(model, Remembered { strategy, state, series }, turn);
             }
             Leaving::New(Beside { state: None, .. }) => return,
             Leaving::Under(taken) => self.memory.move_to(&taken, model, turn),

@@ -45,6 +45,7 @@ mod rules;
 mod turn;
 mod unknown;
 mod values;
+mod variate;
 mod versions;
 
 pub use arrival::Objection;

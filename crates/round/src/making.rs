@@ -122,10 +122,8 @@ impl Rounds {
         let mut unfit = vec![];
         for round in self.open.values_mut() {
             if round.is_collecting() && round.spec.base == uri && round.base.is_none() {
-                if let Some(encoding) = &round.spec.encoding
-                    && let Err(why) = encoding.check(&base.schema)
-                {
-                    unfit.push((round.spec.id.clone(), format!("encoding {encoding}: {why}")));
+                if let Err(why) = round.spec.check(&base, self.rules.variate_len_max) {
+                    unfit.push((round.spec.id.clone(), why));
                     continue;
                 }
                 round.base = round.spec.base_from(&base);
@@ -247,7 +245,7 @@ impl Rounds {
                 None => {}
             }
         }
-        let strategy = round.spec.strategy.clone();
+        let strategy = (round.spec.strategy.clone(), round.series(&self.memory));
         leaving.tell(round, turn);
         turn.keep(record::keep_made(&uri));
         let payload = publication.payload.to_vec();

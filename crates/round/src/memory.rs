@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use protocol::{Digest, Entry, ModelLine, ModelUri, Output, message::StrategySpec};
+use protocol::{Digest, Entry, ModelLine, ModelUri, Output, RoundId, message::StrategySpec};
 use serde::{Deserialize, Serialize};
 
 use crate::{Effect, Kept, StoredBlob, turn::Turn};
@@ -41,6 +41,8 @@ pub(crate) struct Memory {
 pub(crate) struct Remembered {
     pub(crate) strategy: StrategySpec,
     pub(crate) state: State,
+    /// The round in which a control variate was zero last.
+    pub(crate) series: Option<RoundId>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -52,6 +54,8 @@ pub(crate) struct StateRecord {
     vectors: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     blob: Option<StoredBlob>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    series: Option<RoundId>,
 }
 
 impl StateRecord {
@@ -62,7 +66,8 @@ impl StateRecord {
         }
         let values = here.map(|bytes| Kept::Here(bytes.into())).or(self.blob.map(Kept::Stored))?;
         let state = State { vectors: self.vectors, values };
-        Some((self.model, Remembered { strategy: self.strategy, state }))
+        let (strategy, series) = (self.strategy, self.series);
+        Some((self.model, Remembered { strategy, state, series }))
     }
 }
 
@@ -73,8 +78,22 @@ impl Memory {
 
     /// What this strategy left beside this model.
     pub(crate) fn find(&self, base: &ModelUri, strategy: &StrategySpec) -> Option<&State> {
-        let found = self.states.get(base).filter(|found| found.strategy == *strategy);
-        found.map(|found| &found.state)
+        self.remembered(base, strategy).map(|found| &found.state)
+    }
+
+    pub(crate) fn remembered(
+        &self,
+        base: &ModelUri,
+        strategy: &StrategySpec,
+    ) -> Option<&Remembered> {
+        self.states.get(base).filter(|found| found.strategy == *strategy)
+    }
+
+    /// What was left beside this model is worth nothing any more.
+    pub(crate) fn forget(&mut self, model: &ModelUri, turn: &mut Turn) {
+        let Some(Remembered { state, .. }) = self.states.remove(model) else { return };
+        forget(model, &state, turn);
+        turn.out.extend(state.blob().map(|blob| Output::Effect(Effect::Drop(blob))));
     }
 
     pub(crate) fn keep(&mut self, model: &ModelUri, remembered: Remembered, turn: &mut Turn) {
@@ -110,10 +129,7 @@ impl Memory {
             }
         }
         for model in old {
-            if let Some(Remembered { state, .. }) = self.states.remove(&model) {
-                forget(&model, &state, turn);
-                turn.out.extend(state.blob().map(|blob| Output::Effect(Effect::Drop(blob))));
-            }
+            self.forget(&model, turn);
         }
     }
 
@@ -140,13 +156,14 @@ pub(crate) fn key(model: &ModelUri) -> String {
 }
 
 fn keep(model: &ModelUri, remembered: &Remembered) -> Vec<Entry> {
-    let Remembered { strategy, state } = remembered;
+    let Remembered { strategy, state, series } = remembered;
     let record = StateRecord {
         model: model.clone(),
         strategy: strategy.clone(),
         meaning: aggregate::STATE_VERSION,
         vectors: state.vectors.clone(),
         blob: state.values.stored(),
+        series: series.clone(),
     };
     let facts = Entry::put(STATE, key(model), &record);
     match &state.values {

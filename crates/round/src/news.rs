@@ -112,6 +112,7 @@ impl TryFrom<Envelope> for News {
             }
             Topic::RoundOpened { .. }
             | Topic::RoundUpdate { .. }
+            | Topic::RoundVariate { .. }
             | Topic::RoundAck { .. }
             | Topic::RoundComplete { .. }
             | Topic::RoundFailed { .. }

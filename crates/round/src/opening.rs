@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use encoding::{Encoding, SpecError};
+use encoding::SpecError;
 use protocol::{
     FailReason, Letter as _, ModelUri, Output, PropletId, RoundId,
     message::{Purpose, RoundFailed, RoundOpened, RoundStart, StrategySpec},
@@ -41,42 +41,41 @@ impl Rounds {
             self.bad_start(id.clone(), what.clone(), turn);
             return Err(Refusal::Conflict(what));
         }
-        let encoding = check(start).and_then(|()| self.encoding(start));
-        let encoding = match encoding {
-            Ok(encoding) => encoding,
+        let spec = check(start).and_then(|()| self.spec(start));
+        match spec {
+            Ok(spec) => self.open(spec, Duration::from_secs(start.timeout_s), turn),
             Err(what) => {
                 self.bad_start(id.clone(), what.clone(), turn);
                 return Err(Refusal::Bad(what));
             }
-        };
+        }
+        Ok(Taken::Now)
+    }
+
+    /// What a start asks for, if that serves its base model as far as that is known.
+    fn spec(&self, start: &RoundStart) -> Result<Spec, String> {
+        let encoding = start
+            .encoding
+            .as_deref()
+            .map(|text| text.parse().map_err(|why: SpecError| format!("encoding {text:?}: {why}")));
         let k = start.k_effective();
         let updates_min = start.min_updates.unwrap_or(self.rules.updates_min).clamp(1, k);
         let spec = Spec {
-            id: id.clone(),
+            id: start.round_id.clone(),
             base: start.model_uri.clone(),
             members: Members::Named(start.participants.clone()),
             k,
             updates_min,
-            start: fingerprint,
+            start: Some(start.fingerprint()),
             strategy: start.strategy.clone().unwrap_or_else(|| by_name(self.rules.strategy)),
             clip: start.clip.or(self.rules.clip),
             share_max: start.share_max.or(self.rules.share_max),
             purpose: start.purpose,
-            encoding,
+            encoding: encoding.transpose()?,
         };
-        self.open(spec, Duration::from_secs(start.timeout_s), turn);
-        Ok(Taken::Now)
-    }
-
-    /// The encoding that a start asks for, if that serves its base model as far as that is known.
-    fn encoding(&self, start: &RoundStart) -> Result<Option<Encoding>, String> {
-        let Some(text) = &start.encoding else { return Ok(None) };
-        let unfit = |why: &dyn std::fmt::Display| format!("encoding {text:?}: {why}");
-        let encoding: Encoding = text.parse().map_err(|why: SpecError| unfit(&why))?;
-        if let Some(base) = self.versions.base(&start.model_uri) {
-            encoding.check(&base.schema).map_err(|why| unfit(&why))?;
-        }
-        Ok(Some(encoding))
+        let base = self.versions.base(&spec.base);
+        base.map_or(Ok(()), |base| spec.check(base, self.rules.variate_len_max))?;
+        Ok(spec)
     }
 
     /// Says that a start is no good; of a round that is known, a bad start changes nothing.
@@ -174,6 +173,13 @@ fn opened(round: &Round) -> RoundOpened {
 fn check(start: &RoundStart) -> Result<(), String> {
     if let (Purpose::Evaluate, Some(encoding)) = (start.purpose, &start.encoding) {
         return Err(format!("encoding {encoding:?}: an evaluation has nothing to encode"));
+    }
+    if let (true, Some(encoding)) = (start.has_control(), &start.encoding) {
+        return Err(format!(
+            "encoding {encoding:?}: strategy {} sends control variates beside updates, which are \
+             not encoded",
+            StrategySpec::SCAFFOLD
+        ));
     }
     start.strategy.as_ref().map_or(Ok(()), check_strategy)
 }

@@ -234,6 +234,15 @@ impl Round {
 }
 
 impl Spec {
+    /// Why a round like this cannot begin from `base`.
+    pub(crate) fn check(&self, base: &Base, variate_len_max: usize) -> Result<(), String> {
+        if let Some(encoding) = &self.encoding {
+            let unfit = |why| format!("encoding {:?}: {why}", encoding.to_string());
+            encoding.check(&base.schema).map_err(unfit)?;
+        }
+        self.check_control(base, variate_len_max)
+    }
+
     fn guard(&self) -> Guard {
         let norm = match self.clip {
             None => NormBound::Off,

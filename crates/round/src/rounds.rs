@@ -43,6 +43,8 @@ pub struct Rounds {
     pub(crate) heads: BTreeMap<ModelUri, Manifest>,
     /// Models that are listened for.
     listening: BTreeSet<ModelUri>,
+    /// Rounds whose control variate was said since the broker was there last.
+    pub(crate) told: BTreeSet<RoundId>,
     /// Bytes of counted updates that are held.
     pub(crate) kept_len: u64,
     session: Session,
@@ -71,6 +73,7 @@ impl Rounds {
             memory: Memory::default(),
             heads: BTreeMap::new(),
             listening: BTreeSet::new(),
+            told: BTreeSet::new(),
             kept_len: 0,
             session: Session::Awaited,
         }
@@ -129,6 +132,7 @@ impl Machine for Rounds {
         }
         self.attend_fetching(&mut turn);
         self.attend_arriving(&mut turn);
+        self.attend_variates(&mut turn);
         self.attend(&mut turn);
         turn.out
     }
@@ -192,6 +196,7 @@ impl Rounds {
                 );
             }
         }
+        self.told.clear();
         self.go_on_fetching(turn);
         self.go_on_arriving(turn);
         self.publish_all(turn);
@@ -269,7 +274,7 @@ impl Rounds {
             Judgement::Receive(offer, fingerprint) => {
                 let Some(base) = &round.base else { return };
                 let coded = round.spec.encoding.clone().map(|it| (it, base.values.clone()));
-                let holds = (base.schema.clone(), coded);
+                let holds = (round.spec.update_schema(&base.schema), coded);
                 self.arriving.offered((offer, fingerprint), holds, turn);
             }
             Judgement::Repeated => turn.publish(accepted(id, &proplet)),

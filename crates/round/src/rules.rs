@@ -21,6 +21,8 @@ pub struct Rules {
     pub blob_len_max: u64,
     /// Longest model that is made, in bytes: as long as the model server takes.
     pub model_len_max: usize,
+    /// Longest control variate that is said to participants: one message, in bytes.
+    pub variate_len_max: usize,
     /// Most samples that one update may claim.
     pub samples_max: u64,
     /// Updates without which a closing round fails, where its start does not say.
@@ -66,6 +68,7 @@ impl Default for Rules {
             update_len_max: 16 << 20,
             blob_len_max: 4 << 30,
             model_len_max: 64 << 20,
+            variate_len_max: 1 << 20,
             samples_max: 1_000_000_000,
             updates_min: 1,
             kept_len_max: 1 << 30,

@@ -42,6 +42,8 @@ struct World {
     complete: BTreeMap<String, RoundComplete>,
     failed: Vec<Envelope>,
     steps: usize,
+    /// Members bring the change of a control variate.
+    has_control: bool,
     /// The step after which the coordinator is killed.
     killed_after: Option<usize>,
 }
@@ -56,6 +58,7 @@ impl World {
             complete: BTreeMap::new(),
             failed: vec![],
             steps: 0,
+            has_control: false,
             killed_after,
         }
     }
@@ -168,6 +171,7 @@ impl World {
         let mut start = start(round, &MEMBERS, MEMBERS.len());
         start.model_uri = ModelUri::global(ModelVersion(self.version()));
         asked(&mut start);
+        self.has_control = start.has_control();
         self.hears(start.seal());
     }
 
@@ -184,10 +188,21 @@ impl World {
                 ("loss_before".to_owned(), 0.5 + turn / 10.0),
                 ("steps".to_owned(), 3.0 + index as f64),
             ]),
-            update: tensors(self.form, &values),
+            update: self.brought(&values, turn),
             form: self.form,
         };
         forwarded(round, MEMBERS[index], &update.write())
+    }
+
+    fn brought(&self, values: &[f64], turn: f64) -> Tensors {
+        let own = tensors(self.form, values);
+        if !self.has_control {
+            return own;
+        }
+        let change: Vec<f64> = values.iter().map(|value| value - turn.cos()).collect();
+        let change = tensors(self.form, &change);
+        let change = change.iter().map(|(name, it)| (format!("control/{name}"), it.clone()));
+        own.iter().map(|(name, it)| (name.to_owned(), it.clone())).chain(change).collect()
     }
 
     /// A whole round in which only some members do what they should.
@@ -224,9 +239,8 @@ fn by(strategy: &Strategy) -> impl Fn(&mut RoundStart) {
     move |start| start.strategy = Some(spec.clone())
 }
 
-/// Those that rounds can use.
-fn usable() -> impl Iterator<Item = &'static Strategy> {
-    STRATEGIES.iter().filter(|strategy| !strategy.needs.contains(&Need::Controls))
+fn has_control(strategy: &Strategy) -> bool {
+    strategy.needs.contains(&Need::Controls)
 }
 
 /// Three rounds, each on the model of the one before.
@@ -241,27 +255,21 @@ fn session(strategy: &Strategy, form: Form, killed_after: Option<usize>) -> Worl
 }
 
 #[test]
-fn every_strategy_makes_models_or_is_refused_by_name() {
+fn every_strategy_makes_models() {
     for strategy in STRATEGIES {
-        let refused = strategy.needs.contains(&Need::Controls);
         let mut world = World::connected(Form::Json, None);
         world.runs("r", by(strategy), &[]);
-        if refused {
-            let failed: Value = serde_json::from_slice(&world.failed[0].payload).unwrap();
-            let why = failed["error"].as_str().unwrap();
-            assert!(why.contains(strategy.name) && why.contains("control"), "{why}");
-            assert_eq!(world.version(), 0);
-        } else {
-            assert_eq!(world.complete["r"].num_updates, MEMBERS.len(), "{strategy:?}");
-            assert!(world.model().iter().all(|value| value.is_finite()));
-        }
+        assert_eq!(world.complete["r"].num_updates, MEMBERS.len(), "{strategy:?}");
+        assert!(world.model().iter().all(|value| value.is_finite()));
+        // What the wire calls it is what the arithmetic does.
+        let spec = StrategySpec { name: strategy.name.to_owned(), params: BTreeMap::new() };
+        assert_eq!(spec.has_control(), has_control(strategy));
     }
-    assert_eq!(usable().count(), STRATEGIES.len() - 1);
 }
 
 #[test]
 fn a_kill_at_any_point_changes_no_byte() {
-    for strategy in usable() {
+    for strategy in STRATEGIES {
         for form in [Form::Json, Form::Safetensors] {
             let calm = session(strategy, form, None);
             for step in 1..=calm.steps {
@@ -280,7 +288,9 @@ fn a_kill_at_any_point_changes_no_byte() {
 
 #[test]
 fn a_strategy_goes_on_from_what_it_left() {
-    for strategy in usable().filter(|strategy| !strategy.vectors.is_empty()) {
+    // The members here do not listen to the control variate.
+    let with_state = STRATEGIES.iter().filter(|it| !it.vectors.is_empty() && !has_control(it));
+    for strategy in with_state {
         let remembered = session(strategy, Form::Json, None);
         let mut forgetful = World::connected(Form::Json, None);
         for round in ["r1", "r2", "r3"] {
@@ -327,7 +337,12 @@ fn old_states_are_forgotten() {
 }
 
 /// What member 3 may send instead, and what is said of it if it is not taken.
-fn poisons(round: &str, base: u64) -> Vec<(&'static str, Bytes, Option<Rejection>)> {
+fn poisons(
+    strategy: &Strategy,
+    round: &str,
+    base: u64,
+) -> Vec<(&'static str, Bytes, Option<Rejection>)> {
+    use Rejection::{NotFinite, NumSamples, Shape};
     let update = |change: Value| {
         let mut update = json!({
             "round_id": round, "proplet_id": MEMBERS[3],
@@ -335,13 +350,26 @@ fn poisons(round: &str, base: u64) -> Vec<(&'static str, Bytes, Option<Rejection
             "metrics": {"loss_before": 0.5, "steps": 5}, "update": {"w": [0.5, 0.5, 0.5]},
         });
         update.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        if has_control(strategy) {
+            let tensors = update["update"].as_object_mut().unwrap();
+            tensors.entry("control/w").or_insert(json!([0.5, 0.25, -0.5]));
+        }
         Bytes::from(update.to_string())
     };
+    let with = |control: &str| {
+        let update = String::from_utf8(update(json!({})).to_vec()).unwrap();
+        let controlled = r#""update":{"control/w":"#;
+        match has_control(strategy) {
+            true => update.replace("[0.5,0.25,-0.5]", control),
+            false => update.replace(r#""update":{"#, &format!("{controlled}{control},")),
+        }
+    };
+    // A control variate that nobody asked for is a tensor too many.
+    let control = |reason| Some(if has_control(strategy) { reason } else { Shape });
     let nan = String::from_utf8(update(json!({})).to_vec()).unwrap().replace("[0.5,", "[NaN,");
     let inf = nan.replace("NaN", "1e999");
     let n_nan = String::from_utf8(update(json!({"num_samples": 77})).to_vec()).unwrap();
     let n_nan = n_nan.replace("77", "NaN");
-    use Rejection::{NotFinite, NumSamples, Shape};
     vec![
         ("NaN", nan.into(), Some(NotFinite)),
         ("infinity", inf.into(), Some(NotFinite)),
@@ -364,17 +392,31 @@ fn poisons(round: &str, base: u64) -> Vec<(&'static str, Bytes, Option<Rejection
         ("a boast of steps", update(json!({"metrics": {"loss_before": 0.5, "steps": 9e15}})), None),
         ("a boast of loss", update(json!({"metrics": {"loss_before": 1e308, "steps": 1}})), None),
         ("no loss", update(json!({"metrics": {"loss_before": 0, "steps": 1}})), None),
+        ("control NaN", with("[NaN,0.0,0.0]").into(), Some(NotFinite)),
+        ("control infinity", with("[1e999,0.0,0.0]").into(), Some(NotFinite)),
+        ("control shape (1,)", with("[9.0]").into(), control(Shape)),
+        ("control shape (3, 1)", with("[[9.0],[9.0],[9.0]]").into(), control(Shape)),
+        (
+            "control 1e308",
+            with("[1e308,-1e308,1.7e308]").into(),
+            (!has_control(strategy)).then_some(Shape),
+        ),
+        (
+            "control of another key",
+            update(json!({"update": {"w": [9.0, 9.0, 9.0], "control/v": [0.0, 0.0, 0.0]}})),
+            Some(Shape),
+        ),
     ]
 }
 
 #[test]
 fn no_poison_spoils_a_model_or_ends_a_session() {
-    for strategy in usable() {
-        for (what, _, reason) in poisons("r", 0) {
+    for strategy in STRATEGIES {
+        for (what, _, reason) in poisons(strategy, "r", 0) {
             let mut world = World::connected(Form::Json, None);
             world.runs("r0", by(strategy), &[]);
             let (_, poison, _) =
-                poisons("r1", 1).into_iter().find(|(name, ..)| *name == what).unwrap();
+                poisons(strategy, "r1", 1).into_iter().find(|(name, ..)| *name == what).unwrap();
             world.runs("r1", by(strategy), &[(3, poison)]);
             world.runs("r2", by(strategy), &[]);
             world.runs("r3", by(strategy), &[]);
@@ -394,7 +436,7 @@ fn no_poison_spoils_a_model_or_ends_a_session() {
 
 #[test]
 fn a_round_in_which_nobody_has_a_sample_fails_and_the_next_one_does_not() {
-    for strategy in usable() {
+    for strategy in STRATEGIES {
         let mut world = World::connected(Form::Json, None);
         world.runs("r0", by(strategy), &[]);
         let empty = |(index, member): (usize, &&str)| {
@@ -417,7 +459,7 @@ fn a_round_in_which_nobody_has_a_sample_fails_and_the_next_one_does_not() {
 
 #[test]
 fn whoever_says_it_three_times_counts_once() {
-    for strategy in usable() {
+    for strategy in STRATEGIES {
         let mut calm = World::connected(Form::Json, None);
         calm.runs("r", by(strategy), &[]);
         let mut world = World::connected(Form::Json, None);
@@ -456,9 +498,13 @@ fn an_update_that_cannot_say_what_the_strategy_needs_is_rejected_not_the_round()
 }
 
 fn far(round: &str, member: usize) -> (usize, Bytes) {
+    far_with(round, member, json!({"w": [1e6, -1e6, 1e6]}))
+}
+
+fn far_with(round: &str, member: usize, update: Value) -> (usize, Bytes) {
     let far = json!({
         "round_id": round, "proplet_id": MEMBERS[member], "num_samples": 10,
-        "metrics": {"loss_before": 0.5, "steps": 5}, "update": {"w": [1e6, -1e6, 1e6]},
+        "metrics": {"loss_before": 0.5, "steps": 5}, "update": update,
         "base_model_uri": ModelUri::global(ModelVersion(0)).to_string(),
     });
     (member, far.to_string().into())
@@ -466,14 +512,19 @@ fn far(round: &str, member: usize) -> (usize, Bytes) {
 
 #[test]
 fn a_bound_stands_before_every_strategy() {
-    for strategy in usable() {
+    for strategy in STRATEGIES {
         for mode in [ClipMode::Clip, ClipMode::Reject] {
             let mut world = World::connected(Form::Json, None);
             let asked = |start: &mut RoundStart| {
                 by(strategy)(start);
                 start.clip = Some(ClipSpec { norm: 2.0, mode });
             };
-            world.runs("r", asked, &[far("r", 3)]);
+            let odd = if has_control(strategy) {
+                far_with("r", 3, json!({"w": [1e6, -1e6, 1e6], "control/w": [0, 0, 0]}))
+            } else {
+                far("r", 3)
+            };
+            world.runs("r", asked, &[odd]);
             let complete = &world.complete["r"];
             assert!(world.model().iter().all(|value| value.abs() < 3.0), "{strategy:?} {mode:?}");
             let (updates, rejected) = match mode {

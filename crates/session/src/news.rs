@@ -52,15 +52,7 @@ impl TryFrom<Envelope> for News {
             return Err(OpenError::TooLarge { topic: envelope.topic, len, len_max });
         }
         match &envelope.topic {
-            Topic::SessionStart => match envelope.open() {
-                Ok(start) => Ok(Self::Start(Box::new(start))),
-                Err(why) => match envelope.open::<Named>() {
-                    Ok(Named { session_id: session }) => {
-                        Ok(Self::BadStart { session, what: why.to_string() })
-                    }
-                    Err(_) => Err(why),
-                },
-            },
+            Topic::SessionStart => start(&envelope),
             Topic::SessionCommand { session } => {
                 Ok(Self::Command { session: session.clone(), command: envelope.open()? })
             }
@@ -92,6 +84,7 @@ impl TryFrom<Envelope> for News {
             | Topic::RoundUpdate { .. }
             | Topic::RoundAck { .. }
             | Topic::RoundAbsent { .. }
+            | Topic::RoundVariate { .. }
             | Topic::ForwardedUpdate
             | Topic::ModelPublish { .. }
             | Topic::Model { .. }
@@ -112,6 +105,19 @@ impl TryFrom<Envelope> for News {
             | Topic::ModuleChunk { .. }
             | Topic::SessionStatus { .. } => Err(OpenError::NotForUs(envelope.topic)),
         }
+    }
+}
+
+/// A start, or what is wrong with one whose session can be named.
+fn start(envelope: &Envelope) -> Result<News, OpenError> {
+    match envelope.open() {
+        Ok(start) => Ok(News::Start(Box::new(start))),
+        Err(why) => match envelope.open::<Named>() {
+            Ok(Named { session_id: session }) => {
+                Ok(News::BadStart { session, what: why.to_string() })
+            }
+            Err(_) => Err(why),
+        },
     }
 }
 

@@ -8,6 +8,7 @@ mod proplet;
 
 use std::sync::Arc;
 
+use agent::Variates;
 use bytes::Bytes;
 use fleet::Fleet;
 use lineage::{Lines, OfLine};
@@ -39,6 +40,7 @@ pub(crate) enum Act {
     Run {
         start: Box<TaskStart>,
         model: Option<Bytes>,
+        variates: Option<Box<Variates>>,
     },
     Cancel {
         task: TaskId,

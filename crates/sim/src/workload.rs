@@ -5,6 +5,7 @@ mod timed;
 
 use std::sync::Arc;
 
+use agent::Variates;
 use bytes::Bytes;
 use protocol::{Timestamp, message::TaskStart};
 
@@ -44,6 +45,8 @@ pub struct Job {
     pub start: TaskStart,
     /// The base model as it travels.
     pub model: Option<Bytes>,
+    /// What stands beside it in a round with control variates.
+    pub variates: Option<Box<Variates>>,
     /// Differs from task to task, attempt to attempt and node to node.
     pub seed: u64,
     /// The node's own clock.

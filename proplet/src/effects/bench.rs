@@ -3,7 +3,9 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use agent::{BaseModel, ENV_ROUND_ID, Failure, GuestOutput, Outcome, RunMetrics};
+use agent::{
+    BaseModel, ENV_ROUND_ID, Failure, GuestOutput, Outcome, PackedUpdate, RunMetrics, Variates,
+};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use protocol::{
@@ -38,7 +40,7 @@ impl Bench {
     pub(super) async fn run(
         &self,
         mut start: Box<TaskStart>,
-        base: Option<BaseModel>,
+        (base, variates): (Option<BaseModel>, Option<Box<Variates>>),
         cancel: CancellationToken,
     ) -> (Outcome, RunMetrics) {
         let federated = start.env.contains_key(ENV_ROUND_ID);
@@ -51,15 +53,25 @@ impl Bench {
             Ok(ready) => ready,
             Err(failure) => return (Outcome::Failed(failure), RunMetrics::default()),
         };
-        let done = self.executor.run(self.job(*start, program, model, cancel)).await;
+        let variates = variates.map(|it| {
+            let Variates { control, state } = *it;
+            executor::Variates { control, state }
+        });
+        let job = Job { variates, ..self.job(*start, program, model, cancel) };
+        let done = self.executor.run(job).await;
         let metrics = metrics(&done.metrics);
         let outcome = match done.end {
-            Ok(Output { update_left: Some(file), .. }) if federated => {
-                self.storage.adopt(file).await.map_or_else(Outcome::Failed, Outcome::Packed)
+            Ok(Output { update_left: Some(file), state, .. }) if federated => {
+                let packed = self.storage.adopt(file).await;
+                let state = state.map(Bytes::from);
+                packed.map_or_else(Outcome::Failed, |packed| {
+                    Outcome::Packed(PackedUpdate { state, ..packed })
+                })
             }
             Ok(output) => Outcome::Ok(GuestOutput {
                 stdout: output.stdout.into(),
                 update_file: output.update_file.map(Bytes::from),
+                state: output.state.map(Bytes::from),
             }),
             Err(why) => Outcome::Failed(with_last_words(&why, &done.stderr_tail)),
         };
@@ -150,6 +162,7 @@ impl Bench {
             args: start.cli_args,
             env,
             model,
+            variates: None,
             data_dir: self.data_dir.clone(),
             limits,
             cancel,

@@ -72,6 +72,9 @@ pub enum Failure {
     /// What it left at the update's path is not a plain file.
     #[error("what the guest left as its update is not a plain file")]
     UpdateNotAFile,
+    /// What it left at the path of its state is not a plain file.
+    #[error("what the guest left as its state is not a plain file")]
+    StateNotAFile,
     /// Somebody cancelled it.
     #[error("the job was cancelled")]
     Cancelled,
@@ -118,6 +121,7 @@ impl Failure {
             Self::MemoryLimit { .. } => "memory_limit",
             Self::OutputTooLarge { .. } => "output_too_large",
             Self::UpdateNotAFile => "update_not_a_file",
+            Self::StateNotAFile => "state_not_a_file",
             Self::Cancelled => "cancelled",
             Self::Environment { .. } => "environment",
             Self::Inputs { .. } => "inputs",
@@ -167,4 +171,7 @@ pub enum OutputKind {
     /// What it writes to files.
     #[error("file output")]
     Files,
+    /// What it leaves for the next of its kind.
+    #[error("state")]
+    State,
 }

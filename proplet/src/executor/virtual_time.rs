@@ -32,7 +32,7 @@ use wasmtime_wasi::{I32Exit, p2::bindings::CommandPre};
 
 use self::{clock::TimeIsOver, preview2::Host, world::World};
 use super::{
-    ENV_INPUTS, Failure, Limits, Origin, Output, Program,
+    ENV_INPUTS, Failure, Limits, Origin, Output, Program, Variates,
     wasm::{
         ends::{self, Ended},
         inputs::{self, Number},
@@ -97,6 +97,8 @@ pub struct VirtualJob {
     pub env: BTreeMap<String, String>,
     /// The base model.
     pub model: Option<Bytes>,
+    /// With these, the guest may leave a state.
+    pub variates: Option<Variates>,
     /// The device's own data.
     pub data: Option<DataSet>,
     /// When it starts, in microseconds since 1970, by its own clock.
@@ -279,7 +281,9 @@ fn outcome(
     world.clock.see(fuel_left);
     let end = judge(ended, &world, limits).and_then(|()| {
         let update_file = world.files.lock().take_update()?;
-        Ok(Output { stdout: world.stdout.lock().take(), update_file, update_left: None })
+        let state = world.files.lock().take_state(limits.state_bytes_max)?;
+        let stdout = world.stdout.lock().take();
+        Ok(Output { stdout, update_file, update_left: None, state })
     });
     VirtualOutcome {
         end,

@@ -101,7 +101,8 @@ impl Inner {
         (metrics, log): (&mut Metrics, &Shared<Log>),
     ) -> Result<Output, Failure> {
         let runtime = self.runtime(job.limits.fuel_max)?;
-        let sandbox = Sandbox::stage(&self.settings.scratch_dir, job.model.as_ref())?;
+        let sandbox =
+            Sandbox::stage(&self.settings.scratch_dir, job.model.as_ref(), job.variates.as_ref())?;
         let _entered = handle.enter();
 
         let preparing = Stopwatch::start();
@@ -134,7 +135,8 @@ impl Inner {
         sandbox.check_quota(job.limits.update_bytes_max)?;
         let inline_max = self.settings.update_inline_bytes_max;
         let left = sandbox.take_update(job.limits.update_bytes_max, inline_max)?;
-        Ok(Output { stdout: stdout.take(), ..left })
+        let state = sandbox.take_state(job.limits.state_bytes_max)?;
+        Ok(Output { stdout: stdout.take(), state, ..left })
     }
 
     fn runtime(&self, fuel_max: Option<u64>) -> Result<&Runtime, Failure> {

@@ -55,6 +55,7 @@ pub(crate) fn job(program: &Program, args: &[&str]) -> Job {
         args: args.iter().map(|&arg| arg.into()).collect(),
         env: BTreeMap::new(),
         model: None,
+        variates: None,
         data_dir: None,
         limits: Limits {
             memory_bytes_max: 16 << 20,

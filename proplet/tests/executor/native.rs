@@ -76,6 +76,7 @@ impl Case {
         let job = Job {
             env: vars.collect(),
             model: Some(Model::Bytes(self.model().into())),
+            variates: None,
             data_dir: Some(device.path("data")),
             limits: Limits::default(),
             ..job(&Program::builtin(), &[])

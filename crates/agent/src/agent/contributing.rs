@@ -35,6 +35,7 @@ impl Agent {
         };
         let Some(mut run) = self.end_run(&task, attempt, blob, turn) else { return };
         turn.publish(self.task_metrics(&task, attempt, metrics).seal());
+        let outcome = self.take_state(&mut run, outcome, turn);
         let made = match (outcome, &run.purpose) {
             (Outcome::Failed(failure), _) => Err(failure),
             (Outcome::Ok(output), Purpose::Plain { .. }) => output
@@ -148,6 +149,9 @@ impl Agent {
     pub(super) fn leave(&mut self, task: &TaskId, run: Run, end: End, turn: &mut Turn) {
         release(&run.kit, turn);
         turn.keep(|| Entry::forget(record::RUNNING, task));
+        if let (End::Update { round, .. }, Some(own)) = (&end, run.own) {
+            self.await_verdict(round, own, turn);
+        }
         self.conclude(task, run.attempt, end, turn);
     }
 
@@ -225,7 +229,8 @@ impl Agent {
     }
 
     pub(super) fn has_room(&self, len: usize) -> Result<(), Failure> {
-        let Some((count, bytes)) = self.updates.full(len) else { return Ok(()) };
+        let states = self.states.waiting_len();
+        let Some((count, bytes)) = self.updates.full(len + states) else { return Ok(()) };
         let message = format!("{count} updates of {bytes} bytes still wait for a verdict");
         Err(Failure::new("updates_full", message))
     }

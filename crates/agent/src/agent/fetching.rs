@@ -18,6 +18,7 @@ use crate::{
 const STALL_ROOM: Duration = Duration::from_secs(60);
 /// The manager shows a module's pieces when it sends the start: they are there soon, or lost.
 const MODULE_PATIENCE: Duration = Duration::from_secs(3);
+const IN_ONE_MESSAGE: &str = "a control variate comes in one message, never in pieces";
 
 impl Agent {
     /// Hands a model to whoever waits for it.
@@ -60,7 +61,7 @@ impl Agent {
         let blob = fetch.blob.clone();
         let stall_max = self.config.model_wait.saturating_add(STALL_ROOM);
         let patience = match need {
-            Need::Model(_) => Rules::default().patience,
+            Need::Model(_) | Need::Variate(_) => Rules::default().patience,
             Need::Module(_) => MODULE_PATIENCE,
         };
         let rules = Rules { stall_max, patience, ..Rules::default() };
@@ -137,6 +138,7 @@ impl Agent {
         let give = |kit: &mut Kit| match need {
             Need::Model(_) => kit.model = Some(BaseModel::Stored(sha256)),
             Need::Module(_) => kit.module = Some(sha256),
+            Need::Variate(_) => unreachable!("{IN_ONE_MESSAGE}"),
         };
         self.supply(need, give, turn);
         turn.effect(Effect::Release(sha256));
@@ -170,6 +172,7 @@ impl Agent {
         let Some(mut fetch) = self.fetches.remove(need) else {
             return match need {
                 Need::Model(uri) => turn.unlisten(Topic::Model { uri: uri.clone() }),
+                Need::Variate(round) => turn.unlisten(Topic::RoundVariate { round: round.clone() }),
                 Need::Module(_) => {}
             };
         };
@@ -274,7 +277,7 @@ impl Agent {
     }
 
     /// Gives what has come to all that wait for it; those that lack nothing else run.
-    fn supply(&mut self, need: &Need, give: impl Fn(&mut Kit), turn: &mut Turn) {
+    pub(super) fn supply(&mut self, need: &Need, give: impl Fn(&mut Kit), turn: &mut Turn) {
         let mut ready: Vec<TaskId> = vec![];
         for waiting in self.waiting.values_mut().filter(|it| it.lacks.contains(need)) {
             waiting.lacks.retain(|it| it != need);
@@ -301,11 +304,12 @@ impl Agent {
                 let proplet_id = self.config.proplet.clone();
                 turn.publish(ModuleWants { proplet_id, sha256: *sha256 }.seal());
             }
+            Need::Variate(_) => unreachable!("{IN_ONE_MESSAGE}"),
         }
     }
 
     /// Whether it was not heard yet what this model is.
-    fn listens_to(&self, need: &Need) -> bool {
+    pub(super) fn listens_to(&self, need: &Need) -> bool {
         self.awaits(need) && !self.fetches.contains(need)
     }
 }
@@ -315,6 +319,7 @@ fn piece(need: &Need, index: u32) -> Topic {
     match need {
         Need::Model(uri) => Topic::ModelChunk { uri: uri.clone(), index },
         Need::Module(sha256) => Topic::ModuleChunk { sha256: *sha256, index },
+        Need::Variate(_) => unreachable!("{IN_ONE_MESSAGE}"),
     }
 }
 

@@ -136,6 +136,9 @@ impl Agent {
     }
 
     fn begin(&mut self, start: Box<TaskStart>, purpose: Purpose, turn: &mut Turn) {
+        if let (Some(_), Err(failure)) = (purpose.control_of(), self.grants_state()) {
+            return self.conclude(&start.id, start.attempt, failure.into(), turn);
+        }
         let (mut lacks, mut kit) = (vec![], Kit::default());
         if let Some(blob) = module_of(&start) {
             let (bytes, max) = (blob.bytes(), self.config.module_bytes_max);
@@ -159,6 +162,9 @@ impl Agent {
                 }
             }
         }
+        if let Some(round) = purpose.control_of().cloned() {
+            lacks.push(self.seek_variate(round, turn));
+        }
         let until = turn.now + self.config.model_wait;
         let waiting = Waiting { start, purpose, lacks, kit, until };
         if waiting.lacks.is_empty() {
@@ -181,16 +187,18 @@ impl Agent {
 
     /// Runs a task that lacks nothing any more.
     pub(super) fn run(&mut self, ready: Waiting, turn: &mut Turn) {
-        let Waiting { mut start, purpose, kit, .. } = ready;
+        let Waiting { mut start, purpose, mut kit, .. } = ready;
         let (task, attempt) = (start.id.clone(), start.attempt);
         let name = || self.proplet.to_string();
         start.env.entry(ENV_PROPLET_ID.to_owned()).or_insert_with(name);
         turn.keep(|| record::running(&task, attempt));
         turn.note(Note::Started { task: task.clone(), attempt });
-        turn.effect(Effect::Run { start, model: kit.model.clone() });
+        let own = kit.variate.take().map(|variate| self.own(&start, &purpose, variate));
+        let (variates, own) = own.unzip();
+        turn.effect(Effect::Run { start, model: kit.model.clone(), variates });
         turn.alive = true;
         self.measure_later(turn);
-        self.running.insert(task, Run { attempt, purpose, kit, packing: None });
+        self.running.insert(task, Run { attempt, purpose, kit, packing: None, own });
     }
 
     /// The one place where a task gets its result.
@@ -285,6 +293,7 @@ pub(super) fn missing(need: &Need, message: String) -> Failure {
     match need {
         Need::Model(_) => Failure::new("no_model", message),
         Need::Module(_) => Failure::new("no_module", message),
+        Need::Variate(_) => Failure::new("no_variate", message),
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use agent::{
     Agent, BaseModel, Config, Effect, Failure, Finished, GuestOutput, Measurement, News, Outcome,
-    Report, RunMetrics, TABLES,
+    Report, RunMetrics, TABLES, Variates,
 };
 use bytes::Bytes;
 use protocol::{
@@ -28,6 +28,8 @@ pub(crate) struct Device {
     pub(crate) said: Vec<Envelope>,
     /// What runs in the shell.
     pub(crate) runs: BTreeMap<(TaskId, u32), Option<BaseModel>>,
+    /// What the last run was given beside the model.
+    pub(crate) variates: Option<Variates>,
     pub(crate) cancelled: BTreeSet<(TaskId, u32)>,
     pub(crate) listening: BTreeSet<Filter>,
     /// What was asked of the disk and not done yet.
@@ -49,6 +51,7 @@ impl Device {
             disk: BTreeMap::new(),
             said: vec![],
             runs: BTreeMap::new(),
+            variates: None,
             cancelled: BTreeSet::new(),
             listening: BTreeSet::new(),
             effects: vec![],
@@ -98,7 +101,8 @@ impl Device {
 
     fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Run { start, model } => {
+            Effect::Run { start, model, variates } => {
+                self.variates = variates.map(|variates| *variates);
                 let before = self.runs.insert((start.id.clone(), start.attempt), model);
                 assert_eq!(before, None, "runs twice at once: {}", start.id);
             }
@@ -317,7 +321,11 @@ pub(crate) fn update(round: &str, version: u64) -> String {
 }
 
 pub(crate) fn printed(stdout: &str) -> Outcome {
-    Outcome::Ok(GuestOutput { stdout: Bytes::from(stdout.to_owned()), update_file: None })
+    Outcome::Ok(GuestOutput {
+        stdout: Bytes::from(stdout.to_owned()),
+        update_file: None,
+        state: None,
+    })
 }
 
 pub(crate) fn failed(code: &str, message: &str) -> Outcome {

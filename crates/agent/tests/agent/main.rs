@@ -8,3 +8,4 @@ mod pieces;
 mod restarts;
 mod tasks;
 mod updates;
+mod variates;

@@ -308,7 +308,7 @@ fn packed(device: &mut Device, task: &str, round: &str, fields: &[(&str, &str)])
     let field = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     let metadata = fields.iter().map(field).collect();
     device.pin(blob(9).sha256());
-    device.finish(task, 0, Outcome::Packed(PackedUpdate { metadata, blob: blob(9) }));
+    device.finish(task, 0, Outcome::Packed(PackedUpdate { metadata, blob: blob(9), state: None }));
 }
 
 fn offered() -> Device {
@@ -457,7 +457,7 @@ fn a_binary_update_survives_a_restart_too() {
     );
     device.hear(&federated("t-1", 0, "r-1", 0));
     device.hear_model(0);
-    let output = GuestOutput { stdout: Bytes::new(), update_file: Some(file) };
+    let output = GuestOutput { stdout: Bytes::new(), update_file: Some(file), state: None };
     device.finish("t-1", 0, Outcome::Ok(output));
     let said = device.take_payloads("r-1");
     device.crash();

@@ -295,7 +295,7 @@ fn a_binary_result_is_text_with_marks_and_a_file_beside_it_is_ignored() {
     let mut device = Device::connected(|_| {});
     device.hear(&plain("t-1", 0));
     let stdout = Bytes::from_static(b"\xff\x00ok");
-    let output = GuestOutput { stdout, update_file: Some(Bytes::from_static(b"x")) };
+    let output = GuestOutput { stdout, update_file: Some(Bytes::from_static(b"x")), state: None };
     device.finish("t-1", 0, Outcome::Ok(output));
     assert_eq!(device.take_result().results, json!("\u{fffd}\0ok"));
 }

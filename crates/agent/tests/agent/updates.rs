@@ -166,7 +166,7 @@ fn wrote(device: &mut Device, fields: &[(&str, &str)]) -> TaskResults {
     device.hear(&federated("t-1", 0, "r-1", 0));
     device.hear_model(0);
     let stdout = Bytes::from_static(b"chatter");
-    let output = GuestOutput { stdout, update_file: Some(file) };
+    let output = GuestOutput { stdout, update_file: Some(file), state: None };
     device.finish("t-1", 0, Outcome::Ok(output));
     device.take_result()
 }
@@ -211,7 +211,11 @@ fn a_file_that_is_no_update_to_what_was_asked_is_a_failed_task() {
         device.hear(&federated("t-1", 0, "r-1", 0));
         device.hear_model(0);
         let update_file = Some(Bytes::from_static(file));
-        device.finish("t-1", 0, Outcome::Ok(GuestOutput { stdout: Bytes::new(), update_file }));
+        device.finish(
+            "t-1",
+            0,
+            Outcome::Ok(GuestOutput { stdout: Bytes::new(), update_file, state: None }),
+        );
         let error = device.take_result().error.expect("an error");
         assert!(error.contains(expected), "{error} / {expected}");
     }

@@ -5,9 +5,22 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
+use super::STRATEGY_ENV;
+
 /// The environment that a round gives every task; a start names none of it.
-pub const RESERVED_ENV: [&str; 7] =
-    ["ROUND_ID", "MODEL_URI", "HYPERPARAMS", "PROPLET_ID", "MODEL_PATH", "DATA_DIR", "UPDATE_PATH"];
+pub const RESERVED_ENV: [&str; 11] = [
+    "ROUND_ID",
+    "MODEL_URI",
+    "HYPERPARAMS",
+    "PROPLET_ID",
+    "MODEL_PATH",
+    "DATA_DIR",
+    "UPDATE_PATH",
+    STRATEGY_ENV,
+    "CONTROL_PATH",
+    "STATE_PATH",
+    "STATE_OUT_PATH",
+];
 
 /// A bound on the distance of an update from the base model.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

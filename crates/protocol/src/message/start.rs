@@ -89,11 +89,26 @@ pub struct StrategySpec {
     pub params: BTreeMap<String, f64>,
 }
 
+impl StrategySpec {
+    /// The one strategy whose participants keep something from round to round.
+    pub const SCAFFOLD: &str = "scaffold";
+
+    /// Whether updates bring the change of a control variate, and participants are given one.
+    pub fn has_control(&self) -> bool {
+        self.name == Self::SCAFFOLD
+    }
+}
+
 /// Any JSON object, kept as text.
 #[derive(Clone, Debug)]
 pub struct Hyperparams(Box<RawValue>);
 
 impl RoundStart {
+    /// Whether its participants are given a control variate; an evaluation has no use for one.
+    pub fn has_control(&self) -> bool {
+        self.purpose.is_train() && self.strategy.as_ref().is_some_and(StrategySpec::has_control)
+    }
+
     /// `k_of_n`, but at least one and never more than there are participants.
     pub fn k_effective(&self) -> usize {
         self.k_of_n.clamp(1, self.participants.len().max(1))

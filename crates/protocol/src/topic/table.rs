@@ -31,6 +31,7 @@ pub const TOPICS: &[TopicRow] = table! {
     "fl/rounds/{round_id}/absent" "manager" "coordinator, anyone" false "RoundAbsent";
     "fl/rounds/{round_id}/complete" "coordinator" "anyone" false "RoundComplete";
     "fl/rounds/{round_id}/failed" "coordinator" "anyone" false "RoundFailed";
+    "fl/rounds/{round_id}/variate" "coordinator" "anyone" true "RoundVariate; nothing when the round is over";
     "fml/updates" "manager" "coordinator" false "Update or UpdateOffer, with `forwarded_at`";
     "fl/models/publish" "coordinator or operator" "model server" false "Model or ModelBlob";
     "fl/models/publish/wants" "model server" "coordinator" false "ModelPublishWants";

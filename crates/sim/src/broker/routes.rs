@@ -139,6 +139,7 @@ impl Routes {
                 | Topic::RoundAbsent { .. }
                 | Topic::RoundComplete { .. }
                 | Topic::RoundFailed { .. }
+                | Topic::RoundVariate { .. }
                 | Topic::ForwardedUpdate
                 | Topic::ModelPublish { .. }
                 | Topic::Model { .. }

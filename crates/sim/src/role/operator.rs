@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use protocol::{
     Entry, EntryError, Envelope, FailReason, Filter, Input, Letter as _, Machine, ModelLine,
     ModelUri, ModelVersion, OpenError, Output, PropletId, RoundId, Timestamp, Topic,
-    message::{Hyperparams, ModelLatest, RoundComplete, RoundFailed, RoundStart},
+    message::{Hyperparams, ModelLatest, RoundComplete, RoundFailed, RoundStart, StrategySpec},
 };
 use serde::Deserialize;
 
@@ -21,6 +21,8 @@ pub(crate) struct Script {
     pub(crate) seed: u64,
     pub(crate) proplets: Arc<Vec<PropletId>>,
     pub(crate) rounds: Vec<ScriptRound>,
+    /// What every start says, where the coordinator's own word for it is not enough.
+    pub(crate) strategy: Option<StrategySpec>,
 }
 
 /// One round.
@@ -99,6 +101,7 @@ impl TryFrom<Envelope> for News {
             | Topic::RoundUpdate { .. }
             | Topic::RoundAck { .. }
             | Topic::RoundAbsent { .. }
+            | Topic::RoundVariate { .. }
             | Topic::ForwardedUpdate
             | Topic::ModelPublish { .. }
             | Topic::Model { .. }
@@ -200,7 +203,7 @@ impl Operator {
             k_of_n: round.k_of_n.unwrap_or(count),
             timeout_s: round.timeout_s,
             min_updates: round.min_updates,
-            strategy: None,
+            strategy: self.script.strategy.clone(),
             clip: None,
             share_max: None,
             env: std::collections::BTreeMap::new(),

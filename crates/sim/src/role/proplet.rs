@@ -69,12 +69,12 @@ impl Bench {
 
     pub(super) fn perform(&self, effect: Effect, notes: Notes, acts: &mut Acts) {
         match effect {
-            Effect::Run { start, model } => {
+            Effect::Run { start, model, variates } => {
                 let model = match model {
                     Some(BaseModel::Here(payload)) => Some(payload),
                     Some(BaseModel::Stored(_)) | None => None,
                 };
-                acts.push(Act::Run { start, model });
+                acts.push(Act::Run { start, model, variates });
             }
             Effect::Cancel { task, attempt } => acts.push(Act::Cancel { task, attempt }),
             Effect::Measure => {

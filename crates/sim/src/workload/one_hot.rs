@@ -55,9 +55,11 @@ impl OneHot {
 impl super::Workload for OneHot {
     fn run(&self, job: &Job) -> Ran {
         let outcome = match self.update(job) {
-            Ok(update) => {
-                Outcome::Ok(GuestOutput { stdout: update.seal().payload, update_file: None })
-            }
+            Ok(update) => Outcome::Ok(GuestOutput {
+                stdout: update.seal().payload,
+                update_file: None,
+                state: None,
+            }),
             Err(message) => {
                 Outcome::Failed(Failure { code: FailureCode("one_hot".to_owned()), message })
             }

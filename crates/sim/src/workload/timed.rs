@@ -16,7 +16,7 @@ const SAMPLES_MAX: u64 = 1_000;
 impl super::Workload for Timed {
     fn run(&self, job: &Job) -> Ran {
         let stdout = update(job).unwrap_or_default();
-        let outcome = Outcome::Ok(GuestOutput { stdout, update_file: None });
+        let outcome = Outcome::Ok(GuestOutput { stdout, update_file: None, state: None });
         Ran { outcome, compute_us: compute_us(job), fuel: None }
     }
 

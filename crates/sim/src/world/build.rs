@@ -6,7 +6,10 @@ use std::{
 };
 
 use lineage::Offer;
-use protocol::{ModelVersion, PropletId, Records, Timestamp, message::Hyperparams};
+use protocol::{
+    ModelVersion, PropletId, Records, Timestamp,
+    message::{Hyperparams, StrategySpec},
+};
 
 use super::{
     Event, Node, Setup, SetupError, World,
@@ -371,7 +374,10 @@ impl<'a> Plan<'a> {
             }
         }
         let seed = self.scenario.simulation.seed;
-        Script { seed, proplets: Arc::new(proplets), rounds }
+        let name = self.scenario.platform.strategy.clone();
+        let strategy = StrategySpec { name, params: BTreeMap::new() };
+        let strategy = Some(strategy).filter(StrategySpec::has_control);
+        Script { seed, proplets: Arc::new(proplets), rounds, strategy }
     }
 }
 

@@ -40,7 +40,7 @@ impl World {
             Act::Publish(envelope) => self.say(node, envelope, Durability::Said),
             Act::Listen(filter) => self.listen(node, Want::Ours(filter)),
             Act::Unlisten(filter) => self.unlisten(node, Want::Ours(filter)),
-            Act::Run { start, model } => self.begin_task(node, *start, model),
+            Act::Run { start, model, variates } => self.begin_task(node, *start, (model, variates)),
             Act::Cancel { task, attempt } => self.cancel_task(node, &task, attempt),
             Act::Tell { after_us, mail } => {
                 let life = self.node(node).life;

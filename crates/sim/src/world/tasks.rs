@@ -13,7 +13,7 @@ use std::{
     thread,
 };
 
-use agent::{Failure, Finished, Outcome, Report, RunMetrics};
+use agent::{Failure, Finished, Outcome, Report, RunMetrics, Variates};
 use bytes::Bytes;
 use protocol::{
     TaskId,
@@ -144,7 +144,12 @@ impl Tasks {
 }
 
 impl World {
-    pub(super) fn begin_task(&mut self, node: u32, start: TaskStart, model: Option<Bytes>) {
+    pub(super) fn begin_task(
+        &mut self,
+        node: u32,
+        start: TaskStart,
+        (model, variates): (Option<Bytes>, Option<Box<Variates>>),
+    ) {
         let begun_us = self.now_us;
         let token = self.tasks.next_token;
         self.tasks.next_token += 1;
@@ -170,6 +175,7 @@ impl World {
             device: Arc::clone(&it.device),
             start,
             model,
+            variates,
         };
         let (pace, start_us) = (it.pace, it.device.start_us);
         let seq = self.queue.next_seq(node);

@@ -74,6 +74,7 @@ impl Watcher {
             | Topic::RoundOpened { .. }
             | Topic::RoundUpdate { .. }
             | Topic::RoundAbsent { .. }
+            | Topic::RoundVariate { .. }
             | Topic::ForwardedUpdate
             | Topic::ModelPublish { .. }
             | Topic::ModelLatest { .. }

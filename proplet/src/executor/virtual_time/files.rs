@@ -9,8 +9,9 @@ use bytes::Bytes;
 
 use super::{
     super::{
-        ENV_DATA_DIR, ENV_MODEL_PATH, ENV_UPDATE_PATH, Failure, OutputKind,
-        sandbox::{ENTRIES_MAX, MODEL_FILE, UPDATE_FILE},
+        ENV_CONTROL_PATH, ENV_DATA_DIR, ENV_MODEL_PATH, ENV_STATE_OUT_PATH, ENV_STATE_PATH,
+        ENV_UPDATE_PATH, Failure, OutputKind, Variates,
+        sandbox::{CONTROL_FILE, ENTRIES_MAX, MODEL_FILE, STATE_FILE, UPDATE_FILE},
         wasm::guest::{GUEST_DATA, GUEST_MODEL, GUEST_OUT},
     },
     data::DataSet,
@@ -48,39 +49,54 @@ pub(super) struct How {
 #[derive(Debug)]
 pub(super) struct Files {
     mounts: Vec<Mount>,
+    variables: Vec<(&'static str, String)>,
     bytes_max: u64,
     over_quota: bool,
 }
 
 impl Files {
     /// In the order in which the live executor opens them, as a guest can see it.
-    pub(super) fn new(data: Option<&DataSet>, model: Option<&Bytes>, bytes_max: u64) -> Self {
+    pub(super) fn new(
+        data: Option<&DataSet>,
+        (model, variates): (Option<&Bytes>, Option<&Variates>),
+        bytes_max: u64,
+    ) -> Self {
         let mut mounts = Vec::new();
+        let state = variates.and_then(|variates| variates.state.as_ref());
+        let given = [
+            (MODEL_FILE, ENV_MODEL_PATH, model),
+            (CONTROL_FILE, ENV_CONTROL_PATH, variates.map(|variates| &variates.control)),
+            (STATE_FILE, ENV_STATE_PATH, state),
+        ];
         if let Some(data) = data {
             mounts.push(Mount { path: GUEST_DATA, volume: data.volume(), writable: false });
         }
-        if let Some(model) = model {
-            let mut volume = Volume::empty();
-            // An empty volume takes any plain name.
-            let _ = volume.put(MODEL_FILE, model.clone());
+        let given = given.into_iter().filter_map(|(file, name, bytes)| Some((file, name, bytes?)));
+        let mut variables = vec![];
+        let mut volume = Volume::empty();
+        for (file, name, bytes) in given {
+            // A volume takes any plain name that is not there.
+            let _ = volume.put(file, bytes.clone());
+            variables.push((name, format!("{GUEST_MODEL}/{file}")));
+        }
+        if !variables.is_empty() {
             mounts.push(Mount { path: GUEST_MODEL, volume: Arc::new(volume), writable: false });
         }
         let volume = Arc::new(Volume::empty());
         mounts.push(Mount { path: GUEST_OUT, volume, writable: true });
-        Self { mounts, bytes_max, over_quota: false }
+        variables.push((ENV_UPDATE_PATH, format!("{GUEST_OUT}/{UPDATE_FILE}")));
+        if variates.is_some() {
+            variables.push((ENV_STATE_OUT_PATH, format!("{GUEST_OUT}/{STATE_FILE}")));
+        }
+        if data.is_some() {
+            variables.insert(0, (ENV_DATA_DIR, GUEST_DATA.to_owned()));
+        }
+        Self { mounts, variables, bytes_max, over_quota: false }
     }
 
     /// What the environment says about them.
-    pub(super) fn variables(&self) -> Vec<(&'static str, String)> {
-        let mut variables = Vec::new();
-        for mount in &self.mounts {
-            variables.push(match mount.path {
-                GUEST_DATA => (ENV_DATA_DIR, GUEST_DATA.to_owned()),
-                GUEST_MODEL => (ENV_MODEL_PATH, format!("{GUEST_MODEL}/{MODEL_FILE}")),
-                _ => (ENV_UPDATE_PATH, format!("{GUEST_OUT}/{UPDATE_FILE}")),
-            });
-        }
-        variables
+    pub(super) fn variables(&self) -> &[(&'static str, String)] {
+        &self.variables
     }
 
     /// The directories that are open from the start, in order.
@@ -94,10 +110,27 @@ impl Files {
             let limit_bytes = self.bytes_max;
             return Err(Failure::OutputTooLarge { kind: OutputKind::Files, limit_bytes });
         }
+        self.take(UPDATE_FILE, Failure::UpdateNotAFile)
+    }
+
+    /// The state, if the guest had to leave one and did.
+    pub(super) fn take_state(&mut self, bytes_max: u64) -> Result<Option<Vec<u8>>, Failure> {
+        if !self.variables.iter().any(|(name, _)| *name == ENV_STATE_OUT_PATH) {
+            return Ok(None);
+        }
+        let state = self.take(STATE_FILE, Failure::StateNotAFile)?;
+        if state.as_ref().is_some_and(|state| state.len() as u64 > bytes_max) {
+            let kind = OutputKind::State;
+            return Err(Failure::OutputTooLarge { kind, limit_bytes: bytes_max });
+        }
+        Ok(state)
+    }
+
+    fn take(&mut self, file: &str, strange: Failure) -> Result<Option<Vec<u8>>, Failure> {
         let out = self.mounts.len() - 1;
         let volume = Arc::make_mut(&mut self.mounts[out].volume);
-        match volume.entry(ROOT, UPDATE_FILE) {
-            Ok(ino) => volume.take(ino).map(Some).map_err(|_| Failure::UpdateNotAFile),
+        match volume.entry(ROOT, file) {
+            Ok(ino) => volume.take(ino).map(Some).map_err(|_| strange),
             Err(_) => Ok(None),
         }
     }

@@ -7,7 +7,7 @@ use std::{
 
 use protocol::Digest;
 
-use super::{Span, VirtualJob, VirtualOutcome, VirtualWasm};
+use super::{super::Variates, Span, VirtualJob, VirtualOutcome, VirtualWasm};
 
 /// When every remembered run starts, by its own clock: what is remembered must not depend on who
 /// asked first. The first second of 2026.
@@ -106,18 +106,29 @@ impl Shelf {
 }
 
 fn size(outcome: &VirtualOutcome) -> usize {
-    let output = outcome
-        .end
-        .as_ref()
-        .map_or(0, |output| output.stdout.len() + output.update_file.as_ref().map_or(0, Vec::len));
+    let output = outcome.end.as_ref().map_or(0, |output| {
+        let files = [&output.update_file, &output.state].into_iter().flatten();
+        output.stdout.len() + files.map(Vec::len).sum::<usize>()
+    });
     let timeline = outcome.timeline.len() * size_of::<Span>();
     ENTRY_BYTES + output + timeline + outcome.stderr_tail.len()
 }
 
 /// A digest over all that makes an outcome. Each part is preceded by its length.
 fn key(job: &VirtualJob) -> Digest {
-    let VirtualJob { label, program, args, env, model, data, start_us: _, seed, rate, limits } =
-        job;
+    let VirtualJob {
+        label,
+        program,
+        args,
+        env,
+        model,
+        variates,
+        data,
+        start_us: _,
+        seed,
+        rate,
+        limits,
+    } = job;
     let mut parts: Vec<Vec<u8>> = vec![
         label.as_bytes().to_vec(),
         program.digest().to_string().into_bytes(),
@@ -131,7 +142,11 @@ fn key(job: &VirtualJob) -> Digest {
     let model = model.as_ref().map(|model| Digest::of(model));
     let data = data.as_ref().map(super::DataSet::digest);
     // Numbers and digests; what `Debug` says of them is as exact as they are.
-    parts.push(format!("{model:?} {data:?} {seed} {rate:?} {limits:?}").into_bytes());
+    let variates = variates.as_ref().map(|Variates { control, state }| {
+        (Digest::of(control), state.as_ref().map(|state| Digest::of(state)))
+    });
+    let numbers = format!("{model:?} {variates:?} {data:?} {seed} {rate:?} {limits:?}");
+    parts.push(numbers.into_bytes());
     let lengths: Vec<[u8; 8]> =
         parts.iter().map(|part| (part.len() as u64).to_le_bytes()).collect();
     Digest::of_parts(lengths.iter().zip(&parts).flat_map(|(length, part)| [&length[..], &part[..]]))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     super::{
-        ENV_DATA_DIR, ENV_MODEL_PATH, ENV_UPDATE_PATH, Failure,
+        Failure, PATHS,
         wasm::{
             guest::Budget,
             stdio::{Capture, Log, Shared},
@@ -57,7 +57,11 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(job: &VirtualJob) -> Result<Self, Failure> {
         let limits = &job.limits;
-        let files = Files::new(job.data.as_ref(), job.model.as_ref(), limits.update_bytes_max);
+        let files = Files::new(
+            job.data.as_ref(),
+            (job.model.as_ref(), job.variates.as_ref()),
+            limits.update_bytes_max,
+        );
         let mut args = vec![job.label.clone()];
         args.extend(job.args.iter().cloned());
         let descriptors = descriptors(&files);
@@ -88,11 +92,11 @@ fn environment(job: &VirtualJob, files: &Files) -> Result<Vec<(String, String)>,
         if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
             return Err(Failure::Environment { name: name.clone() });
         }
-        if ![ENV_DATA_DIR, ENV_MODEL_PATH, ENV_UPDATE_PATH].contains(&name.as_str()) {
+        if !PATHS.contains(&name.as_str()) {
             env.push((name.clone(), value.clone()));
         }
     }
-    env.extend(files.variables().into_iter().map(|(name, value)| (name.to_owned(), value)));
+    env.extend(files.variables().iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
     Ok(env)
 }
 

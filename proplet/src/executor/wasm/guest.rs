@@ -6,7 +6,7 @@ use wasmtime::{Engine, ResourceLimiter, Store};
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx};
 
 use super::{
-    super::{ENV_DATA_DIR, ENV_MODEL_PATH, ENV_UPDATE_PATH, Failure, Job, sandbox::Sandbox},
+    super::{ENV_DATA_DIR, Failure, Job, PATHS, sandbox::Sandbox},
     stdio::{Capture, Log, Shared},
 };
 
@@ -49,7 +49,7 @@ pub(super) fn store(
         if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
             return Err(Failure::Environment { name: name.clone() });
         }
-        if ![ENV_DATA_DIR, ENV_MODEL_PATH, ENV_UPDATE_PATH].contains(&name.as_str()) {
+        if !PATHS.contains(&name.as_str()) {
             wasi.env(name, value);
         }
     }
@@ -77,13 +77,16 @@ fn open_directories(
         wasi.env(ENV_DATA_DIR, GUEST_DATA);
     }
     let host = |reason| Failure::host("open a run's directory", reason);
-    if let Some((dir, name)) = sandbox.model() {
+    if let Some(dir) = sandbox.given() {
         open(wasi, &dir, GUEST_MODEL, FsPerms::ReadOnly).map_err(host)?;
-        wasi.env(ENV_MODEL_PATH, format!("{GUEST_MODEL}/{name}"));
+        for (name, file) in sandbox.given_files() {
+            wasi.env(name, format!("{GUEST_MODEL}/{file}"));
+        }
     }
-    let (dir, name) = sandbox.out();
-    open(wasi, &dir, GUEST_OUT, FsPerms::ReadWrite).map_err(host)?;
-    wasi.env(ENV_UPDATE_PATH, format!("{GUEST_OUT}/{name}"));
+    open(wasi, &sandbox.out(), GUEST_OUT, FsPerms::ReadWrite).map_err(host)?;
+    for (name, file) in sandbox.out_files() {
+        wasi.env(name, format!("{GUEST_OUT}/{file}"));
+    }
     Ok(())
 }
 
