@@ -34,6 +34,8 @@ pub struct StackPlan {
     pub apart: bool,
     /// A service, by name, whose state is elsewhere, and where.
     pub state_of: Option<(String, PathBuf)>,
+    /// Where each proplet's data is, in a directory of its name.
+    pub data: Option<PathBuf>,
 }
 
 /// The running platform. Everything in it ends when it is dropped.
@@ -59,7 +61,14 @@ struct StoryDir(Option<TempDir>);
 impl StackPlan {
     /// A fleet on one broker.
     pub fn new(broker: BrokerKind, proplets: usize) -> Self {
-        Self { broker, fleet: OneHotFleet::of(proplets), env: vec![], apart: false, state_of: None }
+        Self {
+            broker,
+            fleet: OneHotFleet::of(proplets),
+            env: vec![],
+            apart: false,
+            state_of: None,
+            data: None,
+        }
     }
 
     /// With one more setting.
@@ -73,6 +82,13 @@ impl StackPlan {
     #[must_use]
     pub fn with_state(mut self, name: &str, dir: &Path) -> Self {
         self.state_of = Some((name.to_owned(), dir.to_owned()));
+        self
+    }
+
+    /// With data for the proplets, each its own in a directory of its name.
+    #[must_use]
+    pub fn with_data(mut self, dir: &Path) -> Self {
+        self.data = Some(dir.to_owned());
         self
     }
 
@@ -102,7 +118,10 @@ impl StackPlan {
         let model_file = self.model_file(dir.path());
         let model_server = start("model-server", "model-server", 2, &model_file);
         let proplet = |id: &protocol::PropletId| {
-            start(id.as_str(), "proplet", 3, &[("PROPLET_ID", id.to_string())])
+            let data = self.data.as_ref().map(|dir| dir.join(id.as_str()).display().to_string());
+            let data = data.map(|dir| ("PROPLET_DATA_DIR", dir));
+            let own: Vec<_> = [("PROPLET_ID", id.to_string())].into_iter().chain(data).collect();
+            start(id.as_str(), "proplet", 3, &own)
         };
         let proplets = self.fleet.members.iter().map(proplet).collect();
         let dir = StoryDir(Some(dir));

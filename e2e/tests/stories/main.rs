@@ -13,6 +13,7 @@ mod lines;
 mod modules;
 mod pieces;
 mod poison;
+mod scaffold;
 mod sessions;
 mod settings;
 mod walk;

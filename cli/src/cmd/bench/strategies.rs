@@ -12,12 +12,14 @@ use std::{
 };
 
 use aggregate::{
-    Facts, Guard, Need, Round, Rows as _, STRATEGIES, Slices, Strategy, Work, aggregate_in_memory,
-    aggregate_rest, find,
+    Facts, Guard, Need, Round, Rows as _, STRATEGIES, Slices, Strategy, Tempered, Work,
+    aggregate_in_memory, aggregate_rest, find,
 };
 use anyhow::{Context as _, ensure};
 use clap::{Args, ValueEnum};
-use client_wasm::{Dataset, Hyperparams, Model, Tensor, evaluate, initial_model, train};
+use client_wasm::{
+    Dataset, Hyperparams, Model, Report, Tensor, evaluate, initial_model, train, train_corrected,
+};
 use serde_json::{Value, json};
 
 use super::figures;
@@ -108,6 +110,42 @@ enum Weather {
     Attacked,
 }
 
+/// What one participant made.
+struct Learned {
+    update: Vec<f64>,
+    facts: Facts,
+    /// Of its control variate.
+    change: Option<Vec<f64>>,
+}
+
+/// What all of them made.
+#[derive(Default)]
+struct Brought {
+    updates: Vec<Vec<f64>>,
+    facts: Vec<Facts>,
+    changes: Vec<Vec<f64>>,
+}
+
+impl Learned {
+    /// As the hostile send it.
+    fn flipped(mut self, base: &[f64]) -> Self {
+        let turn = |(w, x): (&mut f64, &f64)| *w = x + FLIPPED * (*w - x);
+        self.update.iter_mut().zip(base).for_each(turn);
+        self.change.iter_mut().flatten().for_each(|change| *change *= FLIPPED);
+        self
+    }
+}
+
+impl Extend<Learned> for Brought {
+    fn extend<I: IntoIterator<Item = Learned>>(&mut self, learned: I) {
+        for Learned { update, facts, change } in learned {
+            self.updates.push(update);
+            self.facts.push(facts);
+            self.changes.extend(change);
+        }
+    }
+}
+
 impl Strategies {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         ensure!(self.seeds >= 1, "seeds takes at least 1, not 0");
@@ -153,8 +191,7 @@ impl Strategies {
 
     fn strategies(&self) -> anyhow::Result<Vec<&'static Strategy>> {
         if self.rules.is_empty() {
-            let usable = |it: &&Strategy| !it.needs.contains(&Need::Controls);
-            return Ok(STRATEGIES.iter().filter(usable).collect());
+            return Ok(STRATEGIES.iter().collect());
         }
         let named = |name: &String| find(name).with_context(|| format!("no strategy is {name:?}"));
         self.rules.iter().map(named).collect()
@@ -194,23 +231,22 @@ impl Strategies {
         let aggregator = (strategy.build)();
         let mut model = first(&split.train)?;
         let mut state: Vec<Vec<f64>> = vec![];
+        let has_control = strategy.needs.contains(&Need::Controls);
+        let width = flat(&model).len();
+        let mut variates = has_control.then(|| vec![vec![0.0; width]; split.parts.len()]);
         for round in 0..self.rounds {
             let base = flat(&model);
-            let mut updates = vec![];
-            let mut facts = vec![];
+            let mut brought = Brought::default();
             for (index, part) in split.parts.iter().enumerate() {
-                let mut own = model.clone();
+                let flips = weather == Weather::Attacked && index < self.hostile;
+                let variate = variates.as_mut().map(|all| &mut all[index]);
+                let server = state.first().map(Vec::as_slice);
+                let control = variate.map(|own| (server, own));
+                let learned = self.step((&model, part), (&told, round), control);
                 // Whoever is thrown far enough cannot train any longer: that one says nothing.
-                let Ok(report) = train(&mut own, part, &told, round) else { continue };
-                let mut update = flat(&own);
-                if weather == Weather::Attacked && index < self.hostile {
-                    let turn = |(w, x): (&mut f64, &f64)| *w = x + FLIPPED * (*w - x);
-                    update.iter_mut().zip(&base).for_each(turn);
-                }
-                updates.push(update);
-                let (loss, steps) = (Some(report.before.loss), Some(report.steps));
-                facts.push(Facts { loss, steps, ..Facts::new(report.num_samples as u64) });
+                brought.extend(learned.map(|it| if flips { it.flipped(&base) } else { it }));
             }
+            let Brought { updates, facts, changes } = brought;
             if updates.is_empty() {
                 break;
             }
@@ -223,6 +259,10 @@ impl Strategies {
             let mut given: Round<'_, f64> = Round::new(&rows, &facts);
             given.base = Some(&base);
             given.state = (before.count() > 0).then_some(&before);
+            let changes: Vec<&[f64]> = changes.iter().map(Vec::as_slice).collect();
+            let changes = Slices::new(&changes)?;
+            let changes = Tempered::new(&changes)?;
+            given.controls = has_control.then_some(&changes);
             let work = Work::default();
             let rest = aggregate_rest(&given, &work, |part| {
                 aggregate_in_memory(&*aggregator, &Guard::default(), part, &work)
@@ -231,6 +271,36 @@ impl Strategies {
             state = rest.made.state.into_iter().map(|(_, vector)| vector).collect();
         }
         accuracy(&model, split, self.scale)
+    }
+
+    /// What one participant makes of its rows; `control` is the server's control variate and its
+    /// own, which moves.
+    fn step(
+        &self,
+        (model, part): (&Model, &Dataset),
+        (told, round): (&Hyperparams, u64),
+        control: Option<(Option<&[f64]>, &mut Vec<f64>)>,
+    ) -> Option<Learned> {
+        let mut own = model.clone();
+        let facts = |report: &Report| {
+            let (loss, steps) = (Some(report.before.loss), Some(report.steps));
+            Facts { loss, steps, ..Facts::new(report.num_samples as u64) }
+        };
+        let Some((server, variate)) = control else {
+            let report = train(&mut own, part, told, round).ok()?;
+            return Some(Learned { update: flat(&own), facts: facts(&report), change: None });
+        };
+        let zeros = vec![0.0; variate.len()];
+        let server = server.unwrap_or(&zeros);
+        let correction: Vec<f64> = server.iter().zip(&*variate).map(|(c, own)| c - own).collect();
+        let tensors = named(model, &correction);
+        let report = train_corrected(&mut own, part, told, round, &tensors).ok()?;
+        let (base, update) = (flat(model), flat(&own));
+        let length = report.steps as f64 * self.lr;
+        let moved = base.iter().zip(&update).map(|(x, y)| (x - y) / length);
+        let change: Vec<f64> = moved.zip(server).map(|(moved, c)| moved - c).collect();
+        variate.iter_mut().zip(&change).for_each(|(own, change)| *own += change);
+        Some(Learned { update, facts: facts(&report), change: Some(change) })
     }
 
     fn show(&self, figures: Vec<Value>) {
@@ -316,14 +386,20 @@ fn flat(model: &Model) -> Vec<f64> {
     model.tensors().into_values().flat_map(|tensor| tensor.values).collect()
 }
 
-/// A model of the same shapes with these numbers.
-fn filled(model: &Model, mut values: &[f64]) -> anyhow::Result<Model> {
+/// Tensors of the model's shapes with these numbers.
+fn named(model: &Model, mut values: &[f64]) -> BTreeMap<String, Tensor> {
     let mut tensors: BTreeMap<String, Tensor> = BTreeMap::new();
     for (name, tensor) in model.tensors() {
         let (own, rest) = values.split_at(tensor.values.len());
         values = rest;
         tensors.insert(name.to_owned(), Tensor { shape: tensor.shape, values: own.to_vec() });
     }
+    tensors
+}
+
+/// A model of the same shapes with these numbers.
+fn filled(model: &Model, values: &[f64]) -> anyhow::Result<Model> {
+    let tensors = named(model, values);
     Ok(Model::from_tensors(tensors, client_wasm::Kind::Softmax, model_features(model))?)
 }
 
