@@ -436,7 +436,7 @@ fn no_poison_spoils_a_model_or_ends_a_session() {
 
 #[test]
 fn a_round_in_which_nobody_has_a_sample_fails_and_the_next_one_does_not() {
-    for strategy in usable() {
+    for strategy in STRATEGIES {
         let mut world = World::connected(Form::Json, None);
         world.runs("r0", by(strategy), &[]);
         let empty = |(index, member): (usize, &&str)| {
@@ -459,7 +459,7 @@ fn a_round_in_which_nobody_has_a_sample_fails_and_the_next_one_does_not() {
 
 #[test]
 fn whoever_says_it_three_times_counts_once() {
-    for strategy in usable() {
+    for strategy in STRATEGIES {
         let mut calm = World::connected(Form::Json, None);
         calm.runs("r", by(strategy), &[]);
         let mut world = World::connected(Form::Json, None);
