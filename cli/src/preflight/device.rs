@@ -121,8 +121,7 @@ fn certificate(path: &Path, settings: &PropletSettings) -> Seen {
 }
 
 fn clock() -> Seen {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let now_s = now.map_or(0, |now| now.as_secs());
+    let now_s = SystemClock.now().as_micros() / 1_000_000;
     if now_s < EPOCH_S_MIN {
         return wrong(
             format!("it says {}", SystemClock.now()),
@@ -164,11 +163,12 @@ async fn guest(dir: &Path) -> Seen {
         args: vec![],
         env: BTreeMap::new(),
         model: None,
+        variates: None,
         data_dir: None,
         limits: Limits::default(),
         cancel: CancellationToken::new(),
     };
-    let started = std::time::Instant::now();
+    let started = tokio::time::Instant::now();
     let run = (entry.build)(&Settings::below(dir.path())).run(job);
     match tokio::time::timeout(GUEST_MAX, run).await {
         Ok(outcome) => {

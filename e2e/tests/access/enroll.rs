@@ -48,8 +48,9 @@ fn refused(output: &Output, why: &str) {
 
 /// What curl gets: a body, and the status behind it.
 fn curl(words: &[&str]) -> (String, String) {
-    let output = Words::new(tool("curl")).args(["-ksS", "-w", "\n%{http_code}"]).args(words);
-    let said = String::from_utf8(output.output().unwrap().stdout).unwrap();
+    let mut curl = Words::new(tool("curl"));
+    let output = curl.args(["-ksS", "-w", "\n%{http_code}"]).args(words).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
     let (body, status) = said.rsplit_once('\n').unwrap();
     (body.to_owned(), status.to_owned())
 }

@@ -9,8 +9,10 @@ use std::{
     io,
     path::{Path, PathBuf},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 /// How often it is looked whether the program is there.
 const POLL: Duration = Duration::from_millis(10);

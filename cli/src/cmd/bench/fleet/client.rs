@@ -213,7 +213,7 @@ impl Client {
 
     fn perform(&self, effect: Effect) -> Option<Input<News, Report>> {
         match effect {
-            Effect::Run { start, model } => {
+            Effect::Run { start, model, variates: _ } => {
                 add(&self.counters.tasks);
                 Some(Input::Report(Report::Finished(Box::new(self.run(&start, model)))))
             }
@@ -256,9 +256,11 @@ impl Client {
 
     fn run(&self, start: &TaskStart, base: Option<BaseModel>) -> Finished {
         let outcome = match self.update(start, base) {
-            Ok(update) => {
-                Outcome::Ok(GuestOutput { stdout: update.seal().payload, update_file: None })
-            }
+            Ok(update) => Outcome::Ok(GuestOutput {
+                stdout: update.seal().payload,
+                update_file: None,
+                state: None,
+            }),
             Err(message) => {
                 Outcome::Failed(Failure { code: FailureCode("bench".to_owned()), message })
             }
