@@ -63,7 +63,9 @@ fn a_device_joins_runs_and_is_out_within_a_second_of_its_revocation() {
     let _services = site.services();
     let door = registrar(&site, "registrar", "ca");
     let token = site.does(&["token", "join", "edge-1", "--expires", "10m"]);
-    let joined = enroll(&site, &door.url, &token, "edge-1");
+    let data = site.data("edge-1");
+    let words = ["enroll", &door.url, "--join", &token, "--out", "edge-1", "--data-dir", &data];
+    let joined = site.aileron(&words);
     let said = String::from_utf8_lossy(&joined.stderr).into_owned();
     assert!(joined.status.success(), "{said}");
     for file in ["proplet.toml", "proplet.key", "proplet.sign", "proplet.pem", "ca.pem"] {
@@ -79,8 +81,12 @@ fn a_device_joins_runs_and_is_out_within_a_second_of_its_revocation() {
     let proplet = command.start();
     site.wait_for_alive(&admin, 1);
     site.does(&["ca", "issue", "operator", "--role", "operator"]);
-    let (status, _) = (site.round(&admin, "edge-1", &["--timeout-s=60"]).status, ());
-    assert!(status.success(), "its updates are signed with the key that it has registered");
+    let round = site.round(&admin, "edge-1", &["--timeout-s=60"]);
+    let why = String::from_utf8_lossy(&round.stderr).into_owned();
+    assert!(
+        round.status.success(),
+        "its updates are signed with the key that it joined with: {why}"
+    );
 
     let before = broker.log().matches("no longer welcome").count();
     let told = Instant::now();

@@ -71,16 +71,20 @@ impl Site {
         Command::service(self.dir.path(), name, service, &env).start()
     }
 
-    /// A proplet with some rows to learn from.
-    pub(crate) fn proplet(&self, id: &str) -> Process {
+    /// A directory with some rows to learn from.
+    pub(crate) fn data(&self, id: &str) -> String {
         let data = self.dir.path().join(format!("{id}-data"));
         fs::create_dir(&data).unwrap();
         let rows: String = (0..32_u32)
             .map(|i| format!("{}.0,{}.0,{}.0,{}.0\n", i % 2, i % 3, i % 5, i % 7))
             .collect();
         fs::write(data.join("rows.csv"), rows).unwrap();
-        let data = data.display().to_string();
-        let key = format!("{id}.sign");
+        data.display().to_string()
+    }
+
+    /// A proplet with data of its own.
+    pub(crate) fn proplet(&self, id: &str) -> Process {
+        let (data, key) = (self.data(id), format!("{id}.sign"));
         self.service(id, "proplet", &[("ID", id), ("DATA_DIR", &data), ("SIGNING_KEY_FILE", &key)])
     }
 
