@@ -1,13 +1,7 @@
 //! The device itself: its kit, its keys, its clock, its disk, its memory, and whether it can run a
 //! guest.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    io::Write as _,
-    path::Path,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeMap, fs, io::Write as _, path::Path, time::Duration};
 
 use access::{
     KIT_FILE_BYTES_MAX, KIT_MANIFEST, KIT_SIGNATURE, KitFiles, KitManifest, Signer, facts,
