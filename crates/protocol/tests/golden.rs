@@ -119,6 +119,7 @@ fn start() -> RoundStart {
         session: None,
         encoding: None,
         purpose: protocol::message::Purpose::Train,
+        staleness_max: None,
     }
 }
 
@@ -235,6 +236,8 @@ fn complete() -> RoundComplete {
         rejected: [(Rejection::NotFinite, 1)].into(),
         purpose: protocol::message::Purpose::Train,
         quantiles: BTreeMap::new(),
+        late: 0,
+        outstanding: std::collections::BTreeSet::new(),
     }
 }
 
@@ -246,6 +249,7 @@ fn failed() -> RoundFailed {
         k_of_n: 3,
         failed_at: at(30),
         error: None,
+        outstanding: std::collections::BTreeSet::new(),
     }
 }
 

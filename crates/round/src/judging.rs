@@ -64,7 +64,8 @@ impl Round {
         }
     }
 
-    fn weigh(
+    /// What to say to an update, in itself.
+    pub(crate) fn weigh(
         &self,
         (proplet, content): (&PropletId, Content),
         fingerprint: Digest,
@@ -169,6 +170,7 @@ impl Round {
             metrics,
             values: None,
             left_out: None,
+            made_for: None,
         }))
     }
 
@@ -200,7 +202,8 @@ fn count(update: Update, fingerprint: Digest, values: Kept, room: u64) -> Judgem
     }
     let Update { num_samples, metrics, .. } = update;
     let values = Some(values);
-    Judgement::Count(Counted { num_samples, fingerprint, metrics, values, left_out: None })
+    let (left_out, made_for) = (None, None);
+    Judgement::Count(Counted { num_samples, fingerprint, metrics, values, left_out, made_for })
 }
 
 fn closed() -> Judgement {

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     Availability, ClockSpec, Device, Dice, Fault, NodeKind, NodeSpec, OnFailure, Scenario,
+    SessionSpec,
     broker::{Broker, Want, Weather},
     client::{Client, Wish},
     clock::Clock,
@@ -23,8 +24,8 @@ use crate::{
     host::Host,
     network::Network,
     queue::{Class, Queue},
-    role::{Averaging, Bench, Library, Operator, Role, Script, ScriptRound},
-    scenario::{SERVICES, fits},
+    role::{Averaging, Bench, Library, Operator, Role, Script, ScriptRound, ScriptSession},
+    scenario::{SERVICES, SESSIONS, fits},
     trace::Chain,
 };
 
@@ -34,6 +35,7 @@ const MANAGER: u32 = 1;
 const COORDINATOR: u32 = 2;
 pub(crate) const MODEL_SERVER: u32 = 3;
 pub(crate) const OPERATOR: u32 = 4;
+/// Without sessions; with them, their part of the coordinator takes this place.
 const FIRST: usize = 5;
 
 /// Tasks that the manager holds beside one for every proplet.
@@ -112,15 +114,16 @@ impl World {
             self.queue.push(blow.0.micros(), Class::Fault, BROKER, event);
         }
         let spread = scenario.platform.connect_spread.micros();
+        let first = FIRST + usize::from(!scenario.sessions.is_empty());
         for node in 1..u32::try_from(self.nodes.len()).unwrap_or(u32::MAX) {
             self.subscribe_to_own(node);
-            let is_service = (node as usize) < FIRST;
+            let is_service = (node as usize) < first;
             let it = self.node(node);
             let late = if is_service { 0 } else { SERVICES_US + it.dice.between(0, spread) };
             self.queue.push(late, Class::Connect, node, Event::Connect { node, life: 0 });
             self.set_alarm(node);
         }
-        let mut node = FIRST;
+        let mut node = first;
         for spec in &scenario.nodes {
             for name in spec.names() {
                 if let Some(availability) = spec.availability {
@@ -256,6 +259,11 @@ impl<'a> Plan<'a> {
             nodes.push(self.node(name.to_owned(), role, device, &ClockSpec::default()));
         }
         assert_eq!([BROKER, MANAGER, COORDINATOR, MODEL_SERVER, OPERATOR], [0, 1, 2, 3, 4]);
+        if !self.scenario.sessions.is_empty() {
+            let role = Role::sessions(self.records(SESSIONS, None));
+            let device = self.device(None);
+            nodes.push(self.node(SESSIONS.to_owned(), role, device, &ClockSpec::default()));
+        }
         for spec in &self.scenario.nodes {
             for (i, name) in spec.names().into_iter().enumerate() {
                 let node = self.own_node(spec, i, name, nodes.len());
@@ -364,7 +372,12 @@ impl<'a> Plan<'a> {
             }
         }
         let seed = self.scenario.simulation.seed;
-        Script { seed, proplets: Arc::new(proplets), rounds }
+        let session = |spec: &SessionSpec| ScriptSession {
+            start: spec.read().expect("the scenario was checked"),
+            not_before: at(epoch, spec.at.micros()),
+        };
+        let sessions = self.scenario.sessions.iter().map(session).collect();
+        Script { seed, proplets: Arc::new(proplets), rounds, sessions }
     }
 }
 

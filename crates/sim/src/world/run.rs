@@ -78,6 +78,7 @@ impl World {
             | Role::Coordinator { .. }
             | Role::ModelServer { .. }
             | Role::Proplet { .. }
+            | Role::Sessions(_)
             | Role::Peer => false,
         }
     }
