@@ -142,7 +142,8 @@ fn make(mut job: Job, storage: &Storage) -> Report {
     let work = Work::threads(thread::available_parallelism().map_or(1, Into::into));
     let is_stored = |values: &Kept| matches!(values, Kept::Stored(_));
     let stored = job.members.iter().any(|member| is_stored(&member.values))
-        || job.base_values.as_ref().is_some_and(is_stored);
+        || job.base_values.as_ref().is_some_and(is_stored)
+        || job.members.iter().any(|member| member.base_values.as_ref().is_some_and(is_stored));
     let long = job.schema.byte_len() + MESSAGE_ROOM > storage.limits.message_bytes_max;
     let made = match job.form {
         _ if stored => make_file(&job, storage, &work),
@@ -239,6 +240,12 @@ fn log(note: &Note) {
         }
         Note::Absent { round, proplet } => {
             tracing::info!(%round, %proplet, "participant will not contribute");
+        }
+        Note::Held { round, proplet } => {
+            tracing::debug!(%round, %proplet, "late update waits for a round of its session");
+        }
+        Note::Late { round, made_for, proplet, staleness } => {
+            tracing::info!(%round, %made_for, %proplet, staleness, "late update counts");
         }
         Note::Closed { round, counted } => tracing::info!(%round, counted, "round closed"),
         Note::LeftOut { round, proplet, reason } => {

@@ -21,7 +21,9 @@ use protocol::{
         safetensors::{Header, Metadata},
     },
 };
-use round::{Job, JobMember, Kept, StoredBlob, aggregator, facts, failed, left_out, usable_state};
+use round::{
+    Job, JobMember, Kept, StoredBlob, aggregator, each_base, facts, failed, left_out, usable_state,
+};
 use service::blobs::read_header;
 
 use crate::state;
@@ -73,6 +75,7 @@ struct Given {
     /// Of each update, the change of its control variate; none where there are no such.
     controls: Vec<Source>,
     base: Option<Source>,
+    bases: Vec<Source>,
     state: Vec<Source>,
 }
 
@@ -106,6 +109,11 @@ pub(crate) fn average_to_file(
     let base = job.base_values.as_ref();
     let base = base.map(|values| source(values, &job.schema, &|| "the base model".to_owned()));
     let base = base.transpose().map_err(aggregation)?;
+    let bases = each_base(job).into_iter().map(|values| match values {
+        Some(values) => source(values, &job.schema, &|| "an earlier base model".to_owned()),
+        None => Err("an earlier base model is missing".to_owned()),
+    });
+    let bases = bases.collect::<Result<_, _>>().map_err(aggregation)?;
     let state = match usable_state(job) {
         None => vec![],
         Some(state) => {
@@ -118,7 +126,7 @@ pub(crate) fn average_to_file(
         }
     };
     let aggregator = aggregator(&job.strategy).map_err(aggregation)?;
-    let given = Given { updates, controls, base, state };
+    let given = Given { updates, controls, base, bases, state };
     match job.schema.dtype() {
         Some(DType::F32) => make::<f32>(&*aggregator, job, given, to, work),
         Some(DType::F64) => make::<f64>(&*aggregator, job, given, to, work),
@@ -164,9 +172,10 @@ fn make<T: Element>(
     let controls = (controls.count > 0).then(|| Tempered::<T>::new(&controls)).transpose();
     let controls = controls.map_err(|why| aggregation(why.to_string()))?;
     let base = given.base.map(|base| rows(vec![base]));
-    let state = rows(given.state);
+    let (bases, state) = (rows(given.bases), rows(given.state));
     let mut round: Round<'_, T> = Round::new(&updates, &facts);
     round.base = base.as_ref().map(|base| base as &dyn Rows<T>);
+    round.bases = (bases.count > 0).then_some(&bases);
     round.state = (state.count > 0).then_some(&state);
     round.controls = controls.as_ref().map(|rows| rows as &dyn Rows<T>);
     let rest = aggregate_rest(&round, work, |part| {

@@ -40,6 +40,8 @@ impl Tally {
             | Note::ReceptionFailed { .. }
             | Note::BadBase { .. }
             | Note::Absent { .. }
+            | Note::Held { .. }
+            | Note::Late { .. }
             | Note::Closed { .. }
             | Note::Made { .. }
             | Note::Unconfirmed { .. } => {}

@@ -24,7 +24,7 @@ use nearest::suggestion;
 pub use schema::schema;
 
 /// Sections whose entries are read one by one.
-const LISTS: &[&str] = &["nodes", "rounds", "faults", "assertions"];
+const LISTS: &[&str] = &["nodes", "rounds", "sessions", "faults", "assertions"];
 /// Sections that are one entry each.
 const PARTS: &[&str] = &["name", "description", "simulation", "platform", "network", "devices"];
 
@@ -99,6 +99,8 @@ struct Lists {
     #[serde(default)]
     rounds: Vec<Spanned<Value>>,
     #[serde(default)]
+    sessions: Vec<Spanned<Value>>,
+    #[serde(default)]
     faults: Vec<Spanned<Value>>,
     #[serde(default)]
     assertions: Vec<Spanned<Value>>,
@@ -118,6 +120,7 @@ impl Reading<'_> {
         }
         self.list("nodes", &lists.nodes, is::<sim::NodeSpec>);
         self.list("rounds", &lists.rounds, is::<sim::RoundSpec>);
+        self.list("sessions", &lists.sessions, is::<sim::SessionSpec>);
         self.list("faults", &lists.faults, is::<sim::Fault>);
         self.list("assertions", &lists.assertions, is::<String>);
         let scenario = self.whole()?;

@@ -24,7 +24,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("session", &["protocol"]),
     ("service", &["protocol", "transfer"]),
     ("http-api", &["protocol", "access", "service"]),
-    ("sim", &["protocol", "round", "fleet", "agent", "lineage", "aggregate"]),
+    ("sim", &["protocol", "round", "fleet", "agent", "lineage", "session", "aggregate"]),
     ("manager", &["access", "protocol", "transfer", "registry", "fleet", "service", "http-api"]),
     ("coordinator", COORDINATOR_MAY_IMPORT),
     ("model-server", &["protocol", "transfer", "lineage", "modelfile", "service", "http-api"]),

@@ -160,6 +160,7 @@ impl Start {
             session: None,
             encoding: self.encoding.clone(),
             purpose: protocol::message::Purpose::Train,
+            staleness_max: None,
         })
     }
 }

@@ -174,6 +174,7 @@ impl Show<'_> {
             session: None,
             encoding: self.cast.encoding.clone(),
             purpose: protocol::message::Purpose::Train,
+            staleness_max: None,
         })
     }
 

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use client_wasm::{Hyperparams, initial_model};
 use proplet::executor::{Program, virtual_time::DataSet};
 use protocol::{Letter as _, message::Model};
+use serde_json::{Map, Value};
 use sim::{Judge, NodeKind, NodeSpec, Scenario};
 
 use crate::demo::{Judge as Scorer, Rows, dirichlet};
@@ -64,9 +65,7 @@ pub(super) fn set(scenario: &Scenario, dir: &Path) -> anyhow::Result<Stage> {
     if parts.is_empty() {
         return Ok(Stage { data, images, model0: Bytes::from_static(PLAIN), judge: None });
     }
-    let hyperparams = scenario.rounds.first().map(|round| round.hyperparams.clone());
-    let text = serde_json::Value::Object(hyperparams.unwrap_or_default()).to_string();
-    let hyperparams = Hyperparams::from_json(&text)?;
+    let hyperparams = Hyperparams::from_json(&hyperparams(scenario))?;
     let seed = scenario.simulation.seed;
     let (train, test) = Rows::digits()?.hold_out(TEST_SHARE, seed);
     for (digits, nodes) in parts {
@@ -82,19 +81,35 @@ pub(super) fn set(scenario: &Scenario, dir: &Path) -> anyhow::Result<Stage> {
     Ok(Stage { data, images, model0: model.to_json(0)?.into(), judge: Some(judge) })
 }
 
-/// The files that rounds name as their image, beside the scenario's file.
+/// What the first round, or else the first session, tells its guests; it says what model 0 is.
+fn hyperparams(scenario: &Scenario) -> String {
+    let round = scenario.rounds.first().map(|round| Value::Object(round.hyperparams.clone()));
+    let session = scenario.sessions.first();
+    let session = session.and_then(|session| session.start.get("hyperparams").cloned());
+    round.or(session).unwrap_or_else(|| Value::Object(Map::new())).to_string()
+}
+
+/// What rounds and sessions name as their image, with who does.
+fn named_images(scenario: &Scenario) -> impl Iterator<Item = (String, &str)> {
+    let rounds = scenario.rounds.iter();
+    let rounds = rounds.filter_map(|it| Some((format!("round {}", it.id), it.image.as_deref()?)));
+    let sessions = scenario.sessions.iter().enumerate().filter_map(|(number, it)| {
+        Some((format!("session {number}"), it.start.get("task_wasm_image")?.as_str()?))
+    });
+    rounds.chain(sessions)
+}
+
+/// The files that rounds and sessions name as their image, beside the scenario's file.
 pub(super) fn missing_images(scenario: &Scenario, dir: &Path) -> Vec<String> {
-    let images = scenario.rounds.iter().filter_map(|round| Some((round, round.image.as_ref()?)));
-    let missing = images.filter(|(_, image)| !dir.join(image).is_file());
-    missing.map(|(round, image)| format!("round {}: {image} is not there", round.id)).collect()
+    let missing = named_images(scenario).filter(|(_, image)| !dir.join(image).is_file());
+    missing.map(|(who, image)| format!("{who}: {image} is not there")).collect()
 }
 
 fn images(scenario: &Scenario, dir: &Path) -> anyhow::Result<BTreeMap<String, Program>> {
-    let images = scenario.rounds.iter().filter_map(|round| round.image.as_ref());
-    images
-        .map(|image| {
+    named_images(scenario)
+        .map(|(_, image)| {
             let bytes = fs::read(dir.join(image)).with_context(|| format!("image {image}"))?;
-            Ok((image.clone(), Program::new(bytes)))
+            Ok((image.to_owned(), Program::new(bytes)))
         })
         .collect()
 }

@@ -66,6 +66,7 @@ impl Coordinator {
             session: None,
             encoding: None,
             purpose: Purpose::Train,
+            staleness_max: None,
         };
         self.tell(Input::Connected { resumed: false });
         self.hear(latest(base.version, &payload))?;

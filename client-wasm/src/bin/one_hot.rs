@@ -24,7 +24,8 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// `HYPERPARAMS` is `{"members":{"proplet-1":[place,num_samples],...},"dims":n,"work_ms":n,"keep":x}`.
+/// `HYPERPARAMS` is `{"members":{"proplet-1":[place,num_samples],...},"dims":n,"work_ms":n,"keep":x}`;
+/// a member's third number is the time that it alone works for.
 fn update() -> Result<Value, String> {
     let proplet = variable("PROPLET_ID")?;
     let text = variable("HYPERPARAMS")?;
@@ -40,7 +41,7 @@ fn update() -> Result<Value, String> {
     let seat = w.get_mut(place).ok_or_else(|| format!("place {place} is not below dims"))?;
     *seat += 1.0;
     // Long enough for somebody to pull the plug meanwhile.
-    let work_ms = hyperparams["work_ms"].as_u64().unwrap_or(0);
+    let work_ms = own[2].as_u64().or(hyperparams["work_ms"].as_u64()).unwrap_or(0);
     thread::sleep(Duration::from_millis(work_ms));
     // An evaluation has no tensors, and the device's seat as its metric.
     if env::var("PURPOSE").is_ok_and(|purpose| purpose == "evaluate") {

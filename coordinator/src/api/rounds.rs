@@ -69,6 +69,9 @@ pub(super) struct RoundWording {
     timeout_s: Option<u64>,
     /// `train` or `evaluate`.
     purpose: Option<String>,
+    session: Option<String>,
+    /// Versions that an update of an earlier round of the session may be behind.
+    staleness_max: Option<u64>,
 }
 
 impl From<RoundView> for RoundBody {

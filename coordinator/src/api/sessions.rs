@@ -52,6 +52,8 @@ pub(super) struct SessionWording {
     rounds: u64,
     hyperparams: Option<Object>,
     selection: Option<Object>,
+    /// `buffer`, `concurrency` and `staleness_max`: rounds that do not wait for the slow.
+    asynchronous: Option<Object>,
     evaluate: Option<Object>,
     target: Option<Object>,
     patience: Option<Object>,

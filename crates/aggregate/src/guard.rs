@@ -74,7 +74,8 @@ impl Guard {
         };
         let result = if let (NormBound::Clip { .. }, Some(base)) = (self.norm, round.base) {
             guarded.clipped = kept.iter().copied().filter(|it| far[*it] > 1.0).collect();
-            let clipped = Clipped { rows: &updates, base, far };
+            let clipped =
+                Clipped { rows: &updates, origin: Origin { base, bases: round.bases }, far };
             passed.updates = &clipped;
             then(&passed)
         } else {
@@ -90,7 +91,12 @@ impl Guard {
             NormBound::Off => return Ok(vec![]),
             NormBound::Clip { norm_max } | NormBound::Reject { norm_max } => norm_max,
         };
-        let surveyor = Surveyor { round: *round, work: *work };
+        let moved = round.base.zip(round.bases).map(|(base, bases)| {
+            let origin = Origin { base, bases: Some(bases) };
+            Moved { rows: round.updates, origin }
+        });
+        let updates = moved.as_ref().map_or(round.updates, |moved| moved as &dyn Rows<T>);
+        let surveyor = Surveyor { round: Round { updates, ..*round }, work: *work };
         let squared = surveyor.distances_from(&Center::Base)?;
         Ok(squared.into_iter().map(|squared| squared.sqrt() / norm_max).collect())
     }
@@ -150,10 +156,65 @@ fn cap(facts: &mut [Facts], share_max: f64) -> Vec<usize> {
     capped
 }
 
-/// Updates that are drawn towards the base model, each by its own factor.
+/// The models that updates started from: all from one, or each from its own.
+struct Origin<'a, T> {
+    base: &'a dyn Rows<T>,
+    bases: Option<&'a dyn Rows<T>>,
+}
+
+impl<T: Element> Origin<'_, T> {
+    fn read<'a>(
+        &'a self,
+        row: usize,
+        range: Range<usize>,
+        scratch: &'a mut Vec<T>,
+    ) -> io::Result<&'a [T]> {
+        match self.bases {
+            Some(bases) => bases.read(row, range, scratch),
+            None => self.base.read(0, range, scratch),
+        }
+    }
+}
+
+/// Updates as if all had started from the one base: what each adds to its own is added to that.
+struct Moved<'a, T> {
+    rows: &'a dyn Rows<T>,
+    origin: Origin<'a, T>,
+}
+
+impl<T: Element> Rows<T> for Moved<'_, T> {
+    fn count(&self) -> usize {
+        self.rows.count()
+    }
+
+    fn width(&self) -> usize {
+        self.rows.width()
+    }
+
+    fn read<'a>(
+        &'a self,
+        row: usize,
+        range: Range<usize>,
+        scratch: &'a mut Vec<T>,
+    ) -> io::Result<&'a [T]> {
+        let (mut own, mut common, mut raw) = (vec![], vec![], vec![]);
+        let own = self.origin.read(row, range.clone(), &mut own)?;
+        let common = self.origin.base.read(0, range.clone(), &mut common)?;
+        let values = self.rows.read(row, range, &mut raw)?;
+        scratch.clear();
+        scratch.extend(
+            values.iter().zip(own).zip(common).map(|((w, own), common)| {
+                T::from_f64(common.to_f64() + (w.to_f64() - own.to_f64()))
+            }),
+        );
+        Ok(scratch)
+    }
+}
+
+/// Updates that are drawn towards the model that they started from, each by its own factor.
 struct Clipped<'a, T> {
     rows: &'a dyn Rows<T>,
-    base: &'a dyn Rows<T>,
+    origin: Origin<'a, T>,
     far: Vec<f64>,
 }
 
@@ -177,7 +238,7 @@ impl<T: Element> Rows<T> for Clipped<'_, T> {
             return self.rows.read(row, range, scratch);
         }
         let mut own = vec![];
-        let base = self.base.read(0, range.clone(), &mut own)?;
+        let base = self.origin.read(row, range.clone(), &mut own)?;
         let mut raw = vec![];
         let values = self.rows.read(row, range, &mut raw)?;
         scratch.clear();

@@ -24,8 +24,8 @@ pub use proplet::{
 };
 pub use round::{Contribution, RoundAbsent, RoundComplete, RoundFailed, RoundOpened};
 pub use session::{
-    Best, Better, Command, Patience, SESSION_ROUNDS_MAX, SESSION_START_LEN_MAX, SelectionSpec,
-    SessionCommand, SessionStart, SessionState, SessionStatus, Target,
+    AsynchronousSpec, Best, Better, Command, Patience, SESSION_ROUNDS_MAX, SESSION_START_LEN_MAX,
+    SelectionSpec, SessionCommand, SessionStart, SessionState, SessionStatus, Target,
 };
 pub use signed::{
     SignedFacts, read_signature_refused, signature_refused, signed_facts, split_base_digest,

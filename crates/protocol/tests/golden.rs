@@ -120,6 +120,7 @@ fn start() -> RoundStart {
         session: None,
         encoding: None,
         purpose: protocol::message::Purpose::Train,
+        staleness_max: None,
     }
 }
 
@@ -250,6 +251,8 @@ fn complete() -> RoundComplete {
         rejected: [(Rejection::NotFinite, 1)].into(),
         purpose: protocol::message::Purpose::Train,
         quantiles: BTreeMap::new(),
+        late: 0,
+        outstanding: std::collections::BTreeSet::new(),
     }
 }
 
@@ -261,6 +264,7 @@ fn failed() -> RoundFailed {
         k_of_n: 3,
         failed_at: at(30),
         error: None,
+        outstanding: std::collections::BTreeSet::new(),
     }
 }
 

@@ -373,8 +373,15 @@ fn a_start_with_less_than_everything_gets_the_defaults() {
     assert_eq!((start.k_of_n, start.k_effective(), start.timeout_s), (3, 2, 30));
     let again: RoundStart = serde_json::from_slice(&start.seal().payload).unwrap();
     assert_eq!(again.fingerprint(), start.fingerprint());
+    let alone = text.replace("[\"a\",\"b\"]", "[]");
+    let nobody: RoundStart = serde_json::from_str(&alone).unwrap();
+    assert_eq!(nobody.check().unwrap_err(), "participants is empty");
+    let late = alone.replace("\"novel\":1", "\"k_of_n\":4,\"staleness_max\":2,\"session\":\"s\"");
+    let late: RoundStart = serde_json::from_str(&late).unwrap();
+    assert_eq!((late.check(), late.k_effective()), (Ok(()), 4));
+    let of_none = RoundStart { session: None, ..late };
+    assert!(of_none.check().unwrap_err().contains("needs a session"));
     for bad in [
-        text.replace("[\"a\",\"b\"]", "[]"),
         text.replace("\"a\"", "\"#\""),
         text.replace("\"novel\":1", "\"timeout_s\":0"),
         text.replace("\"novel\":1", "\"k_of_n\":-1"),

@@ -32,6 +32,8 @@ const QUEUED_MAX: usize = 10_000;
 
 type Key = (RoundId, PropletId);
 type Coded = (Encoding, Option<Kept>);
+/// What an update in pieces has to hold, and how it is written.
+pub(crate) type Holds = (Schema, Option<Coded>);
 
 /// Every update that is on its way in pieces.
 #[derive(Clone, Debug, Default)]
@@ -59,6 +61,22 @@ enum Stage {
     Beginning,
     Coming(Box<Assembly>),
     Finishing,
+}
+
+impl Transfer {
+    /// What is counted, once it is there: the blob that came, or what it was decoded to.
+    fn counted(self, decoded: Option<StoredBlob>) -> Counted {
+        let Self { offer, fingerprint, .. } = self;
+        let (sha256, bytes) = (offer.blob.sha256(), offer.blob.bytes());
+        Counted {
+            num_samples: offer.num_samples,
+            fingerprint,
+            metrics: offer.metrics,
+            values: Some(Kept::Stored(decoded.unwrap_or(StoredBlob { sha256, bytes }))),
+            left_out: None,
+            made_for: None,
+        }
+    }
 }
 
 impl Stage {
@@ -92,7 +110,7 @@ impl Arriving {
     pub(crate) fn offered(
         &mut self,
         (offer, fingerprint): (UpdateOffer, Digest),
-        (schema, coded): (Schema, Option<Coded>),
+        (schema, coded): Holds,
         turn: &mut Turn,
     ) {
         let key = (offer.round_id.clone(), offer.proplet_id.clone());
@@ -200,7 +218,11 @@ impl Rounds {
         if self.arriving.transfers.is_empty() {
             return;
         }
-        let takes = |round: &RoundId| self.open.get(round).is_some_and(Round::is_collecting);
+        let takes = |round: &RoundId| {
+            let open = self.open.get(round);
+            open.is_some_and(|open| open.is_collecting() || open.spec.stream.is_some())
+                || self.lingering.get(round).is_some()
+        };
         let keys = self.arriving.transfers.keys();
         let late: Vec<Key> = keys.filter(|(round, _)| !takes(round)).cloned().collect();
         for key in late {
@@ -323,6 +345,15 @@ impl Rounds {
         };
         let Some(transfer) = self.arriving.transfers.remove(&key) else { return };
         let (round, proplet) = key;
+        if self.is_late(&round, &proplet) {
+            let arrived = result.map(|_| transfer.counted(counted));
+            let is_pinned = arrived.is_ok();
+            let taken = self.whole_late((round, proplet), arrived, turn);
+            if taken.is_none() && is_pinned {
+                turn.effect(Effect::Drop(pinned));
+            }
+            return;
+        }
         let open = self.open.get(&round).filter(|round| round.is_collecting());
         let objection = match (&result, open) {
             (Err(objection), _) => Some(objection.clone()),
@@ -340,18 +371,18 @@ impl Rounds {
             if result.is_ok() {
                 turn.effect(Effect::Drop(pinned));
             }
-            return self.reject(Some(round), Some(proplet), objection, turn);
+            return self.turn_away((round, proplet), objection, turn);
         }
-        let Transfer { offer, fingerprint, .. } = transfer;
-        let blob = counted.unwrap_or(StoredBlob { sha256, bytes: offer.blob.bytes() });
-        let counted = Counted {
-            num_samples: offer.num_samples,
-            fingerprint,
-            metrics: offer.metrics,
-            values: Some(Kept::Stored(blob)),
-            left_out: None,
-        };
-        self.count(&round, proplet, counted, turn);
+        self.count(&round, proplet, transfer.counted(counted), turn);
         self.settle(&round, turn);
+    }
+}
+
+impl Round {
+    /// What an update of it has to hold; nothing while its base model is unknown.
+    pub(crate) fn holds(&self) -> Option<Holds> {
+        let base = self.base.as_ref()?;
+        let coded = self.spec.encoding.clone().map(|it| (it, base.values.clone()));
+        Some((self.spec.update_schema(&base.schema), coded))
     }
 }

@@ -146,7 +146,7 @@ fn open(round: &Round) -> OpenRound {
         stage: match &round.phase {
             Phase::Collecting => Stage::Collecting,
             Phase::Aggregating | Phase::Ready(..) => Stage::Aggregating,
-            Phase::Publishing(_) => Stage::Publishing,
+            Phase::Publishing(_) | Phase::Lingering => Stage::Publishing,
         },
         participants: round.spec.members.count(),
         k_of_n: round.spec.k,

@@ -80,7 +80,10 @@ fn of_singles(
     let base = base.as_ref().map(|base| LeBytes::new(base)).transpose();
     let base = base.map_err(|why| failed(&why.into()))?;
     let base = base.as_ref().map(|base| base as &dyn Rows<f32>);
-    let (weights, beside) = make(aggregator, job, (&rows, base, control), work)?;
+    let bases = bases(job)?;
+    let bases: Vec<&[u8]> = bases.iter().map(|bytes| &bytes[..]).collect();
+    let bases = LeBytes::new(&bases).map_err(|why| failed(&why.into()))?;
+    let (weights, beside) = make(aggregator, job, (&rows, base, &bases, control), work)?;
     let bytes: Vec<u8> = weights.iter().flat_map(|weight| weight.to_le_bytes()).collect();
     let tensors = Tensors::from_canonical(&job.schema, &bytes.into()).map_err(aggregation)?;
     Ok((tensors, beside))
@@ -111,7 +114,10 @@ fn of_doubles(
     let base = base.as_ref().map(|base| Slices::new(base)).transpose();
     let base = base.map_err(|why| failed(&why.into()))?;
     let base = base.as_ref().map(|base| base as &dyn Rows<f64>);
-    let (weights, beside) = make(aggregator, job, (&rows, base, control), work)?;
+    let bases: Vec<Vec<f64>> = bases(job)?.into_iter().map(flat).collect::<Result<_, _>>()?;
+    let bases: Vec<&[f64]> = bases.iter().map(Vec::as_slice).collect();
+    let bases = Slices::new(&bases).map_err(|why| failed(&why.into()))?;
+    let (weights, beside) = make(aggregator, job, (&rows, base, &bases, control), work)?;
     Ok((Tensors::unflatten(&job.schema, &weights).map_err(aggregation)?, beside))
 }
 
@@ -119,13 +125,15 @@ fn slices(rows: &[Bytes]) -> Vec<&[u8]> {
     rows.iter().map(|bytes| &bytes[..]).collect()
 }
 
-/// The updates, the base model and the changes of the control variates.
-type Given<'a, T> = (&'a dyn Rows<T>, Option<&'a dyn Rows<T>>, Option<&'a dyn Rows<T>>);
+/// The updates, the base model, that of each update where they differ, and the changes of the
+/// control variates.
+type Given<'a, T> =
+    (&'a dyn Rows<T>, Option<&'a dyn Rows<T>>, &'a dyn Rows<T>, Option<&'a dyn Rows<T>>);
 
 fn make<T: Element>(
     aggregator: &dyn Aggregator,
     job: &Job,
-    (rows, base, control): Given<'_, T>,
+    (rows, base, bases, control): Given<'_, T>,
     work: &Work,
 ) -> Result<(Vec<T>, Beside), Failed> {
     let facts = facts(job);
@@ -133,6 +141,7 @@ fn make<T: Element>(
     let state = LeBytes::new(&state).map_err(|why| failed(&why.into()))?;
     let mut round = Round::new(rows, &facts);
     round.base = base;
+    round.bases = (bases.count() > 0).then_some(bases);
     let control = control.map(Tempered::new).transpose().map_err(aggregation)?;
     round.controls = control.as_ref().map(|rows| rows as &dyn Rows<T>);
     round.state = (Rows::<T>::count(&state) > 0).then_some(&state);
@@ -205,6 +214,7 @@ pub fn facts(job: &Job) -> Vec<Facts> {
     let facts = |member: &JobMember| Facts {
         loss: member.loss,
         steps: member.steps,
+        staleness: member.staleness,
         ..Facts::new(member.num_samples)
     };
     job.members.iter().map(facts).collect()
@@ -215,6 +225,24 @@ fn here(member: &JobMember) -> Result<&Bytes, String> {
         Kept::Here(bytes) => Ok(bytes),
         Kept::Stored(_) => Err(format!("the update of {} is not in memory", member.proplet)),
     }
+}
+
+/// Of each member, the numbers of the model that it starts from; nothing where that is the round's
+/// for all of them.
+pub fn each_base(job: &Job) -> Vec<Option<&Kept>> {
+    if job.members.iter().all(|member| member.base_values.is_none()) {
+        return vec![];
+    }
+    let own = job.members.iter().map(|member| member.base_values.as_ref());
+    own.map(|own| own.or(job.base_values.as_ref())).collect()
+}
+
+fn bases(job: &Job) -> Result<Vec<&Bytes>, Failed> {
+    let bases = each_base(job).into_iter().map(|kept| match kept {
+        Some(Kept::Here(bytes)) => Ok(bytes),
+        Some(Kept::Stored(_)) | None => Err(aggregation("a base model is not in memory")),
+    });
+    bases.collect()
 }
 
 fn base_bytes(job: &Job) -> Result<Option<&Bytes>, String> {

@@ -75,6 +75,10 @@ pub struct JobMember {
     pub loss: Option<f64>,
     pub steps: Option<u64>,
     pub values: Kept,
+    /// Versions that it is behind, and the numbers of the model that it starts from where that is
+    /// not the round's.
+    pub staleness: u64,
+    pub base_values: Option<Kept>,
 }
 
 /// What came of an aggregation.
@@ -198,6 +202,18 @@ pub enum Note {
     Absent {
         round: RoundId,
         proplet: PropletId,
+    },
+    /// Not taken now: no round of its session is open, or this one has one of the proplet already.
+    Held {
+        round: RoundId,
+        proplet: PropletId,
+    },
+    /// An update of an earlier round counts in this one.
+    Late {
+        round: RoundId,
+        made_for: RoundId,
+        proplet: PropletId,
+        staleness: u64,
     },
     Closed {
         round: RoundId,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use protocol::{
-    Entry, FailReason, ModelUri, Output, RoundId,
+    Entry, FailReason, ModelUri, ModelVersion, Output, RoundId,
     message::{Purpose, RoundComplete, RoundFailed},
 };
 
@@ -11,6 +11,7 @@ use crate::{
     Effect, Kept, Note, Rounds,
     outcome::{Ending, Outcome},
     record,
+    round::{Phase, Round},
     turn::Turn,
 };
 
@@ -36,14 +37,16 @@ impl Rounds {
                 Purpose::Train => BTreeMap::new(),
                 Purpose::Evaluate => round.quantiles(),
             },
+            late: round.taken().filter(|(_, counted)| counted.made_for.is_some()).count(),
+            outstanding: self.outstanding(round, uri.version),
         };
         turn.note(Note::Complete {
             round: id.clone(),
-            model: uri,
+            model: uri.clone(),
             num_updates: complete.num_updates,
             total_samples: complete.total_samples,
         });
-        self.end(id, Ending::Complete(complete), turn);
+        self.end(id, Ending::Complete(complete), uri.version, turn);
     }
 
     pub(crate) fn fail(
@@ -62,50 +65,77 @@ impl Rounds {
             k_of_n: round.spec.k,
             failed_at: turn.now,
             error: error.clone(),
+            outstanding: self.outstanding(round, round.spec.base.version),
         };
+        let newest = round.spec.base.version;
         turn.note(Note::Failed { round: id.clone(), reason, counted, error });
         self.end_series(id, turn);
-        self.end(id, Ending::Failed(failed), turn);
+        self.end(id, Ending::Failed(failed), newest, turn);
     }
 
-    /// Promises the outcome and remembers it in place of the round.
-    fn end(&mut self, id: &RoundId, ending: Ending, turn: &mut Turn) {
-        let Some(round) = self.open.remove(id) else { return };
+    /// Promises the outcome and remembers it in place of the round, or beside what lingers of it;
+    /// `newest` is the model that the next round starts from.
+    fn end(&mut self, id: &RoundId, ending: Ending, newest: ModelVersion, turn: &mut Turn) {
+        let Some(mut round) = self.open.remove(id) else { return };
         self.withdraw_variate(&round, turn);
-        self.kept_len -= round.kept_len();
-        turn.out.extend(round.blobs().into_iter().map(|blob| Output::Effect(Effect::Drop(blob))));
+        let digest = round.publication().map(|ours| ours.digest);
         if let Some(ours) = round.publication() {
             self.handing.end(&ours.uri);
+            turn.keep(Entry::forget(record::MODEL, id));
+            let model = ours.blob.as_ref().map(protocol::Manifest::sha256);
+            turn.out.extend(model.map(|blob| Output::Effect(Effect::Drop(blob))));
         }
-        let digest = round.publication().map(|ours| ours.digest);
-        let forget = |table, key: &str| Entry::forget(table, key);
-        turn.keep(forget(record::ROUND, id.as_str()));
-        if let Some(base) = record::keep_base(&round) {
-            turn.keep(forget(base.table, &base.key));
+        self.let_values_go(&mut round, turn);
+        let counted = round.counted.iter().map(|(proplet, it)| (proplet.clone(), it.fingerprint));
+        let (counted, start) = (counted.collect(), round.spec.start);
+        let stream = round.spec.stream.clone();
+        round.phase = Phase::Lingering;
+        if round.lingers(newest) {
+            self.linger(round, turn);
+        } else {
+            forget(&round, turn);
         }
-        if round.publication().is_some() {
-            turn.keep(forget(record::MODEL, id.as_str()));
-        }
-        for (proplet, counted) in &round.counted {
-            let key = || record::member_key(id, proplet);
-            turn.keep_with(|| forget(record::COUNTED, &key()));
-            if matches!(counted.values, Some(Kept::Here(_))) {
-                turn.keep_with(|| forget(record::UPDATE, &key()));
-            }
-        }
-        for proplet in &round.absent {
-            turn.keep(forget(record::ABSENT, &record::member_key(id, proplet)));
-        }
-        let counted = round.counted.into_iter().map(|(proplet, c)| (proplet, c.fingerprint));
-        let outcome =
-            Outcome { start: round.spec.start, ending, counted: counted.collect(), digest };
+        let outcome = Outcome { start, ending, counted, digest };
         turn.keep_with(|| record::keep_outcome(self.outcomes.ordinal(), &outcome));
         turn.promise(outcome.seal());
         for old in self.outcomes.push(outcome) {
-            turn.keep(forget(record::OUTCOME, old.as_str()));
+            turn.keep(Entry::forget(record::OUTCOME, &old));
+        }
+        if let Some(stream) = stream {
+            self.trim_lingering(&stream, newest, turn);
         }
         if !self.open.values().any(|round| round.publication().is_some()) {
             self.repetition.end();
         }
+    }
+
+    /// The numbers of its updates are needed no longer.
+    fn let_values_go(&mut self, round: &mut Round, turn: &mut Turn) {
+        self.kept_len -= round.kept_len();
+        let id = &round.spec.id;
+        for (proplet, counted) in &mut round.counted {
+            match counted.values.take() {
+                Some(Kept::Here(_)) => turn
+                    .keep_with(|| Entry::forget(record::UPDATE, record::member_key(id, proplet))),
+                Some(Kept::Stored(blob)) => turn.effect(Effect::Drop(blob.sha256)),
+                None => {}
+            }
+        }
+    }
+}
+
+/// Forgets everything that is kept of a round beside its outcome.
+pub(crate) fn forget(round: &Round, turn: &mut Turn) {
+    let id = &round.spec.id;
+    turn.keep(Entry::forget(record::ROUND, id));
+    if let Some(base) = record::keep_base(round) {
+        turn.keep(Entry::forget(base.table, &base.key));
+    }
+    turn.out.extend(round.blobs().into_iter().map(|blob| Output::Effect(Effect::Drop(blob))));
+    for proplet in round.counted.keys() {
+        turn.keep_with(|| Entry::forget(record::COUNTED, record::member_key(id, proplet)));
+    }
+    for proplet in &round.absent {
+        turn.keep(Entry::forget(record::ABSENT, record::member_key(id, proplet)));
     }
 }

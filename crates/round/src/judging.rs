@@ -65,7 +65,8 @@ impl Round {
         }
     }
 
-    fn weigh(
+    /// What to say to an update, in itself.
+    pub(crate) fn weigh(
         &self,
         (proplet, content): (&PropletId, Content),
         fingerprint: Digest,
@@ -171,11 +172,12 @@ impl Round {
             metrics,
             values: None,
             left_out: None,
+            made_for: None,
         }))
     }
 
     /// Whether an update that says which bytes it calls its base model means ours.
-    fn check_base(&self, said: Option<Digest>) -> Result<(), Objection> {
+    pub(crate) fn check_base(&self, said: Option<Digest>) -> Result<(), Objection> {
         let ours = self.base.as_ref().and_then(|base| base.sha256);
         match (said, ours) {
             (Some(said), Some(ours)) if said != ours => {
@@ -215,7 +217,8 @@ fn count(update: Update, fingerprint: Digest, values: Kept, room: u64) -> Judgem
     }
     let Update { num_samples, metrics, .. } = update;
     let values = Some(values);
-    Judgement::Count(Counted { num_samples, fingerprint, metrics, values, left_out: None })
+    let (left_out, made_for) = (None, None);
+    Judgement::Count(Counted { num_samples, fingerprint, metrics, values, left_out, made_for })
 }
 
 fn closed() -> Judgement {

@@ -11,6 +11,9 @@
 //!   Failed <-------------------------------------+                           Complete +
 //! ```
 //!
+//! Rounds of an asynchronous session linger after that, for those who were too slow: see
+//! `lingering.rs`.
+//!
 //! [`Rounds`] is told what was said on the topics and answers with what should be done. It does no
 //! IO, reads no clock and does no arithmetic on weights: it counts members, never messages, and
 //! hands the frozen set of a closed round to the shell to be averaged. Everything that it must not
@@ -30,7 +33,9 @@ mod effect;
 mod ending;
 mod judging;
 mod kept;
+mod late;
 mod leaving;
+mod lingering;
 mod making;
 mod fetching;
 mod memory;
@@ -50,7 +55,9 @@ mod versions;
 
 pub use arrival::Objection;
 pub use asking::{Answer, Ask, ModelView, OpenRound, Refusal, RoundView, Stage, Taken};
-pub use average::{aggregator, average, check_strategy, facts, failed, left_out, usable_state};
+pub use average::{
+    aggregator, average, check_strategy, each_base, facts, failed, left_out, usable_state,
+};
 pub use base::Base;
 pub use decoding::objection;
 pub use effect::{Beside, Effect, Job, JobMember, Made, Note, Report, Undecoded};

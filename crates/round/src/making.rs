@@ -23,8 +23,9 @@ const REPEATED_MAX: usize = 8;
 impl Rounds {
     /// Closes the round if it is time to.
     pub(crate) fn settle(&mut self, id: &RoundId, turn: &mut Turn) {
+        let late = self.late_count(id);
         let Some(round) = self.open.get_mut(id) else { return };
-        match round.closing(turn.now) {
+        match round.closing(turn.now, late) {
             None => {}
             Some(Closing::Fail(reason)) => self.fail(id, reason, None, turn),
             Some(Closing::Aggregate) => {
@@ -34,7 +35,7 @@ impl Rounds {
                     Purpose::Train => {
                         round.phase = Phase::Aggregating;
                         turn.keep(record::keep_round(round));
-                        let job = round.job(&self.memory);
+                        let job = round.job(&self.memory, &self.lingering);
                         turn.out.extend(job.map(|job| Output::Effect(Effect::Aggregate(job))));
                     }
                     // What is to be known of it is known: it ends in the step that closes it.
@@ -137,6 +138,7 @@ impl Rounds {
         self.versions.learn(&uri, base);
         self.compare(&uri, digest, turn);
         self.assign(turn);
+        self.lingering.ask_again();
     }
 
     /// A model in pieces: the first piece says what it is made of.
@@ -262,9 +264,11 @@ impl Rounds {
     fn compare(&mut self, uri: &ModelUri, theirs: Digest, turn: &mut Turn) {
         let found = self.open.values_mut().find_map(|round| match &round.phase {
             Phase::Publishing(ours) if ours.uri == *uri => Some((ours.clone(), round)),
-            Phase::Collecting | Phase::Aggregating | Phase::Ready(..) | Phase::Publishing(_) => {
-                None
-            }
+            Phase::Collecting
+            | Phase::Aggregating
+            | Phase::Ready(..)
+            | Phase::Publishing(_)
+            | Phase::Lingering => None,
         });
         let Some((ours, round)) = found else { return };
         let id = round.spec.id.clone();

@@ -1,6 +1,9 @@
 //! How rounds begin, and how it is known that some participants will not contribute.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use encoding::SpecError;
 use protocol::{
@@ -12,10 +15,13 @@ use crate::{
     Note, Refusal, Rounds, Taken,
     average::check_strategy,
     record,
-    round::{Members, Round, Spec},
+    round::{Members, Round, Spec, Stream},
     rules::{LAZY_K, LAZY_TIMEOUT},
     turn::Turn,
 };
+
+/// What averages updates of different ages.
+const ASYNCHRONOUS: &str = "fedbuff";
 
 impl Rounds {
     /// Opens a round; a repeated start is answered as the first one was, a changed one is not.
@@ -58,6 +64,7 @@ impl Rounds {
             .encoding
             .as_deref()
             .map(|text| text.parse().map_err(|why: SpecError| format!("encoding {text:?}: {why}")));
+        let unsaid = start.staleness_max.map_or(self.rules.strategy, |_| ASYNCHRONOUS);
         let k = start.k_effective();
         let updates_min = start.min_updates.unwrap_or(self.rules.updates_min).clamp(1, k);
         let spec = Spec {
@@ -67,11 +74,12 @@ impl Rounds {
             k,
             updates_min,
             start: Some(start.fingerprint()),
-            strategy: start.strategy.clone().unwrap_or_else(|| by_name(self.rules.strategy)),
+            strategy: start.strategy.clone().unwrap_or_else(|| by_name(unsaid)),
             clip: start.clip.or(self.rules.clip),
             share_max: start.share_max.or(self.rules.share_max),
             purpose: start.purpose,
             encoding: encoding.transpose()?,
+            stream: stream(start),
         };
         let base = self.versions.base(&spec.base);
         base.map_or(Ok(()), |base| spec.check(base, self.rules.variate_len_max))?;
@@ -88,6 +96,7 @@ impl Rounds {
                 k_of_n: 0,
                 failed_at: turn.now,
                 error: Some(what.clone()),
+                outstanding: BTreeSet::new(),
             };
             turn.publish(failed.seal());
         }
@@ -108,6 +117,7 @@ impl Rounds {
             share_max: self.rules.share_max,
             purpose: Purpose::Train,
             encoding: None,
+            stream: None,
         };
         self.open(spec, LAZY_TIMEOUT, turn);
     }
@@ -132,17 +142,20 @@ impl Rounds {
         for proplet in self.unknown.take(&id).map(|waiting| waiting.absent).unwrap_or_default() {
             self.absent(&id, proplet, turn);
         }
+        self.goes_on(&id, turn);
     }
 
     /// A participant will not contribute; if nobody is left to wait for, the round closes.
     pub(crate) fn absent(&mut self, id: &RoundId, proplet: PropletId, turn: &mut Turn) {
         let Some(round) = self.open.get_mut(id) else {
-            if self.outcomes.get(id).is_none() {
+            if self.lingering.get(id).is_some() {
+                self.late_absent(id, proplet, turn);
+            } else if self.outcomes.get(id).is_none() {
                 self.unknown.absent(id, proplet, turn.now);
             }
             return;
         };
-        let waited_for = round.is_collecting()
+        let waited_for = (round.is_collecting() || round.spec.stream.is_some())
             && round.spec.members.name(&proplet)
             && !round.counted.contains_key(&proplet);
         if !waited_for || !round.absent.insert(proplet.clone()) {
@@ -181,7 +194,22 @@ fn check(start: &RoundStart) -> Result<(), String> {
             StrategySpec::SCAFFOLD
         ));
     }
-    start.strategy.as_ref().map_or(Ok(()), check_strategy)
+    start.check()?;
+    start.strategy.as_ref().map_or(Ok(()), check_strategy)?;
+    match (start.staleness_max, &start.strategy) {
+        (Some(_), Some(spec)) if spec.name != ASYNCHRONOUS => Err(format!(
+            "strategy {:?} cannot tell what an update adds to the model that it started from: late \
+             updates are averaged by {ASYNCHRONOUS}",
+            spec.name
+        )),
+        (Some(_) | None, _) => Ok(()),
+    }
+}
+
+/// The rounds that late updates go to.
+fn stream(start: &RoundStart) -> Option<Stream> {
+    let (session, staleness_max) = (start.session.clone()?, start.staleness_max?);
+    Some(Stream { session, staleness_max })
 }
 
 fn refuse(round: &RoundId, what: &str, turn: &mut Turn) -> Refusal {

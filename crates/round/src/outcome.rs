@@ -89,6 +89,20 @@ impl Outcomes {
         forgotten
     }
 
+    /// Adds to what was counted; what is remembered now, if that is anything new.
+    pub(crate) fn amend(
+        &mut self,
+        round: &RoundId,
+        counted: impl Iterator<Item = (PropletId, Digest)>,
+    ) -> Option<(u64, &Outcome)> {
+        let (ordinal, outcome) = self.by_round.get_mut(round)?;
+        let before = outcome.counted.len();
+        outcome.counted.extend(counted);
+        let added = outcome.counted.len() - before;
+        self.members += added;
+        (added > 0).then_some((*ordinal, &*outcome))
+    }
+
     fn put(&mut self, ordinal: u64, outcome: Outcome) {
         self.members += outcome.counted.len();
         self.by_ordinal.insert(ordinal, outcome.round().clone());

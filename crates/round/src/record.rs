@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use protocol::{
     Digest, Entry, EntryError, Form, ModelLine, ModelUri, ModelVersion, PropletId, Rejection,
-    RoundId, Schema, Timestamp,
+    RoundId, Schema, SessionId, Timestamp,
     message::{ClipSpec, Purpose, RoundComplete, RoundFailed, StrategySpec},
 };
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use crate::{
     memory::{self, STATE, STATE_VALUES, StateRecord},
     opening::by_name,
     outcome::{Ending, Outcome},
-    round::{Counted, Members, Phase, Publication, Round, Spec},
+    round::{Counted, MadeFor, Members, Phase, Publication, Round, Spec, Stream},
 };
 
 /// The tables of the coordinator's entries.
@@ -55,6 +55,9 @@ struct RoundRecord {
     purpose: Purpose,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     encoding: Option<String>,
+    /// The session whose late updates it takes, and how late.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stream: Option<(SessionId, u64)>,
     schema: Option<Schema>,
     #[serde(default)]
     form: Form,
@@ -75,6 +78,7 @@ enum PhaseRecord {
     Collecting,
     Aggregating,
     Publishing(ModelVersion),
+    Lingering,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -89,6 +93,8 @@ struct CountedRecord {
     blob: Option<StoredBlob>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     left_out: Option<Rejection>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    made_for: Option<MadeFor>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -140,6 +146,7 @@ pub(crate) fn keep_round(round: &Round) -> Entry {
         share_max,
         purpose,
         encoding,
+        stream,
     } = round.spec.clone();
     let members = match members {
         Members::Named(names) => Some(names),
@@ -149,6 +156,7 @@ pub(crate) fn keep_round(round: &Round) -> Entry {
         Phase::Collecting => PhaseRecord::Collecting,
         Phase::Aggregating | Phase::Ready(..) => PhaseRecord::Aggregating,
         Phase::Publishing(publication) => PhaseRecord::Publishing(publication.uri.version),
+        Phase::Lingering => PhaseRecord::Lingering,
     };
     let record = RoundRecord {
         id,
@@ -162,6 +170,7 @@ pub(crate) fn keep_round(round: &Round) -> Entry {
         share_max,
         purpose,
         encoding: encoding.map(|encoding| encoding.to_string()),
+        stream: stream.map(|stream| (stream.session, stream.staleness_max)),
         schema: round.base.as_ref().map(|base| base.schema.clone()),
         form: round.base.as_ref().map_or(Form::Json, |base| base.form),
         base_blob: values(round).and_then(Kept::stored),
@@ -196,6 +205,7 @@ pub(crate) fn keep_counted(round: &RoundId, proplet: &PropletId, counted: &Count
         metrics: counted.metrics.clone(),
         blob: counted.values.as_ref().and_then(Kept::stored),
         left_out: counted.left_out,
+        made_for: counted.made_for.clone(),
     };
     Entry::put(COUNTED, member_key(round, proplet), &record)
 }
@@ -268,11 +278,11 @@ pub(crate) fn read(entries: Vec<Entry>, strategy: &str) -> Result<Remembered, En
     for record in counted {
         let values = raw.remove(&(UPDATE, member_key(&record.round, &record.proplet)));
         let Some((round, phase)) = rounds.get_mut(&record.round) else { continue };
-        let CountedRecord { proplet, num_samples, fingerprint, metrics, blob, left_out, .. } =
-            record;
+        let CountedRecord { proplet, num_samples, fingerprint, metrics, .. } = record;
+        let (blob, left_out, made_for) = (record.blob, record.left_out, record.made_for);
         let here = values.map(|bytes| Kept::Here(bytes.into()));
         let values = here.or(blob.filter(|_| !phase.has_made()).map(Kept::Stored));
-        let counted = Counted { num_samples, fingerprint, metrics, values, left_out };
+        let counted = Counted { num_samples, fingerprint, metrics, values, left_out, made_for };
         round.counted.insert(proplet, counted);
     }
     for AbsentRecord { round, proplet } in absent {
@@ -293,6 +303,7 @@ pub(crate) fn read(entries: Vec<Entry>, strategy: &str) -> Result<Remembered, En
                 let uri = ModelUri { line: round.spec.base.line.clone(), version };
                 Phase::Publishing(Publication::read(uri, payload.into()))
             }
+            PhaseRecord::Lingering => Phase::Lingering,
         };
         remembered.rounds.push(round);
     }
@@ -304,7 +315,7 @@ impl PhaseRecord {
     const fn has_made(self) -> bool {
         match self {
             Self::Collecting | Self::Aggregating => false,
-            Self::Publishing(_) => true,
+            Self::Publishing(_) | Self::Lingering => true,
         }
     }
 }
@@ -324,6 +335,7 @@ fn round(record: RoundRecord, strategy: &str) -> (RoundId, (Round, PhaseRecord))
         share_max: record.share_max,
         purpose: record.purpose,
         encoding,
+        stream: record.stream.map(|(session, staleness_max)| Stream { session, staleness_max }),
     };
     let mut round = Round::open(spec, record.opened_at, record.deadline);
     let form = record.form;

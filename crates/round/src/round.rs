@@ -6,11 +6,15 @@ use aggregate::{Guard, NormBound};
 use bytes::Bytes;
 use encoding::Encoding;
 use protocol::{
-    Digest, FailReason, Manifest, ModelUri, PropletId, Rejection, RoundId, Timestamp,
+    Digest, FailReason, Manifest, ModelUri, PropletId, Rejection, RoundId, SessionId, Timestamp,
     message::{ClipMode, ClipSpec, Contribution, Purpose, Quantiles, StrategySpec},
 };
+use serde::{Deserialize, Serialize};
 
-use crate::{Base, Job, JobMember, Kept, Made, claims, leaving::Leaving, memory::Memory};
+use crate::{
+    Base, Job, JobMember, Kept, Made, claims, leaving::Leaving, lingering::Lingering,
+    memory::Memory,
+};
 
 /// Most counted updates that are told apart when a round is complete.
 const CONTRIBUTIONS_MAX: usize = 1000;
@@ -48,6 +52,16 @@ pub(crate) struct Spec {
     pub(crate) purpose: Purpose,
     /// How updates are written, where its start says; as they are otherwise.
     pub(crate) encoding: Option<Encoding>,
+    /// The rounds that it takes late updates of, and that may take those of its own.
+    pub(crate) stream: Option<Stream>,
+}
+
+/// One round after the other of an asynchronous session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stream {
+    pub(crate) session: SessionId,
+    /// Versions that an update may be behind.
+    pub(crate) staleness_max: u64,
 }
 
 /// Whose updates count.
@@ -67,6 +81,8 @@ pub(crate) enum Phase {
     Ready(Made, Leaving),
     /// Has its version; waits until the model server shows it.
     Publishing(Publication),
+    /// It has ended; some of its participants are at work, for the rounds after it.
+    Lingering,
 }
 
 /// A model on its way to the model server.
@@ -90,6 +106,15 @@ pub(crate) struct Counted {
     pub(crate) values: Option<Kept>,
     /// Why the model is not made of it.
     pub(crate) left_out: Option<Rejection>,
+    /// Which round it was made for, where that is an earlier one.
+    pub(crate) made_for: Option<MadeFor>,
+}
+
+/// Where a late update comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MadeFor {
+    pub(crate) round: RoundId,
+    pub(crate) base: ModelUri,
 }
 
 /// How a round leaves [`Phase::Collecting`].
@@ -121,14 +146,35 @@ impl Round {
     pub(crate) const fn publication(&self) -> Option<&Publication> {
         match &self.phase {
             Phase::Publishing(publication) => Some(publication),
-            Phase::Collecting | Phase::Aggregating | Phase::Ready(..) => None,
+            Phase::Collecting | Phase::Aggregating | Phase::Ready(..) | Phase::Lingering => None,
         }
     }
 
-    /// Whether the round closes now, and how.
-    pub(crate) fn closing(&self, now: Timestamp) -> Option<Closing> {
+    /// Participants that may still contribute.
+    pub(crate) fn pending(&self) -> impl Iterator<Item = &PropletId> {
+        let settled = |it: &PropletId| self.counted.contains_key(it) || self.absent.contains(it);
+        let names = match &self.spec.members {
+            Members::Named(names) => Some(names),
+            Members::AsTheyCome => None,
+        };
+        names.into_iter().flatten().filter(move |proplet| !settled(proplet))
+    }
+
+    /// Versions that the round is ahead of an update on `base`; `None` if it is not of its line.
+    pub(crate) fn staleness(&self, base: &ModelUri) -> Option<u64> {
+        let own = &self.spec.base;
+        (own.line == base.line).then(|| own.version.0.saturating_sub(base.version.0))
+    }
+
+    /// Whether the round closes now, and how; `late` participants of earlier rounds may still
+    /// contribute.
+    pub(crate) fn closing(&self, now: Timestamp, late: usize) -> Option<Closing> {
         let counted = self.counted.len();
-        let alone = self.spec.members.are_all(counted + self.absent.len());
+        let alone = late == 0
+            && match &self.spec.stream {
+                None => self.spec.members.are_all(counted + self.absent.len()),
+                Some(_) => self.pending().next().is_none(),
+            };
         let over = now >= self.deadline;
         if !self.is_collecting() || !(counted >= self.spec.k || alone || over) {
             return None;
@@ -149,7 +195,7 @@ impl Round {
     }
 
     /// The frozen set, for the shell; `None` unless the round is being aggregated.
-    pub(crate) fn job(&self, memory: &Memory) -> Option<Job> {
+    pub(crate) fn job(&self, memory: &Memory, lingering: &Lingering) -> Option<Job> {
         let (Phase::Aggregating, Some(base)) = (&self.phase, &self.base) else { return None };
         let members = self.counted.iter().map(|(proplet, counted)| {
             let values = counted.values.clone();
@@ -157,7 +203,10 @@ impl Round {
             let Counted { num_samples, metrics, .. } = counted;
             let (loss, steps) = (claims::loss(metrics), claims::steps(metrics));
             let (proplet, num_samples) = (proplet.clone(), *num_samples);
-            JobMember { proplet, num_samples, loss, steps, values }
+            let made_for = counted.made_for.as_ref();
+            let staleness = made_for.and_then(|it| self.staleness(&it.base)).unwrap_or_default();
+            let base_values = made_for.and_then(|it| lingering.base_values(&it.round));
+            JobMember { proplet, num_samples, loss, steps, values, staleness, base_values }
         });
         Some(Job {
             round: self.spec.id.clone(),

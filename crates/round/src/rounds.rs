@@ -16,10 +16,11 @@ use crate::{
     fetching::Fetching,
     handing::Handing,
     judging::Judgement,
+    lingering::Lingering,
     memory::Memory,
     outcome::Outcomes,
     record,
-    round::{Counted, Publication, Round},
+    round::{Counted, Phase, Publication, Round},
     rules::RESTART_GRACE,
     turn::Turn,
     unknown::Unknown,
@@ -39,6 +40,7 @@ pub struct Rounds {
     pub(crate) fetching: Fetching,
     pub(crate) handing: Handing,
     pub(crate) memory: Memory,
+    pub(crate) lingering: Lingering,
     /// Base models in pieces, of which only the first is needed: it says what they are.
     pub(crate) heads: BTreeMap<ModelUri, Manifest>,
     /// Models that are listened for.
@@ -71,6 +73,7 @@ impl Rounds {
             fetching: Fetching::default(),
             handing: Handing::default(),
             memory: Memory::default(),
+            lingering: Lingering::default(),
             heads: BTreeMap::new(),
             listening: BTreeSet::new(),
             told: BTreeSet::new(),
@@ -112,7 +115,13 @@ impl Machine for Rounds {
             if let Some(Publication { uri, blob: Some(blob), .. }) = round.publication() {
                 self.handing.begin(uri.clone(), blob.clone());
             }
-            self.open.insert(round.spec.id.clone(), round);
+            match round.phase {
+                Phase::Lingering => self.lingering.restore(round),
+                Phase::Collecting
+                | Phase::Aggregating
+                | Phase::Ready(..)
+                | Phase::Publishing(_) => drop(self.open.insert(round.spec.id.clone(), round)),
+            }
         }
         self.listening = self.wanted();
         Ok(())
@@ -130,6 +139,7 @@ impl Machine for Rounds {
             Input::Report(report) => self.reported(report, &mut turn),
             Input::Connected { .. } | Input::Tick => {}
         }
+        self.attend_held(&mut turn);
         self.attend_fetching(&mut turn);
         self.attend_arriving(&mut turn);
         self.attend_variates(&mut turn);
@@ -152,6 +162,7 @@ impl Machine for Rounds {
             self.repetition.next(),
             self.arriving.deadline(),
             self.fetching.deadline(),
+            self.lingering.deadline(),
         ];
         rounds.map(|round| round.deadline).chain(others.into_iter().flatten()).min()
     }
@@ -186,13 +197,16 @@ impl Rounds {
         if self.session == Session::Awaited {
             self.session = Session::Had;
             let blobs = self.open.values().flat_map(Round::blobs).chain(self.memory.blobs());
-            turn.effect(Effect::Hold(blobs.collect()));
+            turn.effect(Effect::Hold(blobs.chain(self.lingering.blobs()).collect()));
+            self.await_sessions(turn.now);
             for round in self.open.values_mut() {
                 if round.is_collecting() {
                     round.deadline = round.deadline.max(turn.now + RESTART_GRACE);
                 }
                 turn.out.extend(
-                    round.job(&self.memory).map(|job| Output::Effect(Effect::Aggregate(job))),
+                    round
+                        .job(&self.memory, &self.lingering)
+                        .map(|job| Output::Effect(Effect::Aggregate(job))),
                 );
             }
         }
@@ -213,6 +227,7 @@ impl Rounds {
         for round in due {
             self.settle(&round, turn);
         }
+        self.expire_lingering(turn);
         for (round, waiting) in self.unknown.expired(self.rules.unknown_grace, turn.now) {
             for proplet in waiting.senders {
                 let what = "nobody has started this round";
@@ -225,14 +240,17 @@ impl Rounds {
         }
     }
 
-    fn update(&mut self, payload: Bytes, turn: &mut Turn) {
-        let arrived = match arrival::read(payload, self.rules.update_len_max) {
+    pub(crate) fn update(&mut self, payload: Bytes, turn: &mut Turn) {
+        let arrived = match arrival::read(payload.clone(), self.rules.update_len_max) {
             Arrival::Refused(Refusal { round, proplet, objection }) => {
                 return self.reject(round, proplet, objection, turn);
             }
             Arrival::Addressed(arrived) => *arrived,
         };
         let Addressed { round, proplet, content, base } = arrived;
+        if self.is_late(&round, &proplet) {
+            return self.rule_late((round, proplet), (content, base), payload, turn);
+        }
         if let Some(outcome) = self.outcomes.get(&round) {
             let fingerprint = content.ok().map(|content| content.fingerprint());
             if fingerprint.is_some() && outcome.counted.get(&proplet) == fingerprint.as_ref() {
@@ -273,14 +291,12 @@ impl Rounds {
                 self.settle(id, turn);
             }
             Judgement::Receive(offer, fingerprint) => {
-                let Some(base) = &round.base else { return };
-                let coded = round.spec.encoding.clone().map(|it| (it, base.values.clone()));
-                let holds = (round.spec.update_schema(&base.schema), coded);
+                let Some(holds) = round.holds() else { return };
                 self.arriving.offered((offer, fingerprint), holds, turn);
             }
             Judgement::Repeated => turn.publish(accepted(id, &proplet)),
             Judgement::Reject(objection) => {
-                self.reject(Some(id.clone()), Some(proplet), objection, turn);
+                self.turn_away((id.clone(), proplet), objection, turn);
             }
             Judgement::TooEarly => {}
             Judgement::NoRoom => {
@@ -307,7 +323,8 @@ impl Rounds {
             let key = record::member_key(id, &proplet);
             turn.keep(Entry::forget(record::ABSENT, key));
         }
-        turn.promise(accepted(id, &proplet));
+        let made_for = counted.made_for.as_ref().map_or(id, |made_for| &made_for.round);
+        turn.promise(accepted(made_for, &proplet));
         let num_samples = counted.num_samples;
         turn.note(Note::Accepted { round: id.clone(), proplet: proplet.clone(), num_samples });
         self.kept_len += counted.values.as_ref().map_or(0, Kept::len);
@@ -369,7 +386,7 @@ impl Rounds {
     }
 }
 
-fn accepted(round: &RoundId, proplet: &PropletId) -> Envelope {
+pub(crate) fn accepted(round: &RoundId, proplet: &PropletId) -> Envelope {
     let (round_id, proplet_id) = (round.clone(), proplet.clone());
     UpdateAck { round_id, proplet_id, verdict: Verdict::Accepted }.seal()
 }

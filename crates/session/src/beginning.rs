@@ -42,7 +42,8 @@ fn train(
     candidates: &Candidates,
     now: Timestamp,
 ) -> Result<RoundStart, String> {
-    let plan = plan::plan(&session.start, round, candidates, &session.shares, now)?;
+    let known = (candidates, &session.shares);
+    let plan = plan::plan(&session.start, round, known, &session.standing.outstanding, now)?;
     let Plan { participants, k } = plan;
     let id = session.next_round().ok_or_else(|| "the session's id is too long".to_owned())?;
     session.ask(&participants);

@@ -134,6 +134,7 @@ pub(crate) fn start(
         purpose: Purpose::Evaluate,
         strategy: None,
         encoding: None,
+        staleness_max: None,
         ..session.round_start(round_id, base, participants, k)
     })
 }
@@ -147,13 +148,14 @@ fn participants(
 ) -> Result<BTreeSet<PropletId>, String> {
     let start = &session.start;
     let Some(spec) = &start.evaluate else { return Err("nothing is to be evaluated".to_owned()) };
+    let known = (candidates, &session.standing.outstanding);
     match (leg, &spec.central, &spec.participants) {
         (Leg::Central, central, _) => Ok(central.iter().cloned().collect()),
         (Leg::Federated, _, Some(Evaluators::These(names))) => Ok(names.clone()),
         (Leg::Federated, _, Some(Evaluators::Count(count))) => {
-            plan::evaluators(start, round, Some(*count), candidates, now)
+            plan::evaluators(start, round, Some(*count), known, now)
         }
-        (Leg::Federated, _, None) => plan::evaluators(start, round, None, candidates, now),
+        (Leg::Federated, _, None) => plan::evaluators(start, round, None, known, now),
     }
 }
 

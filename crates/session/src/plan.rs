@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use protocol::{
     PropletId, Timestamp,
-    message::{PARTICIPANTS_MAX, SessionStart},
+    message::{AsynchronousSpec, PARTICIPANTS_MAX, SessionStart},
 };
 
 use crate::{
@@ -18,6 +18,8 @@ const SAMPLES_KEY: &str = "data_samples";
 const METHOD_DEFAULT: &str = "all";
 const EVALUATORS_METHOD: &str = "random";
 const OVER_MAX: f64 = 10.0;
+/// Versions that an update may be behind at most: the coordinator keeps the models in between.
+const STALENESS_MAX: u64 = 1000;
 /// Room for `-r1000000-t4294967295` in a round's id.
 const SESSION_ID_LEN_MAX: usize = 100;
 
@@ -58,6 +60,7 @@ pub(crate) fn check(start: &SessionStart) -> Result<(), String> {
     if spec.count.is_some() && spec.fraction.is_some() {
         return Err("selection.count and selection.fraction exclude each other".to_owned());
     }
+    check_asynchronous(start)?;
     let asked = spec.participants.len();
     if asked > PARTICIPANTS_MAX {
         return Err(format!("selection.participants takes up to {PARTICIPANTS_MAX}, not {asked}"));
@@ -85,15 +88,50 @@ pub(crate) fn check(start: &SessionStart) -> Result<(), String> {
     }
 }
 
-/// Whom to ask in this round; or what it waits for.
+/// Rounds that do not wait say for themselves how many are asked, and how many are waited for.
+fn check_asynchronous(start: &SessionStart) -> Result<(), String> {
+    let Some(AsynchronousSpec { buffer, concurrency, staleness_max }) = start.asynchronous else {
+        return Ok(());
+    };
+    let spec = &start.selection;
+    let excluded = [
+        ("k_of_n", start.k_of_n.is_some()),
+        ("min_updates", start.min_updates.is_some()),
+        ("selection.count", spec.count.is_some()),
+        ("selection.fraction", spec.fraction.is_some()),
+        ("selection.over", spec.over.is_some()),
+    ];
+    if let Some((name, _)) = excluded.iter().find(|(_, given)| *given) {
+        return Err(format!("asynchronous and {name} exclude each other"));
+    }
+    if buffer == 0 || concurrency < buffer || concurrency > PARTICIPANTS_MAX {
+        return Err(format!(
+            "asynchronous takes a buffer of at least 1 and a concurrency from that to \
+             {PARTICIPANTS_MAX}, not {buffer} and {concurrency}"
+        ));
+    }
+    if staleness_max == 0 || staleness_max > STALENESS_MAX {
+        return Err(format!(
+            "asynchronous.staleness_max takes 1 to {STALENESS_MAX}, not {staleness_max}"
+        ));
+    }
+    Ok(())
+}
+
+/// Whom to ask in this round; or what it waits for. Those that are `busy` have been asked in an
+/// earlier one, and are at work for this one as well.
 pub(crate) fn plan(
     start: &SessionStart,
     round: u64,
-    candidates: &Candidates,
-    shares: &Shares,
+    (candidates, shares): (&Candidates, &Shares),
+    busy: &BTreeSet<PropletId>,
     now: Timestamp,
 ) -> Result<Plan, String> {
     let spec = &start.selection;
+    if let Some(asynchronous) = &start.asynchronous {
+        let participants = idle(start, asynchronous, (candidates, shares), (busy, round), now)?;
+        return Ok(Plan { participants, k: asynchronous.buffer });
+    }
     if !spec.participants.is_empty() {
         let participants: Vec<PropletId> = spec.participants.iter().cloned().collect();
         let k = start.k_of_n.unwrap_or(participants.len());
@@ -111,18 +149,56 @@ pub(crate) fn plan(
     let wanted = spec.count.or(spec.fraction.map(share)).unwrap_or(fitting.len());
     let over = spec.over.unwrap_or(1.0);
     let count = ((wanted as f64 * over).ceil() as usize).min(fitting.len()).min(PARTICIPANTS_MAX);
+    let participants = choose(start, round, (candidates, shares), &fitting, count)?;
+    Ok(Plan { participants, k: start.k_of_n.unwrap_or(wanted) })
+}
+
+/// So many of those that have nothing to do that enough are at work; perhaps nobody.
+fn idle(
+    start: &SessionStart,
+    asynchronous: &AsynchronousSpec,
+    (candidates, shares): (&Candidates, &Shares),
+    (busy, round): (&BTreeSet<PropletId>, u64),
+    now: Timestamp,
+) -> Result<Vec<PropletId>, String> {
+    let spec = &start.selection;
+    let mut could: Vec<&PropletId> = if spec.participants.is_empty() {
+        fitting(start, candidates, now)
+    } else {
+        spec.participants.iter().collect()
+    };
+    let least = spec.available_min.unwrap_or(1);
+    if could.len() < least && busy.is_empty() {
+        return Err(format!("waits for proplets: {} of {least} are there", could.len()));
+    }
+    let are_named = !spec.participants.is_empty() || spec.available_min.is_some();
+    if !are_named && !candidates.are_settled(now) {
+        return Err("waits for the proplets to be heard".to_owned());
+    }
+    could.retain(|id| !busy.contains(*id));
+    let count = asynchronous.concurrency.saturating_sub(busy.len()).min(could.len());
+    choose(start, round, (candidates, shares), &could, count)
+}
+
+/// `count` of these, in the way that the session asks for.
+fn choose(
+    start: &SessionStart,
+    round: u64,
+    (candidates, shares): (&Candidates, &Shares),
+    could: &[&PropletId],
+    count: usize,
+) -> Result<Vec<PropletId>, String> {
     let candidate = |id| describe(id, candidates, shares);
     let draw = Draw {
-        candidates: fitting.iter().copied().map(candidate).collect(),
+        candidates: could.iter().copied().map(candidate).collect(),
         seed: start.seed,
         round,
     };
-    let name = spec.method.as_deref().unwrap_or(METHOD_DEFAULT);
+    let name = start.selection.method.as_deref().unwrap_or(METHOD_DEFAULT);
     let method = selection::find(name).ok_or_else(|| format!("there is no selection {name:?}"))?;
     let mut chosen = (method.choose)(&draw, count);
     chosen.sort_unstable();
-    let participants = chosen.into_iter().map(|index| fitting[index].clone()).collect();
-    Ok(Plan { participants, k: start.k_of_n.unwrap_or(wanted) })
+    Ok(chosen.into_iter().map(|index| could[index].clone()).collect())
 }
 
 /// Whoever could be asked; but not who evaluates for all, on data that nobody trains on.
@@ -137,12 +213,13 @@ fn fitting<'a>(
     fitting
 }
 
-/// Who evaluates the model of this round on its own data: everybody, or so many by lot.
+/// Who evaluates the model of this round on its own data: everybody that is not at work, or so many
+/// by lot.
 pub(crate) fn evaluators(
     start: &SessionStart,
     round: u64,
     count: Option<usize>,
-    candidates: &Candidates,
+    (candidates, busy): (&Candidates, &BTreeSet<PropletId>),
     now: Timestamp,
 ) -> Result<BTreeSet<PropletId>, String> {
     let named = &start.selection.participants;
@@ -155,6 +232,7 @@ pub(crate) fn evaluators(
     } else {
         named.iter().collect()
     };
+    let could: Vec<&PropletId> = could.into_iter().filter(|id| !busy.contains(*id)).collect();
     let count = count.unwrap_or(could.len()).min(could.len()).min(PARTICIPANTS_MAX);
     let nobody = Shares::new();
     let described = could.iter().map(|id| describe(id, candidates, &nobody)).collect();

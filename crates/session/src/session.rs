@@ -63,6 +63,9 @@ pub(crate) struct Standing {
     /// What they are added to.
     #[serde(default)]
     pub(crate) row: Option<HistoryRow>,
+    /// Who was asked in a round that has ended, and is at work for those to come.
+    #[serde(default)]
+    pub(crate) outstanding: BTreeSet<PropletId>,
 }
 
 /// A round that was asked for. Its start is kept, so that it is repeated to the last byte.
@@ -121,6 +124,7 @@ impl Session {
             detail: None,
             legs: vec![],
             row: None,
+            outstanding: BTreeSet::new(),
         };
         let fingerprint = start.fingerprint();
         Self {
@@ -167,6 +171,7 @@ impl Session {
         standing.detail = None;
         standing.updated_at = complete.completed_at.max(standing.updated_at);
         standing.model = Some(complete.model_topic);
+        standing.outstanding = complete.outstanding;
         standing.metrics.clone_from(&complete.metrics);
         let round = standing.rounds_done;
         for (proplet, part) in &complete.contributions {
@@ -221,7 +226,8 @@ impl Session {
             hyperparams: start.hyperparams.clone(),
             k_of_n: k,
             timeout_s: start.timeout_s,
-            min_updates: start.min_updates,
+            // What was accepted late has nowhere else to go.
+            min_updates: start.asynchronous.map_or(start.min_updates, |_| Some(1)),
             strategy: start.strategy.clone(),
             clip: start.clip,
             share_max: start.share_max,
@@ -229,6 +235,7 @@ impl Session {
             session: Some(start.session_id.clone()),
             encoding: start.encoding.clone(),
             purpose: Purpose::Train,
+            staleness_max: start.asynchronous.map(|spec| spec.staleness_max),
         }
     }
 
@@ -236,6 +243,7 @@ impl Session {
     pub(crate) fn failed(&mut self, failed: &RoundFailed) {
         let standing = &mut self.standing;
         standing.failures = standing.failures.saturating_add(1);
+        standing.outstanding.clone_from(&failed.outstanding);
         standing.updated_at = failed.failed_at.max(standing.updated_at);
         let error = failed.error.as_deref().map(|error| format!(": {error}"));
         let round = &failed.round_id;

@@ -145,6 +145,8 @@ fn complete(start: &RoundStart, version: u64, metrics: &[(&str, f64)]) -> RoundC
         completed_at: Timestamp::from_micros(version),
         duration_ms: 3,
         participants: start.participants.iter().cloned().collect(),
+        late: 0,
+        outstanding: BTreeSet::new(),
         quantiles: metrics.iter().map(|(name, value)| (name.clone(), spread(value))).collect(),
         metrics,
         contributions: start.participants.iter().map(|id| (id.clone(), part.clone())).collect(),
@@ -215,6 +217,7 @@ fn a_failed_evaluation_is_noted_and_the_session_goes_on() {
         k_of_n: 3,
         failed_at: desk.now,
         error: None,
+        outstanding: BTreeSet::new(),
     };
     desk.hear(failed.seal());
     desk.hear(failed.seal());

@@ -1,11 +1,14 @@
 //! What a session does, told as messages in and messages out, with a crash wherever one can happen.
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use protocol::{
     Entry, Envelope, FailReason, Input, Letter as _, Machine as _, ModelUri, ModelVersion, Output,
-    RoundId, Timestamp, Topic,
+    PropletId, RoundId, Timestamp, Topic,
     message::{
         AliveStatus, Contribution, ModelLatest, PropletAlive, PropletCreate, RoundComplete,
         RoundFailed, RoundOpened, RoundStart, SessionStart, SessionState, SessionStatus,
@@ -20,13 +23,16 @@ struct Desk {
     disk: BTreeMap<(&'static str, String), Vec<u8>>,
     said: Vec<Envelope>,
     now: Timestamp,
+    /// Who the coordinator says is at work.
+    outstanding: BTreeSet<PropletId>,
 }
 
 impl Desk {
     fn new() -> Self {
         let sessions = Sessions::default();
+        let (disk, outstanding) = (BTreeMap::new(), BTreeSet::new());
         let mut desk =
-            Self { sessions, disk: BTreeMap::new(), said: vec![], now: Timestamp::from_micros(1) };
+            Self { sessions, disk, said: vec![], now: Timestamp::from_micros(1), outstanding };
         desk.input(Input::Connected { resumed: false });
         desk.latest(0);
         desk
@@ -161,6 +167,8 @@ impl Desk {
             rejected: BTreeMap::new(),
             purpose: protocol::message::Purpose::Train,
             quantiles: BTreeMap::new(),
+            late: 0,
+            outstanding: self.outstanding.clone(),
         };
         self.hear(complete.seal());
     }
@@ -177,6 +185,7 @@ impl Desk {
             k_of_n: 1,
             failed_at: self.now,
             error: None,
+            outstanding: self.outstanding.clone(),
         };
         self.hear(failed.seal());
     }
@@ -445,4 +454,88 @@ fn a_valid_start_survives_its_own_text() {
     let again: SessionStart = start.seal().open().unwrap();
     assert_eq!(again, start);
     assert_eq!(again.fingerprint(), start.fingerprint());
+}
+
+fn names(start: &RoundStart) -> Vec<&str> {
+    start.participants.iter().map(|id| id.as_str()).collect()
+}
+
+/// Six proplets of which four are kept at work; two updates make a model.
+fn asynchronous(rounds: u64) -> serde_json::Value {
+    json!({
+        "session_id": "s", "rounds": rounds,
+        "asynchronous": { "buffer": 2, "concurrency": 4, "staleness_max": 5 },
+        "selection": { "participants": ["a", "b", "c", "d", "e", "f"] },
+    })
+}
+
+fn these(names: &[&str]) -> BTreeSet<PropletId> {
+    names.iter().map(|name| name.parse().unwrap()).collect()
+}
+
+#[test]
+fn an_asynchronous_session_asks_only_those_that_have_nothing_to_do() {
+    let mut desk = Desk::new();
+    desk.start(asynchronous(9));
+    let first = desk.asked_once();
+    assert_eq!(names(&first), ["a", "b", "c", "d"]);
+    assert_eq!((first.k_of_n, first.staleness_max, first.min_updates), (2, Some(5), Some(1)));
+    // Two were counted, two are at work: two of those that were asked least are asked.
+    desk.outstanding = these(&["c", "d"]);
+    desk.complete(&first.round_id, 1, &[]);
+    let second = desk.asked_once();
+    assert_eq!(names(&second), ["e", "f"]);
+    assert_eq!(second.model_uri, ModelUri::global(ModelVersion(1)));
+    desk.crash();
+    assert_eq!(desk.asked_once(), second, "killed, it goes on with the same round");
+    // Nobody came in time: everybody is at work, and the next attempt waits for them alone.
+    desk.outstanding = these(&["c", "d", "e", "f"]);
+    desk.fail(&second.round_id);
+    let third = desk.asked_once();
+    assert_eq!((third.round_id.as_str(), names(&third).len()), ("s-r2-t1", 0));
+    desk.crash();
+    assert_eq!(desk.asked_once(), third);
+    // One is too late for good, or gone: its place is free.
+    desk.outstanding = these(&["d", "f"]);
+    desk.complete(&third.round_id, 2, &[]);
+    assert_eq!(desk.asked_once().participants.len(), 2);
+}
+
+#[test]
+fn those_at_work_do_not_evaluate() {
+    let mut desk = Desk::new();
+    let mut start = asynchronous(3);
+    start["evaluate"] = json!({ "every": 1 });
+    desk.start(start);
+    let first = desk.asked_once();
+    desk.outstanding = these(&["c", "d"]);
+    desk.complete(&first.round_id, 1, &[]);
+    let evaluation = desk.asked_once();
+    assert_eq!(names(&evaluation), ["a", "b", "e", "f"]);
+    assert_eq!(evaluation.staleness_max, None);
+}
+
+#[test]
+fn what_contradicts_an_asynchronous_session_is_refused() {
+    let bad = [
+        ("/k_of_n", json!(2), "asynchronous and k_of_n exclude each other"),
+        ("/min_updates", json!(2), "min_updates"),
+        ("/selection/over", json!(1.3), "selection.over"),
+        ("/selection/count", json!(3), "selection.count"),
+        ("/asynchronous/buffer", json!(0), "not 0 and 4"),
+        ("/asynchronous/buffer", json!(5), "not 5 and 4"),
+        ("/asynchronous/staleness_max", json!(0), "staleness_max takes 1 to 1000, not 0"),
+        ("/asynchronous/hurry", json!(1), "hurry"),
+    ];
+    for (place, value, named) in bad {
+        let mut desk = Desk::new();
+        let mut start = asynchronous(1);
+        let (at, key) = place.rsplit_once('/').unwrap();
+        start.pointer_mut(at).unwrap()[key] = value;
+        desk.start(start);
+        let status = desk.status();
+        assert_eq!(status.state, SessionState::Refused);
+        let detail = status.detail.unwrap();
+        assert!(detail.contains(named), "{detail}");
+    }
 }

@@ -33,7 +33,7 @@ mod workload;
 mod world;
 
 pub use assertion::{Assertion, AssertionError, Checked};
-pub use device::{DEVICES_YAML, Device};
+pub use device::{DEVICES_YAML, Device, Slowdown};
 pub use dice::Dice;
 pub use fault::{
     Behaviour, Byzantine, Cut, FAULTS, Fault, FaultKind, Kill, Memory, Restart, Scope, Slow,
@@ -43,7 +43,8 @@ pub use property::{Evidence, PROPERTIES, Property, RoundEvidence};
 pub use scenario::{
     Availability, BrokerSpec, ClockSpec, ClockStep, DockerSpec, LinkRule, LinkSpec, NetworkModel,
     NetworkSpec, NodeDialect, NodeKind, NodeSpec, OnFailure, Participants, PlatformSpec, Problem,
-    ProcessSpec, RoundModel, RoundSpec, Scenario, SharedMedium, Simulation, Stop, TcpSpec,
+    ProcessSpec, RoundModel, RoundSpec, Scenario, SessionSpec, SharedMedium, Simulation, Stop,
+    TcpSpec,
 };
 pub use span::{Span, SpanError};
 pub use summary::{RoundEnd, RoundOutcome, RoundSummary, Sample, Summary};

@@ -100,6 +100,8 @@ mod tests {
             rejected: BTreeMap::new(),
             purpose: protocol::message::Purpose::Train,
             quantiles: BTreeMap::new(),
+            late: 0,
+            outstanding: BTreeSet::new(),
         };
         let round = RoundEvidence {
             asked: true,
@@ -153,6 +155,7 @@ mod tests {
                 k_of_n: 2,
                 failed_at: Timestamp::ZERO,
                 error: None,
+                outstanding: BTreeSet::new(),
             });
         });
         assert_eq!(both, ["rounds_end"]);

@@ -16,13 +16,14 @@ use protocol::{
     Envelope, Filter, Input, OpenError, Records, TaskId, Timestamp, message::TaskStart,
 };
 use round::Rounds;
+use session::Sessions;
 
 use crate::{broker::Message, host::Host};
 
 pub(crate) use self::{
     coordinator::Averaging,
     library::Library,
-    operator::{End as OperatorEnd, Operator, Script, ScriptRound},
+    operator::{End as OperatorEnd, Operator, Script, ScriptRound, ScriptSession},
     proplet::{Bench, last_will},
 };
 
@@ -83,11 +84,27 @@ pub(crate) enum Notes {
 #[derive(Debug)]
 pub(crate) enum Role {
     Broker,
-    Manager { host: Box<Host<Fleet<()>>>, limits: fleet::Limits },
-    Coordinator { host: Box<Host<Rounds>>, rules: round::Rules, averaging: Averaging },
-    ModelServer { host: Box<Host<Lines>>, initial: lineage::Offer, library: Library },
-    Proplet { host: Box<Host<agent::Agent>>, bench: Bench },
+    Manager {
+        host: Box<Host<Fleet<()>>>,
+        limits: fleet::Limits,
+    },
+    Coordinator {
+        host: Box<Host<Rounds>>,
+        rules: round::Rules,
+        averaging: Averaging,
+    },
+    ModelServer {
+        host: Box<Host<Lines>>,
+        initial: lineage::Offer,
+        library: Library,
+    },
+    Proplet {
+        host: Box<Host<agent::Agent>>,
+        bench: Bench,
+    },
     Operator(Box<Host<Operator>>),
+    /// The coordinator's other half, a client of its own as in the service.
+    Sessions(Box<Host<Sessions>>),
     Peer,
 }
 
@@ -118,6 +135,10 @@ impl Role {
         Self::Proplet { host: Box::new(Host::new(bench.agent(), bench.records())), bench }
     }
 
+    pub(crate) fn sessions(records: Records) -> Self {
+        Self::Sessions(Box::new(Host::new(Sessions::default(), records)))
+    }
+
     pub(crate) fn filters(&self) -> Vec<Filter> {
         match self {
             Self::Broker | Self::Peer => vec![],
@@ -126,6 +147,7 @@ impl Role {
             Self::ModelServer { host, .. } => host.filters(),
             Self::Proplet { host, .. } => host.filters(),
             Self::Operator(host) => host.filters(),
+            Self::Sessions(host) => host.filters(),
         }
     }
 
@@ -137,6 +159,7 @@ impl Role {
             Self::ModelServer { host, .. } => host.deadline(),
             Self::Proplet { host, .. } => host.deadline(),
             Self::Operator(host) => host.deadline(),
+            Self::Sessions(host) => host.deadline(),
         }
     }
 
@@ -149,6 +172,7 @@ impl Role {
             Self::ModelServer { host, .. } => host.disconnected(),
             Self::Proplet { host, .. } => host.disconnected(),
             Self::Operator(host) => host.disconnected(),
+            Self::Sessions(host) => host.disconnected(),
         }
     }
 
@@ -161,6 +185,7 @@ impl Role {
             Self::ModelServer { host, .. } => host.die(),
             Self::Proplet { host, .. } => host.die(),
             Self::Operator(host) => host.die(),
+            Self::Sessions(host) => host.die(),
         }
     }
 
@@ -175,6 +200,7 @@ impl Role {
                 library.wipe();
             }
             Self::Proplet { host, .. } => host.wipe(),
+            Self::Sessions(host) => host.wipe(),
         }
     }
 
@@ -189,6 +215,7 @@ impl Role {
                 bench.restarted();
                 host.revive(bench.agent());
             }
+            Self::Sessions(host) => host.revive(Sessions::default()),
             // The operator is a person: nobody crashes it.
             Self::Operator(_) => {}
         }
@@ -203,6 +230,7 @@ impl Role {
             | Self::Coordinator { .. }
             | Self::ModelServer { .. }
             | Self::Operator(_)
+            | Self::Sessions(_)
             | Self::Peer => None,
         }
     }
@@ -271,6 +299,16 @@ impl Role {
             Self::Operator(host) => {
                 let Some(input) = input(feed, |_| None)? else { return Ok(()) };
                 host.step(input, now, acts, |(), _| {});
+            }
+            Self::Sessions(host) => {
+                let Some(input) = input(feed, |_| None)? else { return Ok(()) };
+                host.step(input, now, acts, |effect, acts| match effect {
+                    session::Effect::Note(said) => note(notes, acts, || format!("{said:?}")),
+                    session::Effect::Show(_)
+                    | session::Effect::Forget(_)
+                    | session::Effect::Trim { .. }
+                    | session::Effect::Answer { .. } => {}
+                });
             }
         }
         Ok(())

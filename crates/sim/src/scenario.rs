@@ -6,6 +6,7 @@ mod network;
 mod node;
 mod platform;
 mod round;
+mod session;
 
 use std::collections::BTreeMap;
 
@@ -15,8 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Device, Fault, Span};
 
+pub use self::session::SessionSpec;
 pub use check::Problem;
-pub(crate) use check::SERVICES;
+pub(crate) use check::{SERVICES, SESSIONS};
 pub(crate) use network::fits;
 pub use network::{LinkRule, LinkSpec, NetworkModel, NetworkSpec, SharedMedium};
 pub use node::{
@@ -47,6 +49,9 @@ pub struct Scenario {
     pub nodes: Vec<NodeSpec>,
     #[serde(default)]
     pub rounds: Vec<RoundSpec>,
+    /// Sessions, beside the rounds or in their place.
+    #[serde(default)]
+    pub sessions: Vec<SessionSpec>,
     #[serde(default)]
     pub faults: Vec<Fault>,
     /// What must hold at the end, like `accuracy >= 0.9 by 60s`.
@@ -76,7 +81,7 @@ pub struct Simulation {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Stop {
-    /// Once every round has ended; without rounds, at the end of time.
+    /// Once every round and session has ended; without any, at the end of time.
     #[default]
     AfterRounds,
     AtEnd,

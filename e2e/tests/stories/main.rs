@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod asynchronous;
 mod chaos;
 mod encodings;
 mod evaluation;

@@ -223,6 +223,7 @@ impl Platform {
             session: None,
             encoding: None,
             purpose: protocol::message::Purpose::Train,
+            staleness_max: None,
         };
         let began = Instant::now();
         let end = self.operator.run_round(&start, stop, |_| {}).await?;

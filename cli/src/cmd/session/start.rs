@@ -47,6 +47,17 @@ pub(crate) struct Start {
     /// Updates that close a round
     #[arg(long, value_name = "COUNT")]
     k: Option<usize>,
+    /// Make a model of each so many updates, whoever sends them first; who is slower goes on, and
+    /// its update counts later, for less
+    #[arg(long, value_name = "COUNT", requires = "concurrency",
+          conflicts_with_all = ["k", "count", "over"])]
+    asynchronous: Option<usize>,
+    /// How many proplets are kept at work then
+    #[arg(long, value_name = "COUNT", requires = "asynchronous")]
+    concurrency: Option<usize>,
+    /// How many models an update may be behind then; 20 if left out
+    #[arg(long, value_name = "COUNT", requires = "asynchronous")]
+    staleness_max: Option<u64>,
     /// Seconds after which a round closes with what it has
     #[arg(long)]
     timeout_s: Option<u64>,
@@ -135,6 +146,16 @@ impl Start {
             self.evaluate.map(|every| match &self.evaluate_central {
                 None => json!({ "every": every }),
                 Some(central) => json!({ "every": every, "central": central }),
+            }),
+        );
+        let asynchronous = self.asynchronous.zip(self.concurrency);
+        set(
+            "asynchronous",
+            asynchronous.map(|(buffer, concurrency)| match self.staleness_max {
+                None => json!({ "buffer": buffer, "concurrency": concurrency }),
+                Some(staleness_max) => json!({
+                    "buffer": buffer, "concurrency": concurrency, "staleness_max": staleness_max,
+                }),
             }),
         );
         let selection = self.selection();

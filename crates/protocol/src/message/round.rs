@@ -1,6 +1,6 @@
 //! What the coordinator and the manager say about a round.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +49,12 @@ pub struct RoundComplete {
     /// Of an evaluation: how each metric is spread over the participants.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub quantiles: BTreeMap<String, Quantiles>,
+    /// How many of the counted updates came from participants of earlier rounds.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub late: usize,
+    /// Who was asked, in this round or in one before it, and may count in the rounds to come.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub outstanding: BTreeSet<PropletId>,
 }
 
 /// What one counted update brought.
@@ -70,6 +76,9 @@ pub struct RoundFailed {
     /// What exactly was wrong, where there is more to say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// As in [`RoundComplete`].
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub outstanding: BTreeSet<PropletId>,
 }
 
 /// A participant will not contribute.
@@ -104,4 +113,9 @@ impl Letter for RoundAbsent {
     fn topic(&self) -> Topic {
         Topic::RoundAbsent { round: self.round_id.clone() }
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
+const fn is_zero(count: &usize) -> bool {
+    *count == 0
 }

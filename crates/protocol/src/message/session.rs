@@ -19,6 +19,7 @@ pub const SESSION_START_LEN_MAX: usize = 64 << 20;
 
 const ROUND_TIMEOUT_S_DEFAULT: u64 = 60;
 const RETRIES_DEFAULT: u32 = 3;
+const STALENESS_MAX_DEFAULT: u64 = 20;
 
 /// Asks for a session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -84,9 +85,26 @@ pub struct SessionStart {
     /// Evaluates the model every so often; not at all by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluate: Option<EvaluateSpec>,
+    /// Makes models of whatever updates come first, and lets the slow go on; one round is waited
+    /// for after the other by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asynchronous: Option<AsynchronousSpec>,
     /// What every choice of the session follows from.
     #[serde(default)]
     pub seed: u64,
+}
+
+/// Rounds that do not wait for the slow: their updates count in a later one, for less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AsynchronousSpec {
+    /// Updates that make a model, from whichever round they come.
+    pub buffer: usize,
+    /// How many proplets are kept at work, at least as many as the buffer takes.
+    pub concurrency: usize,
+    /// Versions that an update may be behind; above it, it is turned away. 20 by default.
+    #[serde(default = "staleness_max_default")]
+    pub staleness_max: u64,
 }
 
 /// Who is asked in a round.
@@ -290,4 +308,8 @@ const fn timeout_s_default() -> u64 {
 
 const fn retries_default() -> u32 {
     RETRIES_DEFAULT
+}
+
+const fn staleness_max_default() -> u64 {
+    STALENESS_MAX_DEFAULT
 }

@@ -38,6 +38,7 @@ pub struct RoundStart {
     /// The workload itself, base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
+    /// Nobody only where those of earlier rounds are waited for.
     #[serde(deserialize_with = "participants")]
     pub participants: BTreeSet<PropletId>,
     /// Handed to the workload as it stands.
@@ -78,6 +79,12 @@ pub struct RoundStart {
     /// What it is for; training if it does not say.
     #[serde(default, skip_serializing_if = "Purpose::is_train")]
     pub purpose: Purpose,
+    /// Versions that an update may be behind: with it, the round also takes updates of those who
+    /// were asked in earlier rounds of its session and have not been counted, and who is not in
+    /// time for it may count in a later one. Without it, an update counts in its own round or not
+    /// at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staleness_max: Option<u64>,
 }
 
 /// A strategy by name, and what it is told.
@@ -109,9 +116,27 @@ impl RoundStart {
         self.purpose.is_train() && self.strategy.as_ref().is_some_and(StrategySpec::has_control)
     }
 
-    /// `k_of_n`, but at least one and never more than there are participants.
+    /// `k_of_n`, but at least one, and never more than there are participants unless those of
+    /// earlier rounds count, too.
     pub fn k_effective(&self) -> usize {
-        self.k_of_n.clamp(1, self.participants.len().max(1))
+        match self.staleness_max {
+            None => self.k_of_n.clamp(1, self.participants.len().max(1)),
+            Some(_) => self.k_of_n.max(1),
+        }
+    }
+
+    /// What is wrong with it, beside what no field allows.
+    pub fn check(&self) -> Result<(), String> {
+        match (self.staleness_max, &self.session) {
+            (None, _) if self.participants.is_empty() => Err("participants is empty".to_owned()),
+            (Some(_), None) => {
+                Err("staleness_max needs a session, whose earlier rounds are meant".to_owned())
+            }
+            (Some(most), Some(_)) if !self.purpose.is_train() => {
+                Err(format!("staleness_max {most}: an evaluation has no late updates"))
+            }
+            (None | Some(_), _) => Ok(()),
+        }
     }
 
     /// The digest of what is asked: equal for a repeated start, different for a changed one.
@@ -173,11 +198,7 @@ impl<'de> Deserialize<'de> for Hyperparams {
 fn participants<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeSet<PropletId>, D::Error> {
-    let set = deserializer.deserialize_seq(Names)?;
-    if set.is_empty() {
-        return Err(D::Error::custom("participants is empty"));
-    }
-    Ok(set)
+    deserializer.deserialize_seq(Names)
 }
 
 /// Stops at the limit, so that a list of millions is not held before it is refused.

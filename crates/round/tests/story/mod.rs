@@ -156,6 +156,7 @@ pub fn start(round: &str, participants: &[&str], k: usize) -> RoundStart {
         session: None,
         encoding: None,
         purpose: protocol::message::Purpose::Train,
+        staleness_max: None,
     }
 }
 

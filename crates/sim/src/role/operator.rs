@@ -1,14 +1,20 @@
 //! The operator: asks for one round after the other, as the scenario says, and hears how they end.
 
+mod orders;
+
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use protocol::{
     Entry, EntryError, Envelope, FailReason, Filter, Input, Letter as _, Machine, ModelLine,
-    ModelUri, ModelVersion, OpenError, Output, PropletId, RoundId, Timestamp, Topic,
-    message::{Hyperparams, ModelLatest, RoundComplete, RoundFailed, RoundStart, StrategySpec},
+    ModelUri, ModelVersion, OpenError, Output, PropletId, RoundId, SessionId, Timestamp, Topic,
+    message::{
+        Hyperparams, ModelLatest, RoundComplete, RoundFailed, RoundOpened, RoundStart,
+        SessionState, SessionStatus, StrategySpec,
+    },
 };
-use serde::Deserialize;
 
+use self::orders::Orders;
+pub(crate) use self::orders::ScriptSession;
 use crate::{Dice, Participants, RoundModel, scenario::fits};
 
 /// How soon a start is said again that nobody answers, and one that was answered.
@@ -23,6 +29,7 @@ pub(crate) struct Script {
     pub(crate) rounds: Vec<ScriptRound>,
     /// What every start says, where the coordinator's own word for it is not enough.
     pub(crate) strategy: Option<StrategySpec>,
+    pub(crate) sessions: Vec<ScriptSession>,
 }
 
 /// One round.
@@ -48,11 +55,13 @@ pub(crate) struct Operator {
     current: Option<Current>,
     next: usize,
     ready_at: Timestamp,
+    orders: Orders,
     pub(crate) log: Vec<Logged>,
 }
 
 #[derive(Debug)]
 struct Current {
+    round: RoundId,
     envelope: Envelope,
     repeat_at: Timestamp,
 }
@@ -77,15 +86,11 @@ pub(crate) enum End {
 /// What the operator hears.
 #[derive(Debug)]
 pub(crate) enum News {
-    Opened(RoundId),
+    Opened(RoundOpened),
     Complete(Box<RoundComplete>),
     Failed(RoundFailed),
     Latest(ModelVersion),
-}
-
-#[derive(Deserialize)]
-struct Opened {
-    round_id: RoundId,
+    Session(SessionId, SessionState),
 }
 
 impl TryFrom<Envelope> for News {
@@ -93,10 +98,14 @@ impl TryFrom<Envelope> for News {
 
     fn try_from(envelope: Envelope) -> Result<Self, OpenError> {
         match &envelope.topic {
-            Topic::RoundOpened { .. } => Ok(Self::Opened(envelope.open::<Opened>()?.round_id)),
+            Topic::RoundOpened { .. } => Ok(Self::Opened(envelope.open()?)),
             Topic::RoundComplete { .. } => Ok(Self::Complete(Box::new(envelope.open()?))),
             Topic::RoundFailed { .. } => Ok(Self::Failed(envelope.open()?)),
             Topic::ModelLatest { .. } => Ok(Self::Latest(envelope.open::<ModelLatest>()?.version)),
+            Topic::SessionStatus { session } => {
+                let status: SessionStatus = envelope.open()?;
+                Ok(Self::Session(session.clone(), status.state))
+            }
             Topic::RoundStart
             | Topic::RoundUpdate { .. }
             | Topic::RoundAck { .. }
@@ -123,33 +132,39 @@ impl TryFrom<Envelope> for News {
             | Topic::ModuleWants
             | Topic::ModuleChunk { .. }
             | Topic::SessionStart
-            | Topic::SessionCommand { .. }
-            | Topic::SessionStatus { .. } => Err(OpenError::NotForUs(envelope.topic)),
+            | Topic::SessionCommand { .. } => Err(OpenError::NotForUs(envelope.topic)),
         }
     }
 }
 
 impl Operator {
-    pub(crate) fn new(script: Script) -> Self {
+    pub(crate) fn new(mut script: Script) -> Self {
+        let orders = Orders::new(std::mem::take(&mut script.sessions));
         let ready_at = script.rounds.first().map_or(Timestamp::ZERO, |first| first.not_before);
-        Self { script, latest: None, current: None, next: 0, ready_at, log: vec![] }
+        Self { script, latest: None, current: None, next: 0, ready_at, orders, log: vec![] }
     }
 
-    /// Whether every round has ended.
+    /// Whether every round and every session has ended.
     pub(crate) fn is_done(&self) -> bool {
-        self.current.is_none() && self.next == self.script.rounds.len()
+        let rounds = self.current.is_none() && self.next == self.script.rounds.len();
+        rounds && self.orders.have_ended()
     }
 
     /// How many rounds there are to be.
     pub(crate) fn rounds(&self) -> usize {
-        self.script.rounds.len()
+        self.script.rounds.len().saturating_add(self.orders.rounds())
     }
 
     fn hear(&mut self, news: News, now: Timestamp) {
         match news {
             News::Latest(version) => self.latest = self.latest.max(Some(version)),
-            News::Opened(round) => {
-                let Some((logged, current)) = self.under_way(&round) else { return };
+            News::Opened(opened) => {
+                let Some((logged, current)) = self.under_way(&opened.round_id) else {
+                    if !self.orders.are_none() {
+                        orders::opened(&mut self.log, &opened, now);
+                    }
+                    return;
+                };
                 logged.opened.get_or_insert(now);
                 current.repeat_at = now + REPEAT_OPEN;
             }
@@ -163,16 +178,23 @@ impl Operator {
                 let RoundFailed { round_id, reason, num_updates, .. } = failed;
                 self.ended(&round_id, End::Failed { reason, num_updates }, now);
             }
+            News::Session(session, state) => self.orders.stands(&session, state),
         }
     }
 
     fn under_way(&mut self, round: &RoundId) -> Option<(&mut Logged, &mut Current)> {
-        let logged = self.log.last_mut().filter(|logged| logged.round == *round)?;
-        Some((logged, self.current.as_mut()?))
+        let current = self.current.as_mut().filter(|current| current.round == *round)?;
+        let logged = self.log.iter_mut().rev().find(|logged| logged.round == *round)?;
+        Some((logged, current))
     }
 
     fn ended(&mut self, round: &RoundId, end: End, now: Timestamp) {
-        let Some((logged, _)) = self.under_way(round) else { return };
+        let Some((logged, _)) = self.under_way(round) else {
+            if !self.orders.are_none() {
+                orders::ended(&mut self.log, round, end, now);
+            }
+            return;
+        };
         logged.end = Some((now, end));
         self.current = None;
         if let Some(next) = self.script.rounds.get(self.next) {
@@ -210,10 +232,12 @@ impl Operator {
             session: None,
             encoding: None,
             purpose: protocol::message::Purpose::Train,
+            staleness_max: None,
         };
         let envelope = start.seal();
         out.push(Output::Publish(envelope.clone()));
-        self.current = Some(Current { envelope, repeat_at: now + REPEAT });
+        let round = start.round_id.clone();
+        self.current = Some(Current { round, envelope, repeat_at: now + REPEAT });
         self.log.push(Logged {
             round: start.round_id,
             participants: count,
@@ -225,8 +249,9 @@ impl Operator {
     }
 
     fn repeat(&mut self, now: Timestamp, out: &mut Vec<Output<()>>) {
-        let opened = self.log.last().is_some_and(|logged| logged.opened.is_some());
         let Some(current) = &mut self.current else { return };
+        let logged = self.log.iter().rev().find(|logged| logged.round == current.round);
+        let opened = logged.is_some_and(|logged| logged.opened.is_some());
         if current.repeat_at > now {
             return;
         }
@@ -262,12 +287,14 @@ impl Machine for Operator {
     type Report = ();
 
     fn filters(&self) -> Vec<Filter> {
-        vec![
+        let rounds = [
             Filter::AnyOpened,
             Filter::AnyComplete,
             Filter::AnyFailed,
             Filter::Exactly(Topic::ModelLatest { line: ModelLine::default() }),
-        ]
+        ];
+        let sessions = (!self.orders.are_none()).then_some(Filter::AnySessionStatus);
+        rounds.into_iter().chain(sessions).collect()
     }
 
     fn restore(&mut self, _entries: Vec<Entry>) -> Result<(), EntryError> {
@@ -282,16 +309,18 @@ impl Machine for Operator {
         }
         self.repeat(now, &mut out);
         self.ask(now, &mut out);
+        self.orders.say(now, &mut out);
         out
     }
 
     fn deadline(&self) -> Option<Timestamp> {
-        match &self.current {
+        let round = match &self.current {
             Some(current) => Some(current.repeat_at),
             // Without a model to begin with, only news can change that.
             None if self.latest.is_none() => None,
             None if self.next < self.script.rounds.len() => Some(self.ready_at),
             None => None,
-        }
+        };
+        [round, self.orders.next()].into_iter().flatten().min()
     }
 }

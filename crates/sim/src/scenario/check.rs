@@ -20,6 +20,9 @@ pub struct Problem {
 pub(crate) const SERVICES: [&str; 5] =
     ["broker", "manager", "coordinator", "model-server", "operator"];
 
+/// The part of the coordinator that runs sessions, where there are any: a client of its own.
+pub(crate) const SESSIONS: &str = "sessions";
+
 /// Most nodes in one world.
 const NODES_MAX: usize = 1_000_000;
 
@@ -30,6 +33,7 @@ impl Scenario {
         let names = self.check_nodes(classes, &mut found);
         self.check_network(&names, &mut found);
         self.check_rounds(&mut found);
+        self.check_sessions(&mut found);
         self.check_faults(&names, &mut found);
         for (i, text) in self.assertions.iter().enumerate() {
             if let Err(why) = text.parse::<Assertion>() {
@@ -40,6 +44,11 @@ impl Scenario {
             let known: Vec<_> = aggregate::STRATEGIES.iter().map(|it| it.name).collect();
             let what = format!("{:?} is not one of {}", self.platform.strategy, known.join(", "));
             found.add("platform.strategy", what);
+        }
+        for (name, device) in &self.devices {
+            if let Some(Err(why)) = device.slowdown.as_ref().map(crate::Slowdown::check) {
+                found.add(format!("devices.{name}.slowdown"), why);
+            }
         }
         if self.simulation.quantum.micros() == 0 {
             found.add("simulation.quantum", "0s does not advance anybody");
@@ -52,6 +61,9 @@ impl Scenario {
 
     fn check_nodes(&self, classes: &BTreeSet<String>, found: &mut Found) -> BTreeSet<String> {
         let mut names: BTreeSet<String> = SERVICES.map(str::to_owned).into();
+        if !self.sessions.is_empty() {
+            names.insert(SESSIONS.to_owned());
+        }
         let known = |class: &String| classes.contains(class) || self.devices.contains_key(class);
         let count: u64 = self.nodes.iter().map(|node| u64::from(node.count.unwrap_or(1))).sum();
         if count > NODES_MAX as u64 {
@@ -127,6 +139,20 @@ impl Scenario {
             }
             if round.timeout.micros() < 1_000_000 {
                 found.add(format!("{path}.timeout"), format!("{} is below 1s", round.timeout));
+            }
+        }
+    }
+
+    fn check_sessions(&self, found: &mut Found) {
+        let mut ids = BTreeSet::new();
+        for (i, session) in self.sessions.iter().enumerate() {
+            let path = format!("sessions[{i}].start");
+            match session.read() {
+                Err(why) => found.add(path, why),
+                Ok(start) if !ids.insert(start.session_id.clone()) => {
+                    found.add(path, format!("session {} is there already", start.session_id));
+                }
+                Ok(_) => {}
             }
         }
     }

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     Availability, ClockSpec, Device, Dice, Fault, NodeKind, NodeSpec, OnFailure, Scenario,
+    SessionSpec,
     broker::{Answer, Broker, Want, Weather},
     client::{Client, Wish},
     clock::Clock,
@@ -29,8 +30,8 @@ use crate::{
     host::Host,
     network::Network,
     queue::{Class, Queue},
-    role::{Averaging, Bench, Library, Operator, Role, Script, ScriptRound},
-    scenario::{SERVICES, fits},
+    role::{Averaging, Bench, Library, Operator, Role, Script, ScriptRound, ScriptSession},
+    scenario::{SERVICES, SESSIONS, fits},
     trace::Chain,
 };
 
@@ -40,6 +41,7 @@ const MANAGER: u32 = 1;
 const COORDINATOR: u32 = 2;
 pub(crate) const MODEL_SERVER: u32 = 3;
 pub(crate) const OPERATOR: u32 = 4;
+/// The first that is not one of these. With sessions, it is their part of the coordinator.
 pub(crate) const FIRST: u32 = 5;
 
 /// Tasks that the manager holds beside one for every proplet.
@@ -121,15 +123,16 @@ impl World {
             self.queue.push(blow.0.micros(), Class::Fault, BROKER, event);
         }
         let spread = scenario.platform.connect_spread.micros();
+        let first = FIRST + u32::from(!scenario.sessions.is_empty());
         for node in 1..u32::try_from(self.nodes.len()).unwrap_or(u32::MAX) {
             self.subscribe_to_own(node);
-            let is_service = node < FIRST;
+            let is_service = node < first;
             let it = self.node(node);
             let late = if is_service { 0 } else { SERVICES_US + it.dice.between(0, spread) };
             self.queue.push(late, Class::Connect, node, Event::Connect { node, life: 0 });
             self.set_alarm(node);
         }
-        let mut node = FIRST as usize;
+        let mut node = first as usize;
         for spec in &scenario.nodes {
             for name in spec.names() {
                 if let Some(availability) = spec.availability {
@@ -265,7 +268,12 @@ impl<'a> Plan<'a> {
             services.push(self.node(name.to_owned(), role, device, &ClockSpec::default()));
         }
         assert_eq!([BROKER, MANAGER, COORDINATOR, MODEL_SERVER, OPERATOR], [0, 1, 2, 3, 4]);
-        let mut crowd: Vec<Node> = Vec::with_capacity(count);
+        let mut crowd: Vec<Node> = Vec::with_capacity(count + 1);
+        if !self.scenario.sessions.is_empty() {
+            let role = Role::sessions(self.records(SESSIONS, None));
+            let device = self.device(None);
+            crowd.push(self.node(SESSIONS.to_owned(), role, device, &ClockSpec::default()));
+        }
         for spec in &self.scenario.nodes {
             for (i, name) in spec.names().into_iter().enumerate() {
                 let node = self.own_node(spec, i, name, FIRST as usize + crowd.len());
@@ -377,7 +385,12 @@ impl<'a> Plan<'a> {
         let name = self.scenario.platform.strategy.clone();
         let strategy = StrategySpec { name, params: BTreeMap::new() };
         let strategy = Some(strategy).filter(StrategySpec::has_control);
-        Script { seed, proplets: Arc::new(proplets), rounds, strategy }
+        let session = |spec: &SessionSpec| ScriptSession {
+            start: spec.read().expect("the scenario was checked"),
+            not_before: at(epoch, spec.at.micros()),
+        };
+        let sessions = self.scenario.sessions.iter().map(session).collect();
+        Script { seed, proplets: Arc::new(proplets), rounds, sessions, strategy }
     }
 }
 

@@ -25,6 +25,7 @@ use crate::{
     broker::{Answer, Broker, Weather},
     queue::{Class, Key},
     role::last_will,
+    scenario::SESSIONS,
     world::build::{BROKER, OPERATOR},
 };
 
@@ -161,6 +162,8 @@ impl World {
         let divisible = self.weather == Weather::Calm
             && self.wants == Wants::Nothing
             && self.nodes.len() >= NODES_MIN
+            // There are only proplets in the crowd.
+            && self.network.name(FIRST) != SESSIONS
             && self.tasks.leave_threads();
         let ahead_us = divisible.then(|| self.network.apart_us(OPERATOR, FIRST)).flatten();
         ahead_us.filter(|us| *us >= AHEAD_US_MIN)

@@ -82,6 +82,7 @@ impl World {
             | Role::Coordinator { .. }
             | Role::ModelServer { .. }
             | Role::Proplet { .. }
+            | Role::Sessions(_)
             | Role::Peer => false,
         }
     }

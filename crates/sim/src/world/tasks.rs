@@ -200,7 +200,8 @@ impl World {
 
     fn schedule_end(&mut self, waiting: Waiting, ran: Ran) {
         let Waiting { node, seq, token, begun_us, pace, job } = waiting;
-        let compute_us = (ran.compute_us as f64 * pace) as u64;
+        let slowness = pace * job.device.slowness(job.seed);
+        let compute_us = (ran.compute_us as f64 * slowness) as u64;
         let took_us = job.device.start_us.saturating_add(compute_us).saturating_add(1);
         let time_us = begun_us.saturating_add(took_us);
         let TaskStart { id: task, attempt, .. } = job.start;

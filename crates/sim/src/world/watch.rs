@@ -212,6 +212,7 @@ impl World {
             | Role::Coordinator { .. }
             | Role::ModelServer { .. }
             | Role::Proplet { .. }
+            | Role::Sessions(_)
             | Role::Peer => None,
         }
     }

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stderr, reason = "measurements and failures are for people")]
 
 mod ahead;
+mod asynchronous;
 mod determinism;
 mod faults;
 mod halves;

@@ -1,0 +1,187 @@
+//! Updates of rounds that have closed, in asynchronous sessions: which round they count in, and the
+//! verdict on them.
+
+use bytes::Bytes;
+use protocol::{Digest, Entry, PropletId, Rejection, RoundId};
+
+use crate::{
+    Note, Objection, Rounds,
+    arrival::Content,
+    judging::Judgement,
+    record,
+    round::{Counted, MadeFor, Round, Stream},
+    rounds::accepted,
+    turn::Turn,
+};
+
+/// Where a late update goes.
+enum Goal {
+    /// It counts in this round, if it is right.
+    Round(RoundId),
+    Nowhere(Objection),
+    /// Nobody can say yet.
+    NotYet,
+}
+
+impl Rounds {
+    /// The round of a session that takes updates now.
+    pub(crate) fn collecting(&self, stream: &Stream) -> Option<RoundId> {
+        let mut open = self.open.values();
+        let found = open.find(|round| round.is_collecting() && round.is_of(&stream.session));
+        found.map(|round| round.spec.id.clone())
+    }
+
+    /// Whether an update of this round counts in a later one, if at all.
+    pub(crate) fn is_late(&self, id: &RoundId, proplet: &PropletId) -> bool {
+        let closed = self.open.get(id).filter(|it| !it.is_collecting() && it.spec.stream.is_some());
+        let will_linger = closed
+            .is_some_and(|it| it.spec.members.name(proplet) && !it.counted.contains_key(proplet));
+        will_linger || self.lingering.get(id).is_some()
+    }
+
+    fn goal(&self, id: &RoundId, proplet: &PropletId) -> Goal {
+        let Some(late) = self.lingering.get(id) else { return Goal::NotYet };
+        let goal = late.spec.stream.as_ref().and_then(|stream| self.collecting(stream));
+        let Some(open) = goal.and_then(|goal| self.open.get(&goal)) else { return Goal::NotYet };
+        let most = open.spec.stream.as_ref().map_or(0, |stream| stream.staleness_max);
+        let base = &late.spec.base;
+        match open.staleness(base) {
+            Some(staleness) if staleness <= most => {}
+            Some(_) | None => {
+                let (id, on) = (&open.spec.id, &open.spec.base);
+                let what = format!("based on {base}, round {id} takes {most} versions before {on}");
+                return Goal::Nowhere(Objection::new(Rejection::StaleBase, what));
+            }
+        }
+        let (Some(ours), Some(theirs)) = (&open.base, &late.base) else { return Goal::NotYet };
+        if let Some(difference) = ours.schema.difference(&theirs.schema) {
+            return Goal::Nowhere(Objection::new(Rejection::Shape, difference));
+        }
+        // One participant counts once in a round: this update is for the next one.
+        if open.counted.contains_key(proplet) {
+            return Goal::NotYet;
+        }
+        Goal::Round(open.spec.id.clone())
+    }
+
+    /// The verdict on a late update, or none yet.
+    pub(crate) fn rule_late(
+        &mut self,
+        (id, proplet): (RoundId, PropletId),
+        (content, base): (Result<Content, Objection>, Option<Digest>),
+        payload: Bytes,
+        turn: &mut Turn,
+    ) {
+        let room = self.rules.kept_len_max.saturating_sub(self.kept_len);
+        if let Some(late) = self.lingering.get(&id) {
+            let fingerprint = content.as_ref().ok().map(Content::fingerprint);
+            let before = late.counted.get(&proplet).map(|counted| counted.fingerprint);
+            if before.is_some() && before == fingerprint {
+                return turn.publish(accepted(&id, &proplet));
+            }
+            if before.is_some() || !late.spec.members.name(&proplet) {
+                let closed = Objection::new(Rejection::RoundClosed, "the round has ended");
+                return self.reject(Some(id), Some(proplet), closed, turn);
+            }
+        }
+        let goal = match self.goal(&id, &proplet) {
+            Goal::Round(goal) => goal,
+            Goal::Nowhere(objection) => return self.turn_away((id, proplet), objection, turn),
+            Goal::NotYet => return self.lingering.hold((id, proplet), payload, room, turn),
+        };
+        let Some(late) = self.lingering.get(&id) else { return };
+        let judgement = match content.and_then(|content| late.check_base(base).map(|()| content)) {
+            Ok(content) => {
+                let fingerprint = content.fingerprint();
+                let weighed = late.weigh((&proplet, content), fingerprint, &self.rules, room);
+                weighed.unwrap_or_else(Judgement::Reject)
+            }
+            Err(objection) => Judgement::Reject(objection),
+        };
+        match judgement {
+            Judgement::Count(counted) => self.count_late((id, proplet), &goal, counted, turn),
+            Judgement::Receive(offer, fingerprint) => {
+                let Some(holds) = late.holds() else { return };
+                self.arriving.offered((offer, fingerprint), holds, turn);
+            }
+            Judgement::Reject(objection) => self.turn_away((id, proplet), objection, turn),
+            Judgement::NoRoom => {
+                let kept_len = self.kept_len;
+                turn.note(Note::NoRoom { round: id, proplet, kept_len });
+            }
+            Judgement::Repeated | Judgement::TooEarly => {}
+        }
+    }
+
+    /// An update that came in pieces is here as a whole; `None` if it has to be offered again.
+    pub(crate) fn whole_late(
+        &mut self,
+        (id, proplet): (RoundId, PropletId),
+        result: Result<Counted, Objection>,
+        turn: &mut Turn,
+    ) -> Option<()> {
+        let counted = match result {
+            Ok(counted) => counted,
+            Err(objection) => {
+                self.turn_away((id, proplet), objection, turn);
+                return Some(());
+            }
+        };
+        let is_counted = |late: &Round| late.counted.contains_key(&proplet);
+        match self.goal(&id, &proplet) {
+            Goal::Round(goal) if !self.lingering.get(&id).is_some_and(is_counted) => {
+                self.count_late((id, proplet), &goal, counted, turn);
+                Some(())
+            }
+            Goal::Nowhere(objection) => {
+                self.turn_away((id, proplet), objection, turn);
+                None
+            }
+            Goal::Round(_) | Goal::NotYet => None,
+        }
+    }
+
+    /// Counts a late update in the round that is open, and marks it in its own, in one step.
+    fn count_late(
+        &mut self,
+        (id, proplet): (RoundId, PropletId),
+        goal: &RoundId,
+        counted: Counted,
+        turn: &mut Turn,
+    ) {
+        let Some(late) = self.lingering.rounds.get_mut(&id) else { return };
+        let mark = Counted { values: None, ..counted.clone() };
+        turn.keep_with(|| record::keep_counted(&id, &proplet, &mark));
+        if late.absent.remove(&proplet) {
+            turn.keep(Entry::forget(record::ABSENT, record::member_key(&id, &proplet)));
+        }
+        late.counted.insert(proplet.clone(), mark);
+        let base = late.spec.base.clone();
+        let staleness = self.open.get(goal).and_then(|open| open.staleness(&base));
+        turn.note(Note::Late {
+            round: goal.clone(),
+            made_for: id.clone(),
+            proplet: proplet.clone(),
+            staleness: staleness.unwrap_or_default(),
+        });
+        let counted = Counted { made_for: Some(MadeFor { round: id, base }), ..counted };
+        self.count(goal, proplet, counted, turn);
+        self.settle(goal, turn);
+    }
+
+    /// Rejects an update for good; where others may be late, its sender is not waited for.
+    pub(crate) fn turn_away(
+        &mut self,
+        (id, proplet): (RoundId, PropletId),
+        objection: Objection,
+        turn: &mut Turn,
+    ) {
+        let is_theirs = objection.reason != Rejection::Signature;
+        let of_stream = self.open.get(&id).is_some_and(|round| round.spec.stream.is_some())
+            || self.lingering.get(&id).is_some();
+        self.reject(Some(id.clone()), Some(proplet.clone()), objection, turn);
+        if of_stream && is_theirs {
+            self.absent(&id, proplet, turn);
+        }
+    }
+}
