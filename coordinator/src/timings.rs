@@ -69,6 +69,8 @@ impl Timings {
             Note::StartRefused { .. }
             | Note::Rejected { .. }
             | Note::LeftOut { .. }
+            | Note::Held { .. }
+            | Note::Late { .. }
             | Note::NoRoom { .. }
             | Note::Receiving { .. }
             | Note::ReceptionFailed { .. }

@@ -33,6 +33,8 @@ fn job(strategy: &str, dtype: DType, guard: Guard, state: Option<State>) -> Job 
         loss: Some(0.5 + index as f64),
         steps: Some(1 + index as u64),
         values: Kept::Here(canonical(&brought, 1 + index)),
+        staleness: 0,
+        base_values: None,
     };
     Job {
         round: "r".parse().unwrap(),
@@ -105,6 +107,31 @@ fn what_is_written_to_files_is_what_memory_would_hold() {
     }
 }
 
+#[test]
+fn late_updates_are_compared_with_their_own_base_wherever_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let to = Places { model: dir.path().join("model"), state: dir.path().join("state") };
+    let work = Work { threads: 2, block: 1024 };
+    let older = dir.path().join("older");
+    for norm in [NormBound::Off, NormBound::Clip { norm_max: 20.0 }] {
+        let fresh = job("fedbuff", DType::F32, Guard { norm, share_max: None }, None);
+        let bytes = canonical(DType::F32, 9);
+        let header = Header::of(&fresh.schema, Metadata::new()).write();
+        fs::write(&older, [&header[..], &bytes].concat()).unwrap();
+        let blob = StoredBlob { sha256: protocol::Digest::of(&bytes), bytes: bytes.len() as u64 };
+        let with_base = |base: Kept| {
+            let mut late = fresh.clone();
+            (late.members[2].staleness, late.members[2].base_values) = (3, Some(base));
+            late
+        };
+        let (model, _) = in_memory(&with_base(Kept::Here(bytes)), &work);
+        average_to_file(&with_base(Kept::Stored(blob)), |_| Some(older.clone()), &to, &work)
+            .unwrap();
+        assert_eq!(data(&to.model), model, "{norm:?}");
+        assert_ne!(model, in_memory(&fresh, &work).0, "the older base makes a difference");
+    }
+}
+
 /// What memory this process has taken at most, in bytes.
 fn memory_peak() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
@@ -142,6 +169,8 @@ fn fifty_updates_of_a_hundred_million_numbers_need_little_memory() {
         loss: None,
         steps: None,
         values: Kept::Stored(StoredBlob { sha256: digest(index % 10), bytes: 4 * NUMBERS as u64 }),
+        staleness: 0,
+        base_values: None,
     };
     let mut job = job("fedavg", DType::F32, Guard::default(), None);
     job.schema = schema;
