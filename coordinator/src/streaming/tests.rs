@@ -115,7 +115,7 @@ fn late_updates_are_compared_with_their_own_base_wherever_it_is() {
     let older = dir.path().join("older");
     for norm in [NormBound::Off, NormBound::Clip { norm_max: 20.0 }] {
         let fresh = job("fedbuff", DType::F32, Guard { norm, share_max: None }, None);
-        let bytes = canonical(DType::F32, 9);
+        let bytes = canonical(&schema(DType::F32), 9);
         let header = Header::of(&fresh.schema, Metadata::new()).write();
         fs::write(&older, [&header[..], &bytes].concat()).unwrap();
         let blob = StoredBlob { sha256: protocol::Digest::of(&bytes), bytes: bytes.len() as u64 };

@@ -35,7 +35,7 @@ impl Workload for Keeping {
         let sums: Vec<f64> = sums;
         update.update = Tensors::unflatten(&base.schema(), &sums).unwrap();
         let stdout = update.seal().payload;
-        let outcome = Outcome::Ok(GuestOutput { stdout, update_file: None });
+        let outcome = Outcome::Ok(GuestOutput { stdout, update_file: None, state: None });
         Ran { outcome, ..ran }
     }
 
