@@ -40,7 +40,7 @@ pub(crate) struct Kits {
     #[command(subcommand)]
     verb: Option<Verb>,
     #[command(flatten)]
-    make: Option<Make>,
+    make: Make,
 }
 
 #[derive(Debug, Subcommand)]
@@ -137,8 +137,7 @@ impl Kits {
                     settings.display()
                 ));
             }
-            (None, Some(make)) => make.run()?,
-            (None, None) => anyhow::bail!("name the proplets that the kits are for"),
+            (None, make) => make.run()?,
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -36,7 +36,11 @@ const TOTAL: &str = "_total";
 /// A set of figures. Those that are counted on are kept by whoever counts; the others are put in
 /// when somebody looks.
 #[derive(Debug, Default)]
-pub struct Figures(Registry);
+pub struct Figures {
+    registry: Registry,
+    /// Families that may have no member yet: name, help and type. They are told all the same.
+    families: Vec<(String, String, &'static str)>,
+}
 
 /// No labels but these.
 pub fn labels<const N: usize>(pairs: [(&'static str, &str); N]) -> Labels {
@@ -47,13 +51,13 @@ impl Figures {
     /// With what there is to say of any process.
     pub fn of_process() -> Self {
         let mut figures = Self::default();
-        figures.0.register_collector(Box::new(process::Process));
+        figures.registry.register_collector(Box::new(process::Process));
         figures
     }
 
     /// The traffic of all connections to the broker, by name.
     pub fn watch(&mut self, connections: Vec<(&'static str, Traffic)>) {
-        self.0.register_collector(Box::new(traffic::Connections(connections)));
+        self.registry.register_collector(Box::new(traffic::Connections(connections)));
     }
 
     /// A count to go on with; `name` ends in `_total`.
@@ -66,6 +70,7 @@ impl Figures {
     /// Counts to go on with, by label; `name` ends in `_total`.
     pub fn counts(&mut self, name: &str, help: &str) -> Counts {
         let counts = Counts::default();
+        self.family(name, help, "counter");
         self.add(name, help, counts.clone());
         counts
     }
@@ -80,6 +85,7 @@ impl Figures {
     /// Times to be observed, in seconds, by label; `name` ends in `_seconds`.
     pub fn seconds_by(&mut self, name: &str, help: &str) -> SecondsBy {
         let seconds = SecondsBy::new_with_constructor(times);
+        self.family(name, help, "histogram");
         self.add(name, help, seconds.clone());
         seconds
     }
@@ -100,6 +106,7 @@ impl Figures {
         for (labels, value) in values {
             gauges.get_or_create(&labels).set(value);
         }
+        self.family(name, help, "gauge");
         self.add(name, help, gauges);
     }
 
@@ -121,15 +128,26 @@ impl Figures {
         }
     }
 
+    fn family(&mut self, name: &str, help: &str, kind: &'static str) {
+        self.families.push((name.to_owned(), help.to_owned(), kind));
+    }
+
     fn add(&mut self, name: &str, help: &str, metric: impl Metric) {
-        self.0.register(name.strip_suffix(TOTAL).unwrap_or(name), help, metric);
+        self.registry.register(name.strip_suffix(TOTAL).unwrap_or(name), help, metric);
     }
 
     /// Appends them to `text`, in the text format 0.0.4.
     pub fn write(&self, text: &mut String) {
-        if let Err(why) = prometheus_text::encode(text, &self.0) {
+        let begun = text.len();
+        if let Err(why) = prometheus_text::encode(text, &self.registry) {
             // A collector that gave up half-way; what is there of it is a comment at most.
             let _ = writeln!(text, "# {why}");
+        }
+        for (name, help, kind) in &self.families {
+            let told = format!("# TYPE {name} {kind}\n");
+            if !text[begun..].contains(&told) {
+                let _ = write!(text, "# HELP {name} {help}\n{told}");
+            }
         }
     }
 }
@@ -162,6 +180,7 @@ mod tests {
             "# TYPE aileron_rounds_total counter",
             "aileron_open 3",
             "aileron_no_total{reason=\"a\\\"b\"} 7",
+            "# TYPE aileron_updates_total counter",
         ] {
             assert!(text.lines().any(|one| one == line), "{line} is not in\n{text}");
         }

@@ -6,7 +6,7 @@ use tracing_subscriber::{EnvFilter, fmt, util::SubscriberInitExt as _};
 
 /// What is said if nobody asks for anything else.
 const DEFAULT: &str = "warn,access=info,aileron=info,agent=info,broker=info,cli=info,\
-coordinator=info,fleet=info,http_api=info,lineage=info,manager=info,model_server=info,proplet=info,\
+coordinator=info,fleet=info,http_api=info,lineage=info,manager=info,model_server=info,proplet=info,registrar=info,registry=info,\
 round=info,service=info,session=info";
 
 const QUIET: &str = "warn";

@@ -33,7 +33,8 @@ fn who_is_slow_counts_later_and_once_whatever_is_killed() {
     start["asynchronous"] = json!({"buffer": 2, "concurrency": 3, "staleness_max": 20});
     start["strategy"] = json!({"name": "fedbuff", "params": {"staleness_exponent": 0.0}});
     start["hyperparams"]["keep"] = json!(1.0);
-    start["hyperparams"]["members"]["proplet-3"][2] = json!(SLOW_MS);
+    let slow = start["hyperparams"]["members"]["proplet-3"].as_array_mut().unwrap();
+    slow.push(json!(SLOW_MS));
     start["retries"] = json!(1000);
     start["timeout_s"] = json!(20);
     publish(&stack, "fl/sessions/start", &start.to_string());

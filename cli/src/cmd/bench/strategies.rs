@@ -4,12 +4,9 @@
 //! In one process: the participants' training step and the coordinator's arithmetic are those that
 //! ship, without a broker, a sandbox or a clock between them.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+mod export;
+
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
 use aggregate::{
     Facts, Guard, Need, Round, Rows as _, STRATEGIES, Slices, Strategy, Tempered, Work,
@@ -158,7 +155,7 @@ impl Strategies {
         for seed in 1..=self.seeds {
             let (parts, train, test) = self.rows(seed)?;
             if let Some(dir) = &self.export {
-                export(&dir.join(format!("seed-{seed}")), &parts, &test)?;
+                export::export(&dir.join(format!("seed-{seed}")), &parts, &test)?;
             }
             let parts = parts.iter().map(dataset).collect::<Result<_, _>>()?;
             splits.push(Split { parts, train: dataset(&train)?, test: dataset(&test)? });
@@ -351,19 +348,6 @@ impl FromIterator<f64> for Accuracies {
     fn from_iter<I: IntoIterator<Item = f64>>(iter: I) -> Self {
         Self(iter.into_iter().collect())
     }
-}
-
-/// Writes `participant-01.csv` and so on, and `test.csv`.
-fn export(dir: &Path, parts: &[Rows], test: &Rows) -> anyhow::Result<()> {
-    fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
-    let write = |name: String, rows: &Rows| {
-        let path = dir.join(name);
-        fs::write(&path, rows.to_csv()).with_context(|| format!("write {}", path.display()))
-    };
-    for (number, part) in (1..).zip(parts) {
-        write(format!("participant-{number:02}.csv"), part)?;
-    }
-    write("test.csv".to_owned(), test)
 }
 
 fn dataset(rows: &Rows) -> anyhow::Result<Dataset> {

@@ -43,6 +43,12 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
+    /// A message goes to the broker.
+    pub(super) fn sending(&self, topic: &str, payload: &[u8]) {
+        bump(&self.sent);
+        weigh(&self.sent_bytes, topic, payload);
+    }
+
     pub(crate) fn read(&self) -> Counts {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Counts {

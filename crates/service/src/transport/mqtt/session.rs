@@ -8,6 +8,7 @@
 //! The session is one task; nothing else touches its state, and it never waits for the broker
 //! while it could be told something.
 
+mod elapsed;
 mod intake;
 
 use std::{
@@ -23,9 +24,10 @@ use tokio::{
     time::{Sleep, interval, sleep, timeout},
 };
 
+use self::elapsed::elapsed;
 use super::{
     Config,
-    counts::{Counters, bump, weigh},
+    counts::{Counters, bump},
     link::{INTAKE_BYTES_MAX, Link, PACKET_BYTES_MAX, Wire},
     outbox::{Outbox, Suspect},
     patience::{Patience, Say},
@@ -268,8 +270,7 @@ impl Session {
         if let Phase::Up = self.phase {
             while let Some((topic, payload)) = self.outbox.hand_over() {
                 let name = namespace.render(&topic);
-                bump(&self.shared.counters.sent);
-                weigh(&self.shared.counters.sent_bytes, &name, &payload);
+                self.shared.counters.sending(&name, &payload);
                 link.publish(name, topic.is_retained(), payload).await;
             }
         }
@@ -372,13 +373,6 @@ impl Session {
         }
         link.disconnect().await;
         let _ = timeout(DISCONNECT_TIMEOUT, link.ended()).await;
-    }
-}
-
-async fn elapsed(timer: &mut Option<Pin<Box<Sleep>>>) {
-    match timer {
-        Some(timer) => timer.await,
-        None => std::future::pending().await,
     }
 }
 
