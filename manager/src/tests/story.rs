@@ -129,7 +129,7 @@ async fn a_round_goes_to_its_participants_and_their_updates_to_the_coordinator()
     world.until_state(start.id.as_str(), "Completed").await;
     let metrics = String::from_utf8(world.get("/metrics").await.body).unwrap();
     for line in [
-        "aileron_tasks{state=\"Completed\"} 1",
+        "aileron_tasks{state=\"Completed\"} 1.0",
         "aileron_proplets_alive 1",
         "aileron_updates_forwarded_total 1",
         "aileron_messages_received_total{kind=\"round_start\"} 1",

@@ -22,7 +22,7 @@ async fn a_task_without_a_program_that_can_be_had_fails_with_the_reason() {
         (task("t", Some("aGVsbG8=".to_owned())), "not a WebAssembly module or component: 5 bytes"),
         (task("t", Some("A".repeat(2000))), "larger than 1000 bytes"),
         (image("ftp://host/x"), "\"ftp://host/x\" is not the address of a program"),
-        (image("oci://registry.example/fl-client:1"), "not supported yet"),
+        (image("oci://registry.example/"), "is not the address of an image"),
         (image("/etc/passwd"), "no module directory"),
     ];
     for (attempt, (mut start, expected)) in (1..).zip(starts) {
