@@ -112,6 +112,7 @@ fn a_kit_is_unpacked_as_it_was_made_and_its_device_runs() {
 #[test]
 fn preflight_says_what_is_wrong_and_what_to_do() {
     let site = Site::new();
+    site.does(&["token", "new", "admin", "--scopes", "admin"]);
     let broker = site.broker();
     let address = format!("ssl://localhost:{}", site.mqtt);
     site.does(&["kit", "edge-1", "--mqtt-address", &address]);
