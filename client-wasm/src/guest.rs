@@ -69,7 +69,7 @@ pub fn run(assignment: &Assignment) -> Result<Answer, TrainError> {
     };
     let tensors = model.tensors().into_iter().map(|(name, tensor)| (name.to_owned(), tensor));
     let mut update = Update::new(report.num_samples as u64, tensors.collect());
-    for (name, value) in report.metrics(hyperparams) {
+    for (name, value) in report.metrics() {
         update = update.with(name, value);
     }
     if let Some(variates) = variates {

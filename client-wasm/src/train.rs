@@ -105,22 +105,30 @@ pub fn evaluate(model: &Model, data: &Dataset, scale: f64) -> Result<Score, Trai
 }
 
 impl Report {
-    /// The scalars that go with an update.
-    pub fn metrics(&self, hyperparams: &Hyperparams) -> BTreeMap<&'static str, f64> {
+    /// The scalars that go with an update, to six significant digits: every byte of them travels.
+    pub fn metrics(&self) -> BTreeMap<&'static str, f64> {
         let mut metrics = BTreeMap::from([
             ("loss_before", self.before.loss),
             ("loss", self.after.loss),
-            ("epochs", hyperparams.epochs as f64),
             ("steps", self.steps as f64),
-            ("holdout_samples", self.holdout_samples as f64),
         ]);
         metrics.extend(self.after.accuracy.map(|part| ("train_accuracy", part)));
         if let Some(holdout) = self.holdout {
+            metrics.insert("holdout_samples", self.holdout_samples as f64);
             metrics.insert("holdout_loss", holdout.loss);
             metrics.extend(holdout.accuracy.map(|part| ("accuracy", part)));
         }
+        metrics.values_mut().for_each(|value| *value = six_digits(*value));
         metrics
     }
+}
+
+/// Digits that a reader has no use for are not said; whole numbers of steps and rows keep theirs.
+fn six_digits(value: f64) -> f64 {
+    if value.fract() == 0.0 {
+        return value;
+    }
+    format!("{value:.5e}").parse().unwrap_or(value)
 }
 
 /// Held-out rows first, then those to train on, of which there is always one.

@@ -83,7 +83,7 @@ fn an_update_is_one_json_object_with_the_names_and_shapes_of_its_base() {
     assert!(update["update"]["b"].as_f64().unwrap() > 0.0);
     let metrics = update["metrics"].as_object().unwrap();
     assert!(metrics.values().all(Value::is_number));
-    assert_eq!((&metrics["epochs"], &metrics["holdout_samples"]), (&json!(3.0), &json!(1.0)));
+    assert_eq!((&metrics["steps"], &metrics["holdout_samples"]), (&json!(3.0), &json!(1.0)));
     assert!(metrics["loss"].as_f64() < metrics["loss_before"].as_f64());
 }
 

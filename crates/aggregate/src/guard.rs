@@ -3,7 +3,8 @@
 use std::{io, ops::Range};
 
 use crate::{
-    AggregateError, Center, Element, Facts, Round, Rows, RunError, Survey, Work, rows::Chosen,
+    AggregateError, Center, Element, Facts, Round, Rows, RunError, Survey, Work,
+    rows::{Chosen, Remade, Row},
     survey::Surveyor,
 };
 
@@ -74,8 +75,8 @@ impl Guard {
         };
         let result = if let (NormBound::Clip { .. }, Some(base)) = (self.norm, round.base) {
             guarded.clipped = kept.iter().copied().filter(|it| far[*it] > 1.0).collect();
-            let clipped =
-                Clipped { rows: &updates, origin: Origin { base, bases: round.bases }, far };
+            // Whoever clips leaves nobody out: the distances go by the same places.
+            let clipped = clipped(&updates, Origin { base, bases: round.bases }, &far);
             passed.updates = &clipped;
             then(&passed)
         } else {
@@ -91,10 +92,10 @@ impl Guard {
             NormBound::Off => return Ok(vec![]),
             NormBound::Clip { norm_max } | NormBound::Reject { norm_max } => norm_max,
         };
-        let moved = round.base.zip(round.bases).map(|(base, bases)| {
-            let origin = Origin { base, bases: Some(bases) };
-            Moved { rows: round.updates, origin }
-        });
+        let moved = round
+            .base
+            .zip(round.bases)
+            .map(|(base, bases)| moved(round.updates, Origin { base, bases: Some(bases) }));
         let updates = moved.as_ref().map_or(round.updates, |moved| moved as &dyn Rows<T>);
         let surveyor = Surveyor { round: Round { updates, ..*round }, work: *work };
         let squared = surveyor.distances_from(&Center::Base)?;
@@ -157,6 +158,7 @@ fn cap(facts: &mut [Facts], share_max: f64) -> Vec<usize> {
 }
 
 /// The models that updates started from: all from one, or each from its own.
+#[derive(Clone, Copy)]
 struct Origin<'a, T> {
     base: &'a dyn Rows<T>,
     bases: Option<&'a dyn Rows<T>>,
@@ -177,77 +179,44 @@ impl<T: Element> Origin<'_, T> {
 }
 
 /// Updates as if all had started from the one base: what each adds to its own is added to that.
-struct Moved<'a, T> {
-    rows: &'a dyn Rows<T>,
-    origin: Origin<'a, T>,
-}
-
-impl<T: Element> Rows<T> for Moved<'_, T> {
-    fn count(&self) -> usize {
-        self.rows.count()
-    }
-
-    fn width(&self) -> usize {
-        self.rows.width()
-    }
-
-    fn read<'a>(
-        &'a self,
-        row: usize,
-        range: Range<usize>,
-        scratch: &'a mut Vec<T>,
-    ) -> io::Result<&'a [T]> {
-        let (mut own, mut common, mut raw) = (vec![], vec![], vec![]);
-        let own = self.origin.read(row, range.clone(), &mut own)?;
-        let common = self.origin.base.read(0, range.clone(), &mut common)?;
-        let values = self.rows.read(row, range, &mut raw)?;
-        scratch.clear();
-        scratch.extend(
-            values.iter().zip(own).zip(common).map(|((w, own), common)| {
+fn moved<'a, T: Element>(rows: &'a dyn Rows<T>, origin: Origin<'a, T>) -> impl Rows<T> {
+    let make =
+        move |row, range: Range<usize>, made: &mut Vec<T>| {
+            let (mut own, mut common, mut raw) = (vec![], vec![], vec![]);
+            let own = origin.read(row, range.clone(), &mut own)?;
+            let common = origin.base.read(0, range.clone(), &mut common)?;
+            let values = rows.read(row, range, &mut raw)?;
+            made.clear();
+            made.extend(values.iter().zip(own).zip(common).map(|((w, own), common)| {
                 T::from_f64(common.to_f64() + (w.to_f64() - own.to_f64()))
-            }),
-        );
-        Ok(scratch)
-    }
+            }));
+            Ok(Row::Made)
+        };
+    Remade { rows, make }
 }
 
 /// Updates that are drawn towards the model that they started from, each by its own factor.
-struct Clipped<'a, T> {
+fn clipped<'a, T: Element>(
     rows: &'a dyn Rows<T>,
     origin: Origin<'a, T>,
-    far: Vec<f64>,
-}
-
-impl<T: Element> Rows<T> for Clipped<'_, T> {
-    fn count(&self) -> usize {
-        self.rows.count()
-    }
-
-    fn width(&self) -> usize {
-        self.rows.width()
-    }
-
-    fn read<'a>(
-        &'a self,
-        row: usize,
-        range: Range<usize>,
-        scratch: &'a mut Vec<T>,
-    ) -> io::Result<&'a [T]> {
-        let far = self.far[row];
+    far: &'a [f64],
+) -> impl Rows<T> {
+    let make = move |row: usize, range: Range<usize>, made: &mut Vec<T>| {
+        let far = far[row];
         if far <= 1.0 {
-            return self.rows.read(row, range, scratch);
+            return Ok(Row::AsItIs);
         }
-        let mut own = vec![];
-        let base = self.origin.read(row, range.clone(), &mut own)?;
-        let mut raw = vec![];
-        let values = self.rows.read(row, range, &mut raw)?;
-        scratch.clear();
-        scratch.extend(base.iter().zip(values).map(|(x, w)| {
+        let (mut own, mut raw) = (vec![], vec![]);
+        let base = origin.read(row, range.clone(), &mut own)?;
+        let values = rows.read(row, range, &mut raw)?;
+        made.clear();
+        made.extend(base.iter().zip(values).map(|(x, w)| {
             let (x, w) = (x.to_f64(), w.to_f64());
             if w.is_finite() { T::from_f64(x + (w - x) / far) } else { T::from_f64(w) }
         }));
-        Ok(scratch)
-    }
+        Ok(Row::Made)
+    };
+    Remade { rows, make }
 }
 
 /// The error, with the place among all updates of what is a place among those kept.

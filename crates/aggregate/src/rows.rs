@@ -158,6 +158,44 @@ impl<T: Element> Rows<T> for Chosen<'_, T> {
     }
 }
 
+/// Whether a row had to be made, in the buffer given.
+pub(crate) enum Row {
+    Made,
+    AsItIs,
+}
+
+/// Rows of which some are made out of the others' and of more.
+pub(crate) struct Remade<'a, T, F> {
+    pub(crate) rows: &'a dyn Rows<T>,
+    pub(crate) make: F,
+}
+
+impl<T, F> Rows<T> for Remade<'_, T, F>
+where
+    T: Element,
+    F: Fn(usize, Range<usize>, &mut Vec<T>) -> io::Result<Row> + Sync,
+{
+    fn count(&self) -> usize {
+        self.rows.count()
+    }
+
+    fn width(&self) -> usize {
+        self.rows.width()
+    }
+
+    fn read<'a>(
+        &'a self,
+        row: usize,
+        range: Range<usize>,
+        scratch: &'a mut Vec<T>,
+    ) -> io::Result<&'a [T]> {
+        match (self.make)(row, range.clone(), scratch)? {
+            Row::Made => Ok(scratch),
+            Row::AsItIs => self.rows.read(row, range, scratch),
+        }
+    }
+}
+
 fn short(row: usize) -> io::Error {
     let text = format!("row {row} is shorter than the first");
     io::Error::new(io::ErrorKind::UnexpectedEof, text)

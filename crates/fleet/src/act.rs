@@ -39,6 +39,8 @@ pub enum Notice {
     Offline { proplet: PropletId, why: &'static str },
     /// A round's tasks are under way.
     Round { round: RoundId, dispatched: usize, absent: usize },
+    /// Some of a round's participants have not been heard since the connection.
+    Unheard { round: RoundId, unheard: usize },
     /// A known round was asked for with another content.
     RoundConflict { round: RoundId },
     /// A message changes nothing, for this reason.
@@ -55,7 +57,8 @@ impl Notice {
             | Self::Resent { .. }
             | Self::Stray { .. }
             | Self::Alive { .. }
-            | Self::Round { .. } => false,
+            | Self::Round { .. }
+            | Self::Unheard { .. } => false,
         }
     }
 }
@@ -86,6 +89,9 @@ impl fmt::Display for Notice {
                     f,
                     "round {round}: {dispatched} tasks dispatched, {absent} participants absent"
                 )
+            }
+            Self::Unheard { round, unheard } => {
+                write!(f, "round {round}: {unheard} participants have not been heard yet")
             }
             Self::RoundConflict { round } => {
                 write!(f, "round {round} was started before with another content: ignored")

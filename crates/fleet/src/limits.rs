@@ -11,6 +11,9 @@ use crate::Delivery;
 pub struct Limits {
     /// Silence after which a proplet counts as offline.
     pub liveness: Duration,
+    /// How long after a connection that the broker had nothing kept for a proplet may still be
+    /// unheard that is there: participants are not called absent before.
+    pub settles_after: Duration,
     pub proplets_max: usize,
     pub tasks_max: usize,
     /// Finished federated tasks that are kept; the oldest go first.
@@ -36,6 +39,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             liveness: Duration::from_secs(30),
+            settles_after: Duration::from_secs(12),
             proplets_max: 100_000,
             tasks_max: 100_000,
             federated_kept_max: 10_000,

@@ -2,7 +2,13 @@
 //! neither stops everything else for as long as they take, nor has all that is said and kept of
 //! them in memory at once.
 
-use std::{collections::VecDeque, ops::Bound, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    mem,
+    ops::Bound,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use protocol::{
@@ -25,6 +31,8 @@ use crate::{
 const BATCH: usize = 1000;
 /// What is said meanwhile is heard between two steps.
 const PAUSE: Duration = Duration::from_millis(10);
+/// How soon is looked again whether those have been heard that were not.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// Rounds whose tasks are not all begun, in the order of their starts.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +46,8 @@ pub(crate) struct Rollout {
     at: Timestamp,
     /// The last participant that was dealt with; they come in order.
     up_to: Option<PropletId>,
+    /// Those among them that may be there, and have not been heard since the connection.
+    unheard: BTreeSet<PropletId>,
     due: Timestamp,
     dispatched: usize,
     absent: usize,
@@ -67,7 +77,8 @@ impl Rollout {
     pub(crate) fn new(start: Box<RoundStart>, at: Timestamp, up_to: Option<PropletId>) -> Self {
         let (dispatched, absent, shared) = (0, 0, None);
         let (due, kept, found) = (Timestamp::ZERO, false, None);
-        Self { start, at, up_to, due, dispatched, absent, kept, found, shared }
+        let unheard = BTreeSet::new();
+        Self { start, at, up_to, unheard, due, dispatched, absent, kept, found, shared }
     }
 
     /// One whose start is on disk until all its tasks have been begun.
@@ -101,6 +112,16 @@ impl Rollout {
         self.start.participants.range((from, Bound::Unbounded)).take(BATCH).cloned().collect()
     }
 
+    /// Those that a life of this process has dealt with.
+    fn passed(&self) -> impl Iterator<Item = &PropletId> {
+        let to = self.up_to.as_ref();
+        self.start.participants.iter().take_while(move |it| to.is_some_and(|to| *it <= to))
+    }
+
+    fn task(&self, proplet: &PropletId) -> TaskId {
+        task_id(&task_name(&self.start.round_id, proplet), self.at)
+    }
+
     fn is_over(&self) -> bool {
         let last = self.start.participants.last();
         last.is_none_or(|last| self.up_to.as_ref().is_some_and(|up_to| up_to >= last))
@@ -113,7 +134,12 @@ impl Rollouts {
     }
 
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
-        self.0.front().map(|rollout| rollout.due)
+        self.0.iter().map(|rollout| rollout.due).min()
+    }
+
+    fn pop_due(&mut self, now: Timestamp) -> Option<Rollout> {
+        let place = self.0.iter().position(|rollout| rollout.due <= now)?;
+        self.0.remove(place)
     }
 }
 
@@ -121,20 +147,34 @@ impl State {
     /// Begins a new round's tasks; those that are too many for one step later.
     pub(crate) fn roll_out(&mut self, mut rollout: Rollout, now: Timestamp, out: &mut Acts) {
         if rollout.is_long() {
-            rollout.kept = true;
-            let start = &rollout.start;
-            self.limits.records.keep(out, || {
-                Entry::put_bytes(STARTS, &start.round_id, start.seal().payload.to_vec())
-            });
+            self.keep_start(&mut rollout, out);
         }
         self.begin_next(rollout, now, out);
     }
 
+    fn keep_start(&self, rollout: &mut Rollout, out: &mut Acts) {
+        rollout.kept = true;
+        let start = &rollout.start;
+        self.limits
+            .records
+            .keep(out, || Entry::put_bytes(STARTS, &start.round_id, start.seal().payload.to_vec()));
+    }
+
+    /// After a restart: whoever was neither given a task nor called absent was waited for.
+    pub(crate) fn resume_rolling(&mut self) {
+        for rollout in &mut self.rollouts.0 {
+            let absent = self.rounds.get(rollout.round()).map(|started| &started.absent);
+            let is_open = |proplet: &&PropletId| {
+                self.tasks.get(&rollout.task(proplet)).is_none()
+                    && absent.is_none_or(|absent| !absent.contains_key(*proplet))
+            };
+            rollout.unheard = rollout.passed().filter(is_open).cloned().collect();
+        }
+    }
+
     /// Begins what has become due of the tasks that were put off.
     pub(crate) fn go_on_rolling(&mut self, now: Timestamp, out: &mut Acts) {
-        if self.rollouts.next_due().is_some_and(|due| due <= now)
-            && let Some(rollout) = self.rollouts.0.pop_front()
-        {
+        if let Some(rollout) = self.rollouts.pop_due(now) {
             self.begin_next(rollout, now, out);
         }
     }
@@ -144,25 +184,44 @@ impl State {
             Some(shared) => shared,
             None => self.shared(&rollout, out),
         };
-        for proplet in rollout.next() {
+        let next = rollout.next();
+        if let Some(last) = next.last() {
+            rollout.up_to = Some(last.clone());
+        }
+        for proplet in mem::take(&mut rollout.unheard).into_iter().chain(next) {
             let begun = self.begin((&rollout, &shared), &proplet, now, out);
             match begun {
                 Ok(()) => rollout.dispatched += 1,
+                Err((AbsentReason::Unknown | AbsentReason::NotAlive, None))
+                    if now < self.settles_at =>
+                {
+                    rollout.unheard.insert(proplet);
+                }
                 Err((reason, error)) => {
                     rollout.absent += 1;
                     let (round_id, proplet_id) = (rollout.round().clone(), proplet.clone());
                     self.say_absent(RoundAbsent { round_id, proplet_id, reason, error }, out);
                 }
             }
-            rollout.up_to = Some(proplet);
         }
-        if rollout.is_long() {
+        let unheard = rollout.unheard.len();
+        if unheard > 0 && !rollout.kept {
+            self.keep_start(&mut rollout, out);
+            let round = rollout.round().clone();
+            out.push(Output::Effect(Notice::Unheard { round, unheard }));
+        }
+        if rollout.kept {
             out.extend(self.rounds.roll(rollout.round(), rollout.up_to.clone()).map(Output::Keep));
         }
         if !rollout.is_over() {
             rollout.shared = Some(shared);
             rollout.due = now + PAUSE;
             return self.rollouts.0.push_front(rollout);
+        }
+        if unheard > 0 {
+            rollout.shared = Some(shared);
+            rollout.due = self.settles_at.min(now + LOOK_AGAIN);
+            return self.rollouts.0.push_back(rollout);
         }
         if rollout.kept {
             out.push(Output::Keep(Entry::forget(STARTS, rollout.round())));
@@ -253,7 +312,7 @@ impl Shared {
             Arc::clone(&self.hyperparams),
             proplet.as_str().into(),
         ];
-        let mut spec = Spec::named(format!("fl-round-{}-{proplet}", start.round_id));
+        let mut spec = Spec::named(task_name(&start.round_id, proplet));
         spec.image_url = start.task_wasm_image.clone();
         spec.placed = Placed::Pinned(proplet.clone());
         let purpose = start.purpose.env().map(|value| (PURPOSE_ENV.into(), value.into()));
@@ -264,6 +323,10 @@ impl Shared {
         spec.env = self.names.iter().cloned().zip(values).chain(more).collect();
         spec
     }
+}
+
+fn task_name(round: &RoundId, proplet: &PropletId) -> String {
+    format!("fl-round-{round}-{proplet}")
 }
 
 /// A UUID of version 8: out of what the task is, since a core has no dice.

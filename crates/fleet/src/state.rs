@@ -42,6 +42,8 @@ pub(crate) struct State {
     pub(crate) sent_len: usize,
     /// Whether the broker is there: without it, nobody can be heard, and silence says nothing.
     connected: bool,
+    /// When everybody that is there has been heard.
+    pub(crate) settles_at: Timestamp,
     /// Restored, and not yet connected.
     restored: bool,
 }
@@ -61,6 +63,7 @@ impl State {
             counts: Counts::default(),
             sent_len: 0,
             connected: false,
+            settles_at: Timestamp::ZERO,
             restored: false,
         }
     }
@@ -69,6 +72,7 @@ impl State {
     /// otherwise.
     pub(crate) fn restore(&mut self, entries: Vec<Entry>) -> Result<(), EntryError> {
         record::restore(self, entries)?;
+        self.resume_rolling();
         self.restored = true;
         Ok(())
     }
@@ -87,6 +91,9 @@ impl State {
         self.connected = true;
         self.proplets.grant(now + self.limits.liveness);
         if mem::take(&mut self.restored) {
+            if self.rollouts.next_due().is_some() {
+                self.settles_at = now + self.limits.settles_after;
+            }
             self.show_again(now);
             self.ask_again();
             for proplet in self.alive_where(|it| it.lists_tasks) {
@@ -103,6 +110,7 @@ impl State {
     /// The broker may have forgotten what was on its way. Proplets that say what they hold will
     /// make up for it themselves; the others are sent again what they have not confirmed.
     pub(crate) fn connected_anew(&mut self, now: Timestamp, out: &mut Acts) {
+        self.settles_at = now + self.limits.settles_after;
         self.connected(now, out);
         self.show_again(now);
         for proplet in self.alive_where(|it| !it.lists_tasks) {

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -22,6 +23,9 @@ use crate::{
 
 /// Metric that a proplet's utility is taken from.
 const LOSS: &str = "loss";
+/// After the first failure of a round; after each further one twice as long.
+const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// A session and everything that it has to remember.
 #[derive(Clone, Debug)]
@@ -34,6 +38,8 @@ pub(crate) struct Session {
     pub(crate) current: Option<Current>,
     /// For somebody to ask, or for a model to begin from.
     pub(crate) waits: bool,
+    /// Not before this is a round asked for again that has failed; not kept.
+    pub(crate) paused_until: Option<Timestamp>,
     /// The first row of its history that is remembered, or the next one.
     pub(crate) first_row: u64,
 }
@@ -134,6 +140,7 @@ impl Session {
             shares: Shares::new(),
             current: None,
             waits: false,
+            paused_until: None,
             first_row: 1,
         }
     }
@@ -150,7 +157,7 @@ impl Session {
     /// When it ends at the latest.
     pub(crate) fn deadline(&self) -> Option<Timestamp> {
         let seconds = self.start.deadline_s?;
-        Some(self.standing.started_at + std::time::Duration::from_secs(seconds))
+        Some(self.standing.started_at + Duration::from_secs(seconds))
     }
 
     /// The id of the next round, or of the next attempt at it.
@@ -237,6 +244,14 @@ impl Session {
             purpose: Purpose::Train,
             staleness_max: start.asynchronous.map(|spec| spec.staleness_max),
         }
+    }
+
+    /// How long after its latest failure a round is asked for again: what it failed of may pass.
+    pub(crate) fn pause(&self) -> Duration {
+        let standing = &self.standing;
+        let before = standing.failures_max.saturating_sub(self.start.retries);
+        let doublings = standing.failures.saturating_sub(before).saturating_sub(1);
+        2_u32.checked_pow(doublings).map_or(PAUSE_MAX, |times| (PAUSE * times).min(PAUSE_MAX))
     }
 
     /// Counts a round that made none.

@@ -86,7 +86,8 @@ impl Machine for Sessions {
         let look_at = self.look_at?;
         let running = self.sessions.values().filter(|session| session.is_running());
         let due = running.flat_map(|session| {
-            let next = session.current.as_ref().map_or(look_at, |current| current.repeat_at);
+            let next = session.current.as_ref().map(|current| current.repeat_at);
+            let next = next.or(session.paused_until).unwrap_or(look_at);
             [Some(next), session.deadline()]
         });
         due.flatten().min()
@@ -215,6 +216,7 @@ impl Sessions {
                 standing.detail = None;
                 // The id of an attempt is never used twice.
                 standing.failures_max = standing.failures.saturating_add(session.start.retries);
+                session.paused_until = None;
             }
             (Command::Stop | Command::Resume, _) => {}
         }
@@ -260,6 +262,7 @@ impl Sessions {
         }
         let before = session.standing.state;
         session.failed(failed);
+        session.paused_until = Some(turn.now + session.pause());
         let what = session.standing.detail.clone().unwrap_or_default();
         turn.note(Note::RoundFailed { session: session.start.session_id.clone(), what });
         settle(session, before, vec![], turn);
@@ -301,7 +304,11 @@ impl Sessions {
                 Some(_) => {}
                 // One that waits looks now and then, not at every message.
                 None if session.waits && turn.now < look_at => {}
-                None => begin(session, &self.latest, &self.candidates, turn),
+                None if session.paused_until.is_some_and(|until| turn.now < until) => {}
+                None => {
+                    session.paused_until = None;
+                    begin(session, &self.latest, &self.candidates, turn);
+                }
             }
         }
         if turn.now >= look_at {

@@ -9,7 +9,6 @@ mod client;
 
 use std::{
     collections::BTreeMap,
-    fs,
     process::ExitCode,
     sync::{
         Arc,
@@ -36,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     figures::{self, Times, rounded},
     round::{address, model, namespace},
-    stage::{Stage, StageArgs, free_port},
+    stage::{Stage, StageArgs},
 };
 use crate::{
     http::Api,
@@ -167,18 +166,7 @@ impl Platform {
     async fn start(bench: &Fleet) -> anyhow::Result<Self> {
         let mut stage = Stage::open(&bench.stage).await?;
         let broker = address(stage.broker);
-        fs::write(stage.path("model.json"), model(bench.params).to_string())?;
-        let http = free_port()?.port().to_string();
-        let place = |name: &str| format!("--state-dir={}", stage.path(name));
-        let [manager, coordinator, models] = ["manager", "coordinator", "model-server"].map(place);
-        let model_file = format!("--model-file={}", stage.path("model.json"));
-        let at = ["--mqtt-address", &broker];
-        stage.aileron("manager", &["manager", at[0], at[1], &manager, "--http-port", &http])?;
-        stage.aileron(
-            "coordinator",
-            &["coordinator", at[0], at[1], &coordinator, "--http-port=0"],
-        )?;
-        stage.aileron("model-server", &["model-server", at[0], at[1], &models, &model_file])?;
+        let http = stage.services(&model(bench.params))?;
         let filters = [Filter::AnyComplete, Filter::AnyFailed];
         let mut operator = LinkArgs::to(broker.parse()?).connect(&filters).await?;
         operator.latest(&protocol::ModelLine::default()).await?;
@@ -186,7 +174,7 @@ impl Platform {
         Ok(Self {
             stage,
             operator,
-            api: Api::new(&format!("http://127.0.0.1:{http}")),
+            api: Api::new(&http),
             members: members.collect::<Result<_, _>>()?,
             counters: Arc::default(),
             version: ModelVersion(0),

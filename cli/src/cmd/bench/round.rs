@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     figures::{self, Times, rounded},
-    stage::{Stage, StageArgs, free_port},
+    stage::{Stage, StageArgs},
     tap::{Tally, Tap},
 };
 use crate::{
@@ -160,17 +160,7 @@ impl Platform {
     async fn start(bench: &Round, between: Between) -> anyhow::Result<Self> {
         let mut stage = Stage::open(&bench.stage).await?;
         let broker = address(stage.broker);
-        fs::write(stage.path("model.json"), model(bench.params).to_string())?;
-        let http = free_port()?.port().to_string();
-        let place = |name: &str| [format!("--state-dir={}", stage.path(name))];
-        let [manager, coordinator, models] = ["manager", "coordinator", "model-server"].map(place);
-        let model_file = format!("--model-file={}", stage.path("model.json"));
-        let at = ["--mqtt-address", &broker];
-        stage.aileron("manager", &["manager", at[0], at[1], &manager[0], "--http-port", &http])?;
-        let own = ["coordinator", at[0], at[1], &coordinator[0], "--http-port=0"];
-        stage.aileron("coordinator", &own)?;
-        let own = ["model-server", at[0], at[1], &models[0], &model_file];
-        stage.aileron("model-server", &own)?;
+        let http = stage.services(&model(bench.params))?;
         let (mut taps, mut proplets) = (vec![], vec![]);
         for index in 1..=bench.proplets {
             let id: PropletId = format!("proplet-{index}").parse()?;
@@ -187,7 +177,7 @@ impl Platform {
         let operator = connect(&broker).await?;
         let mut platform =
             Self { stage, operator, proplets, version: ModelVersion(0), rounds: 0, taps };
-        platform.until_alive(&format!("http://127.0.0.1:{http}")).await?;
+        platform.until_alive(&http).await?;
         Ok(platform)
     }
 

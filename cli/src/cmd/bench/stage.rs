@@ -101,6 +101,21 @@ impl Stage {
         self.start("broker", Path::new("mosquitto"), &["-c", &conf.display().to_string()])
     }
 
+    /// Starts manager, coordinator and model server, the last with this model, and says where the
+    /// manager's HTTP API is.
+    pub(super) fn services(&mut self, model: &Value) -> anyhow::Result<String> {
+        fs::write(self.path("model.json"), model.to_string())?;
+        let (broker, http) = (format!("tcp://{}", self.broker), free_port()?);
+        let model_file = format!("--model-file={}", self.path("model.json"));
+        let port = format!("--http-port={}", http.port());
+        let own = [("manager", port.as_str()), ("coordinator", "--http-port=0")];
+        for (name, own) in own.into_iter().chain([("model-server", model_file.as_str())]) {
+            let state = self.path(name);
+            self.aileron(name, &[name, "--mqtt-address", &broker, "--state-dir", &state, own])?;
+        }
+        Ok(format!("http://{http}"))
+    }
+
     /// Starts a service of the program that is measured.
     pub(super) fn aileron(&mut self, name: &str, words: &[&str]) -> anyhow::Result<()> {
         self.start(name, &self.program.clone(), words)

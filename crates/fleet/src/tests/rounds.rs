@@ -1,6 +1,6 @@
 //! Rounds: started once, absences said at once, updates handed on unread.
 
-use protocol::{AbsentReason, Envelope, RoundId, Topic, message::TaskState};
+use protocol::{AbsentReason, Envelope, Input, RoundId, Topic, message::TaskState};
 use serde_json::{Value, json};
 
 use super::world::{World, proplet, round_start};
@@ -75,6 +75,37 @@ fn who_cannot_take_part_is_named_at_once_and_again_for_those_who_ask_again() {
     assert_eq!(world.taken(|it| *it == topic).len(), 2);
     assert_eq!(world.all().len(), 1);
     assert!(world.starts().is_empty());
+}
+
+#[test]
+fn a_manager_that_has_just_connected_waits_for_participants_to_be_heard() {
+    for (restarts, resumed) in [(false, false), (true, false), (true, true)] {
+        let mut world = World::fresh(Limits::default());
+        world.create("here", &[]);
+        world.start_round("r1", &["here", "late", "never"]);
+        assert_eq!(world.starts().len(), 1, "who is there does not wait for the others");
+        assert!(world.absences().is_empty());
+        world.live(3.0);
+        if restarts {
+            world.restart();
+            world.step(Input::Connected { resumed });
+        }
+
+        world.create("late", &[]);
+        world.live(1.0);
+        let begun = world.starts();
+        assert_eq!(begun.last().unwrap().1, Some(proplet("late")), "{begun:?}");
+        assert_eq!(world.all().len(), 2);
+        world.live(12.0);
+
+        let absent = world.absences();
+        assert_eq!(absent.len(), 1, "{absent:?}");
+        assert_eq!(
+            (&absent[0].proplet_id, absent[0].reason),
+            (&proplet("never"), AbsentReason::Unknown)
+        );
+        assert!(!world.store.keys().any(|(table, _)| *table == "starts"), "{restarts} {resumed}");
+    }
 }
 
 #[test]

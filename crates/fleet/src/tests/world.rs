@@ -60,10 +60,19 @@ impl World {
         Self::with(Limits::default())
     }
 
+    /// One that has been connected for so long that everybody has been heard.
     pub(super) fn with(limits: Limits) -> Self {
+        let mut world = Self::fresh(limits);
+        world.now = world.now + limits.settles_after;
+        world
+    }
+
+    /// One that has just connected, and has heard nobody yet.
+    pub(super) fn fresh(limits: Limits) -> Self {
+        let now = Timestamp::from_micros(1_768_464_194_000_000 - 12_000_000);
         let mut world = Self {
             fleet: Fleet::new(limits),
-            now: Timestamp::from_micros(1_768_464_194_000_000),
+            now,
             store: BTreeMap::new(),
             promised: vec![],
             published: vec![],
