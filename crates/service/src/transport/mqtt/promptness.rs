@@ -18,9 +18,16 @@ mod linux {
         fs,
         net::SocketAddr,
         os::fd::{BorrowedFd, RawFd},
+        sync::atomic::{AtomicBool, Ordering},
     };
 
     use rustix::net::{getpeername, sockopt::set_tcp_quickack};
+
+    /// Connections of one process to one port up to which they are looked for: each of many would
+    /// ask for all of them, and none of many waits for one packet at a time.
+    const SOCKETS_MAX: usize = 16;
+    /// Whether there were more once. Stays: who has had thousands does not look at all again.
+    static CROWDED: AtomicBool = AtomicBool::new(false);
 
     /// The sockets that are connected to a broker's port. The MQTT client shows its own to nobody,
     /// so they are looked for among all of the process; others that are found do not mind.
@@ -30,9 +37,17 @@ mod linux {
     impl Promptness {
         /// Looks for them; call it when connected.
         pub(in super::super) fn towards(port: u16) -> Self {
+            if CROWDED.load(Ordering::Relaxed) {
+                return Self(vec![]);
+            }
             let entries = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
             let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-            Self(numbers.filter(|fd| peer_port(*fd) == Some(port)).collect())
+            let found: Vec<RawFd> = numbers.filter(|fd| peer_port(*fd) == Some(port)).collect();
+            if found.len() > SOCKETS_MAX {
+                CROWDED.store(true, Ordering::Relaxed);
+                return Self(vec![]);
+            }
+            Self(found)
         }
 
         /// Asks for one acknowledgement now, and prompt ones for a while.
