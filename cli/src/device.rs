@@ -53,10 +53,12 @@ impl DeviceDir {
         written.with_context(|| format!("write {}", path.display()))
     }
 
-    /// Keeps what was written; the path of the settings.
-    pub(crate) fn finish(mut self) -> PathBuf {
+    /// Keeps what was written, also if the power fails now; the path of the settings.
+    pub(crate) fn finish(mut self) -> anyhow::Result<PathBuf> {
         self.written.clear();
-        self.dir.join(SETTINGS_FILE)
+        let flushed = fs::File::open(&self.dir).and_then(|dir| dir.sync_all());
+        flushed.with_context(|| format!("flush {}, which is whole", self.dir.display()))?;
+        Ok(self.dir.join(SETTINGS_FILE))
     }
 }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use protocol::{FailReason, Rejection};
 use round::Note;
-use service::figures::{Figures, labels};
+use service::figures::{Figures, Labels, labels};
 
 /// Counts of what the core noted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,9 +56,10 @@ impl Tally {
 impl Tally {
     /// As figures.
     pub(crate) fn show(&self, now: &mut Figures) {
-        let by_reason = |reason: String, count: &u64| (labels([("reason", &reason)]), *count);
-        let rejected = self.rejected.iter().map(|(why, count)| by_reason(why.to_string(), count));
-        let failed = self.failed.iter().map(|(why, count)| by_reason(why.to_string(), count));
+        // All reasons are there from the start: what first appears with a count has, for whoever asks
+        // how much it has grown, not grown at all.
+        let rejected = by_reason(Rejection::ALL, &self.rejected);
+        let failed = by_reason(FailReason::ALL, &self.failed);
         now.counted("aileron_rounds_opened_total", "Rounds opened", self.opened);
         now.counted("aileron_rounds_complete_total", "Rounds that ended well", self.complete);
         now.counted_by("aileron_rounds_failed_total", "Rounds that failed", failed);
@@ -79,6 +80,16 @@ impl Tally {
     }
 }
 
+fn by_reason<R: Copy + Ord + fmt::Display>(
+    all: &[R],
+    counts: &BTreeMap<R, u64>,
+) -> impl Iterator<Item = (Labels, u64)> {
+    all.iter().map(|reason| {
+        let count = counts.get(reason).copied().unwrap_or_default();
+        (labels([("reason", &reason.to_string())]), count)
+    })
+}
+
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { opened, starts_refused, accepted, versions_taken, complete, .. } = self;
@@ -92,5 +103,29 @@ impl fmt::Display for Tally {
         }
         write!(f, ", versions taken by others {versions_taken}")?;
         write!(f, ", unreadable messages {}", self.unreadable)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_told_before_it_has_been_one() {
+        let mut tally = Tally::default();
+        *tally.failed.entry(FailReason::AllAbsent).or_default() += 2;
+        let mut now = Figures::default();
+        tally.show(&mut now);
+        let mut text = String::new();
+        now.write(&mut text);
+        for reason in Rejection::ALL {
+            let line = format!("aileron_updates_rejected_total{{reason=\"{reason}\"}} 0\n");
+            assert!(text.contains(&line), "{text}");
+        }
+        for reason in FailReason::ALL {
+            let count = if *reason == FailReason::AllAbsent { 2 } else { 0 };
+            let line = format!("aileron_rounds_failed_total{{reason=\"{reason}\"}} {count}\n");
+            assert!(text.contains(&line), "{text}");
+        }
     }
 }

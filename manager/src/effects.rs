@@ -1,7 +1,7 @@
 //! What the manager does about the core's effects: it answers callers, paces pieces, asks
 //! registries, and logs.
 
-use fleet::{Answer, Effect, Fleet, Refusal, Report, Seeker};
+use fleet::{Answer, Effect, Fleet, Found, Refusal, Report, Seeker, Wanted};
 use protocol::OpenError;
 use service::{Effects, Gate, StoreError};
 use tokio::{
@@ -51,10 +51,11 @@ impl Effects<Fleet<Caller>> for Desk {
             Effect::Find { wanted, seeker } => {
                 let (images, report) = (self.images.clone(), report.clone());
                 task::spawn(async move {
-                    let found = match &seeker {
-                        Seeker::Round(_) => images.find(&wanted).await,
-                        Seeker::Start { .. } => images.find_soon(&wanted).await,
+                    let patience = match &seeker {
+                        Seeker::Round(_) => Patience::Long,
+                        Seeker::Start { .. } => Patience::Short,
                     };
+                    let found = find(images, wanted.clone(), patience).await;
                     // Nobody listens any more only when the manager is gone.
                     let _ = report.send(Report::Found { wanted, seeker, found }).await;
                 });
@@ -81,4 +82,22 @@ impl Effects<Fleet<Caller>> for Desk {
     fn storage(&mut self, why: Option<&StoreError>) {
         self.status.send_modify(|status| status.standing.storage(why));
     }
+}
+
+/// Whether somebody waits for the answer meanwhile.
+enum Patience {
+    Long,
+    Short,
+}
+
+/// What was found, or why not. Whatever a registry says, and whatever its client makes of that, there
+/// is an answer: a round waits for it.
+async fn find(images: Images, wanted: Wanted, patience: Patience) -> Result<Found, String> {
+    let asking = task::spawn(async move {
+        match patience {
+            Patience::Long => images.find(&wanted).await,
+            Patience::Short => images.find_soon(&wanted).await,
+        }
+    });
+    asking.await.unwrap_or_else(|why| Err(format!("asking the registry broke: {why}")))
 }

@@ -3,6 +3,7 @@
 mod callers;
 mod description;
 mod http;
+mod images;
 mod modules;
 mod refusals;
 mod story;

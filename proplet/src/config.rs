@@ -75,7 +75,8 @@ pub struct PropletSettings {
     /// machine may share; modules in the state directory if not set
     #[arg(long, value_name = "DIR")]
     pub module_cache_dir: Option<PathBuf>,
-    /// Disk for these programs, in bytes; what was not used for longest goes first
+    /// Disk for these programs, in bytes, at least module_bytes_max; what was not used for longest goes
+    /// first
     #[arg(long, value_name = "BYTES", default_value = "1073741824")]
     pub module_cache_bytes_max: u64,
     /// Which modules run: all, or only those signed by a key in module_signers_file
@@ -166,6 +167,13 @@ impl Settings for PropletSettings {
                 .map_err(|why| SettingsError::invalid("cache_dir", dir.display(), why))?;
         }
         self.signers()?;
+        let (kept, largest) = (self.module_cache_bytes_max, self.module_bytes_max);
+        if kept < largest {
+            let takes = format!(
+                "at least module_bytes_max ({largest}), since what is pulled is kept to be run"
+            );
+            return Err(SettingsError::invalid("module_cache_bytes_max", kept, takes));
+        }
         if let Some(dir) = &self.precompiled_dir
             && executor::writable_by_others(dir).unwrap_or(true)
         {
@@ -355,6 +363,7 @@ mod tests {
         Letter as _,
         message::{AliveStatus, HeldTask, PropletAlive},
     };
+    use service::settings::{Environment, resolve};
 
     use super::*;
 
@@ -370,6 +379,27 @@ mod tests {
         };
         let metadata = 16 << 10;
         assert!(alive.seal().payload.len() + metadata < 256 << 10);
+    }
+
+    #[test]
+    fn what_may_be_pulled_can_be_kept() {
+        let check = |words: &[&str]| {
+            let words: Vec<_> = words.iter().map(std::ffi::OsString::from).collect();
+            resolve::<PropletSettings>(&words, &Environment::default())
+        };
+        assert!(check(&["--module-bytes-max=1000", "--module-cache-bytes-max=1000"]).is_ok());
+        for words in [
+            &["--module-bytes-max=1000", "--module-cache-bytes-max=999"][..],
+            &["--module-cache-bytes-max=0"],
+        ] {
+            let why = check(words).unwrap_err().to_string();
+            assert!(
+                why.contains("module_cache_bytes_max") && why.contains("module_bytes_max"),
+                "{why}"
+            );
+        }
+        // All that a module can have fits what is kept by default.
+        assert!(check(&["--module-bytes-max=1073741824"]).is_ok());
     }
 
     #[test]

@@ -89,6 +89,7 @@ const OWNERS: &[(&str, &[&str], &[&str])] = &[
     ("prometheus-client", &["service"], &[]),
     ("rusqlite", &["service"], &[]),
     ("oci-client", &["registry"], &[]),
+    ("reqwest", &["registry"], &[]),
     ("rcgen", &["access"], &[]),
     ("ring", &["access"], &[]),
     ("x509-parser", &["access"], &[]),

@@ -75,7 +75,7 @@ pub(super) fn join(
     dir.write(device::CA_FILE, welcome.broker_ca.as_bytes())?;
     let settings = device::settings(&welcome, data_dir);
     dir.write(device::SETTINGS_FILE, settings.as_bytes())?;
-    Ok(dir.finish())
+    dir.finish()
 }
 
 /// The authority's certificate. Whoever answers is not known yet, so it counts only if it is the

@@ -254,7 +254,7 @@ fn install(check: &Check, out: &Path) -> anyhow::Result<PathBuf> {
     for (name, bytes) in &files {
         dir.write(name, bytes)?;
     }
-    Ok(dir.finish())
+    dir.finish()
 }
 
 /// A fingerprint, with or without its kind.

@@ -1,6 +1,6 @@
 //! The way to the broker, and what this device may say and hear there.
 
-use std::time::Duration;
+use std::{io::ErrorKind, time::Duration};
 
 use access::{facts, moment};
 use proplet::PropletSettings;
@@ -10,6 +10,7 @@ use protocol::{
 };
 use service::{
     Clock as _, SystemClock,
+    health::{self, HealthError},
     settings::Scheme,
     transport::mqtt::{
         Config,
@@ -76,10 +77,28 @@ async fn go(settings: &PropletSettings, report: &mut Report) -> Option<()> {
     report.add("connect", seen.map_err(Clone::clone)).then_some(())?;
     let mut visit = visited.ok()?;
     report.add("subscribe", subscribe(&mut visit, &own).await);
-    report.add("publish", publish(&mut visit, &own).await);
+    match runs(settings).await {
+        false => report.add("publish", publish(&mut visit, &own).await),
+        true => {
+            report.skip("publish", "the proplet runs, and would be taken for one that does not");
+            true
+        }
+    };
     report.add("model", model(&mut visit).await);
     visit.end().await;
     Some(())
+}
+
+/// Whether the proplet whose settings these are runs already, on this machine.
+async fn runs(settings: &PropletSettings) -> bool {
+    let dir = settings.state.state_dir.clone();
+    let asked = tokio::task::spawn_blocking(move || health::ask(&dir)).await;
+    match asked.expect("asking does not panic, and nobody aborts it") {
+        Ok(()) | Err(HealthError::Failing { .. } | HealthError::Unreadable { .. }) => true,
+        Err(HealthError::NotRunning { .. }) => false,
+        // What it has left behind when it was killed answers nobody.
+        Err(HealthError::Silent { source, .. }) => source.kind() != ErrorKind::ConnectionRefused,
+    }
 }
 
 /// Without a name yet, one that is nobody's.

@@ -19,15 +19,25 @@ pub struct LiveRoster {
     path: PathBuf,
     // Shared by every connection's task; held for as long as it takes to copy a pointer or, after
     // a change of the file, to read it.
-    read: Mutex<(Stamp, Arc<Roster>)>,
+    read: Mutex<Read>,
+}
+
+#[derive(Debug)]
+struct Read {
+    /// Of the file that the roster was read from.
+    stamp: Stamp,
+    roster: Arc<Roster>,
+    /// Of the file that could not be read, and of which that was said.
+    told: Option<Stamp>,
 }
 
 impl LiveRoster {
     /// Reads the roster; from here on it must be there.
     pub fn open(path: &Path) -> Result<Self, RosterError> {
         let stamp = stamp(path).unwrap_or_default();
-        let roster = Roster::load(path)?;
-        Ok(Self { path: path.to_owned(), read: Mutex::new((stamp, Arc::new(roster))) })
+        let roster = Arc::new(Roster::load(path)?);
+        let read = Read { stamp, roster, told: None };
+        Ok(Self { path: path.to_owned(), read: Mutex::new(read) })
     }
 
     pub fn path(&self) -> &Path {
@@ -36,26 +46,29 @@ impl LiveRoster {
 
     /// As it was last read.
     pub fn last(&self) -> Arc<Roster> {
-        Arc::clone(&self.lock().1)
+        Arc::clone(&self.lock().roster)
     }
 
-    /// As it stands in the file now. A file that cannot be read leaves what was read before, and
-    /// says so once.
+    /// As it stands in the file now. A file that cannot be read leaves what was read before, which is
+    /// said once, and is tried again at each call.
     pub fn now(&self) -> Arc<Roster> {
         let mut read = self.lock();
         let stamp = stamp(&self.path).unwrap_or_default();
-        if stamp != read.0 {
-            read.0 = stamp;
+        if stamp != read.stamp {
             match Roster::load(&self.path) {
-                Ok(roster) => read.1 = Arc::new(roster),
-                Err(why) => tracing::error!("{why}; the roster stays as it was"),
+                Ok(roster) => *read = Read { stamp, roster: Arc::new(roster), told: None },
+                Err(why) => {
+                    if read.told.replace(stamp) != Some(stamp) {
+                        tracing::error!("{why}; the roster stays as it was");
+                    }
+                }
             }
         }
-        Arc::clone(&read.1)
+        Arc::clone(&read.roster)
     }
 
     /// Whoever panicked with the lock held has not changed the roster half.
-    fn lock(&self) -> MutexGuard<'_, (Stamp, Arc<Roster>)> {
+    fn lock(&self) -> MutexGuard<'_, Read> {
         self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

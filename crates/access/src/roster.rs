@@ -1,9 +1,11 @@
-//! The roster: who may connect as what. A JSON file, readable to its owner only, written whole.
+//! The roster: who may connect as what. A JSON file, readable to its owner only unless its owner
+//! says otherwise, written whole.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, fs, io,
     io::Write as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown},
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -178,18 +180,26 @@ impl Roster {
         }
     }
 
-    /// Writes the file whole, for its owner alone: readers see the old one or the new one.
+    /// Writes the file whole: readers see the old one or the new one. A new one is for its owner
+    /// alone; one that was there stays whose it was, and readable to whom it was, whoever writes.
     pub fn save(&self, path: &Path) -> Result<(), RosterError> {
-        let failed = |source| RosterError::Write { path: path.to_owned(), source };
-        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-        let dir = dir.unwrap_or(Path::new("."));
-        fs::create_dir_all(dir).map_err(failed)?;
+        self.write(path).map_err(|source| RosterError::Write { path: path.to_owned(), source })
+    }
+
+    fn write(&self, path: &Path) -> io::Result<()> {
+        let dir = dir_of(path);
+        fs::create_dir_all(dir)?;
         let text = serde_json::to_vec_pretty(self).expect("a roster is plain JSON");
         // A temporary file is made for its owner alone.
-        let mut file = tempfile::NamedTempFile::new_in(dir).map_err(failed)?;
-        file.write_all(&text).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
-        file.persist(path).map_err(|error| failed(error.error))?;
-        Ok(())
+        let mut file = tempfile::NamedTempFile::new_in(dir)?;
+        if let Some(before) = there(path)? {
+            leave(file.as_file(), &before)?;
+        }
+        file.write_all(&text)?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)?;
+        // Or a loss of power could bring back whoever was revoked.
+        fs::File::open(dir)?.sync_all()
     }
 
     /// Reads the file, changes what it says and writes it, while nobody else does; an error leaves
@@ -247,17 +257,64 @@ impl Roster {
 
 /// Held while the roster is changed; a file beside it, since the roster itself is replaced.
 fn turn(path: &Path) -> Result<fs::File, RosterError> {
-    use std::os::unix::fs::OpenOptionsExt as _;
     let failed = |source| RosterError::Write { path: path.to_owned(), source };
-    if let Some(dir) = path.parent() {
-        fs::create_dir_all(dir).map_err(failed)?;
-    }
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".lock");
-    let mut options = fs::OpenOptions::new();
-    let file = options.create(true).append(true).mode(0o600).open(beside).map_err(failed)?;
+    fs::create_dir_all(dir_of(path)).map_err(failed)?;
+    let file = lock_file(path).map_err(failed)?;
     file.lock().map_err(failed)?;
     Ok(file)
+}
+
+/// Whoever may read the roster may open this, too.
+fn lock_file(path: &Path) -> io::Result<fs::File> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".lock");
+    let before = there(path)?;
+    match fs::OpenOptions::new().append(true).create_new(true).mode(0o600).open(&beside) {
+        Ok(file) => {
+            if let Some(why) = before.and_then(|before| leave(&file, &before).err()) {
+                fs::remove_file(&beside)?;
+                return Err(why);
+            }
+            Ok(file)
+        }
+        Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {
+            let file = fs::File::open(&beside)?;
+            if let Some(before) = before {
+                // Another's, which we could open, locks as well as it is.
+                let _ = leave(&file, &before);
+            }
+            Ok(file)
+        }
+        Err(why) => Err(why),
+    }
+}
+
+fn dir_of(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn there(path: &Path) -> io::Result<Option<fs::Metadata>> {
+    match fs::metadata(path) {
+        Ok(meta) => Ok(Some(meta)),
+        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(why) => Err(why),
+    }
+}
+
+/// Gives `file` the owner, the group and the mode of the one before it: services that run as
+/// another user go on reading it.
+fn leave(file: &fs::File, before: &fs::Metadata) -> io::Result<()> {
+    let (uid, gid) = (before.uid(), before.gid());
+    let own = file.metadata()?;
+    if (own.uid(), own.gid()) != (uid, gid) {
+        fchown(file, Some(uid), Some(gid)).map_err(|why| {
+            let what = format!(
+                "it cannot be left to user {uid} and group {gid}, whose it is ({why}); change it as that user, or as root"
+            );
+            io::Error::new(why.kind(), what)
+        })?;
+    }
+    file.set_permissions(fs::Permissions::from_mode(before.mode() & 0o7777))
 }
 
 /// Roles by their names.

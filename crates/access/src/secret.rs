@@ -8,7 +8,7 @@ use crate::{Name, NameError};
 
 /// Hexadecimal digits of a secret: 244 bits that nobody can guess, so that one plain digest keeps
 /// it; a slow one would only make the service slow.
-const SECRET_LEN: usize = 64;
+pub(crate) const SECRET_LEN: usize = 64;
 
 /// `NAME.SECRET`, as a caller shows it.
 #[derive(Clone, PartialEq, Eq)]
@@ -112,6 +112,18 @@ mod tests {
         let upper = format!("p1.{}", "A".repeat(64));
         let refused = upper.parse::<Token>().unwrap_err().to_string();
         assert!(!refused.contains("AAAA"), "{refused}");
+    }
+
+    #[test]
+    fn a_token_for_joining_is_no_token_whose_name_is_a_secret() {
+        let (secret, authority) = ("ab".repeat(32), "cd".repeat(32));
+        for name in ["p1", "site-1.p1", "p/1", "AILERON_JOIN_TOKEN=p1", &"p".repeat(120)] {
+            let refused = format!("{name}.{secret}.{authority}").parse::<Token>().unwrap_err();
+            let said = format!("{refused} {refused:?}");
+            assert!(!said.contains("abab") && !said.contains("cdcd"), "{said}");
+            assert!(format!("{name}.{secret}").parse::<Name>().is_err());
+        }
+        assert!("p1.abcdef".parse::<Name>().is_ok());
     }
 
     #[test]

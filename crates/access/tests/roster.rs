@@ -2,7 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
+    path::Path,
+    time::SystemTime,
+};
 
 use access::{Authority, Entry, LiveRoster, Roster, Scope, Token, fingerprint};
 use protocol::topic::Role;
@@ -68,6 +73,57 @@ fn a_live_roster_follows_its_file_and_survives_a_bad_one() {
     roster.save(&path).unwrap();
     assert!(live.now().holder(&token).is_none());
     assert!(live.last().holder(&token).is_none());
+}
+
+#[test]
+fn a_roster_stays_whose_it_was_and_readable_to_whom_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("roster.json");
+    let lock = dir.path().join("roster.json.lock");
+    Roster::default().save(&path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    // Only root can give a file away; as anybody else, the mode is looked at alone.
+    let _ = chown(&path, Some(12_345), Some(23_456));
+    let of = |path: &Path| {
+        let meta = fs::metadata(path).unwrap();
+        (meta.uid(), meta.gid(), meta.mode() & 0o7777)
+    };
+    let before = of(&path);
+    assert_eq!(before.2, 0o640);
+    let token = Token::make("p1".parse().unwrap());
+    for _ in 0..2 {
+        let change = |roster: &mut Roster| {
+            roster.add(token.name().clone(), entry(&token))?;
+            roster.revoke(token.name(), "2026-01-13T00:00:00Z")
+        };
+        Roster::edit(&path, change).unwrap();
+        assert_eq!((of(&path), of(&lock)), (before, before));
+        // One that an earlier version has left behind.
+        fs::set_permissions(&lock, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+}
+
+#[test]
+fn a_roster_that_could_not_be_read_is_read_as_soon_as_it_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("roster.json");
+    let token = Token::make("p1".parse().unwrap());
+    let mut roster = Roster::default();
+    roster.add(token.name().clone(), entry(&token)).unwrap();
+    roster.save(&path).unwrap();
+    let live = LiveRoster::open(&path).unwrap();
+    roster.revoke(token.name(), "2026-01-13T00:00:00Z").unwrap();
+    roster.save(&path).unwrap();
+    let good = fs::read(&path).unwrap();
+    // The same file, of the same length and time: all that changes is whether it can be read.
+    let write = |bytes: &[u8]| {
+        fs::write(&path, bytes).unwrap();
+        fs::File::options().write(true).open(&path).unwrap().set_modified(SystemTime::UNIX_EPOCH)
+    };
+    write(&vec![b'?'; good.len()]).unwrap();
+    assert!(live.now().holder(&token).is_some() && live.now().holder(&token).is_some());
+    write(&good).unwrap();
+    assert!(live.now().holder(&token).is_none());
 }
 
 #[test]

@@ -124,6 +124,9 @@ impl State {
         out: &mut Acts,
     ) {
         let Some(mut rollout) = self.images.waiting.remove(round) else { return };
+        let start = rollout.start();
+        let image = start.task_wasm_image.as_deref().unwrap_or_default();
+        let found = self.or_let_them_try(image, &start.participants, found);
         rollout.found(found);
         self.roll_out(rollout, now, out);
     }
@@ -156,8 +159,7 @@ impl State {
             return Some(Wanted { image, part: Part::Module });
         }
         // What names no image is found out where it would be pulled.
-        let is_pinned = image.parse::<ImageRef>().is_ok_and(|image| image.digest().is_some());
-        (!is_pinned).then_some(Wanted { image, part: Part::Digest })
+        (!is_pinned(&image)).then_some(Wanted { image, part: Part::Digest })
     }
 
     /// Starts a task whose image is known now, unless it has become another meanwhile.
@@ -169,6 +171,8 @@ impl State {
         out: &mut Acts,
     ) -> Result<Answer, Refusal> {
         let refused = |why: String| Refusal::Image { id: id.clone(), why };
+        let on = self.tasks.get(id).and_then(|task| self.place(&task.spec).ok());
+        let found = self.or_let_them_try(&wanted.image, on.iter().flatten(), found);
         let found = found.map_err(refused)?;
         let task = self.tasks.get(id).ok_or_else(|| Refusal::NoTask(id.clone()))?;
         task.at_rest("start")?;
@@ -179,6 +183,26 @@ impl State {
         self.unpin(id, out);
         self.tasks.change(id, |task| task.pinned = Some(Arc::new(pinned)));
         self.start(id, now, out).map(|()| Answer::Done)
+    }
+
+    /// A module that cannot be had for proplets of which it is not known whether they need it is left
+    /// to them to get, if what it is has been settled already.
+    fn or_let_them_try<'a>(
+        &self,
+        image: &str,
+        on: impl IntoIterator<Item = &'a PropletId>,
+        found: Result<Found, String>,
+    ) -> Result<Found, String> {
+        let may_pull = |it: &PropletId| self.proplets.get(it).is_none_or(Proplet::may_pull);
+        found.or_else(|why| {
+            if self.limits.image_delivery == Delivery::Proplet
+                && is_pinned(image)
+                && on.into_iter().all(may_pull)
+            {
+                return Ok(Found { image: image.to_owned(), module: None, signature: None });
+            }
+            Err(why)
+        })
     }
 
     /// Holds what was found.
@@ -220,4 +244,8 @@ impl State {
     fn pulls(&self, proplet: &PropletId) -> bool {
         self.proplets.get(proplet).is_none_or(Proplet::pulls)
     }
+}
+
+fn is_pinned(image: &str) -> bool {
+    image.parse::<ImageRef>().is_ok_and(|image| image.digest().is_some())
 }

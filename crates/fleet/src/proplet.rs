@@ -81,16 +81,26 @@ impl Proplet {
         self.metadata.get("directed").and_then(Value::as_bool).unwrap_or(false)
     }
 
-    /// Whether it knows what to do with a module in pieces. One whose introduction was not heard,
-    /// because it was there before us, does if it says what it holds: only those of ours do.
+    /// Whether it knows what to do with a module in pieces.
     pub(crate) fn takes_pieces(&self) -> bool {
         let said = self.metadata.get("module_pieces").and_then(Value::as_bool);
-        said.unwrap_or(self.metadata.0.is_empty() && self.lists_tasks)
+        said.unwrap_or_else(|| self.was_before_us())
     }
 
-    /// Whether it gets modules out of registries itself.
+    /// Whether it gets modules out of registries itself. Where that is not known, it is handed them.
     pub(crate) fn pulls(&self) -> bool {
+        self.may_pull() && !self.was_before_us()
+    }
+
+    /// Whether it has not said that it gets no modules out of registries.
+    pub(crate) fn may_pull(&self) -> bool {
         self.metadata.get("image_pull").and_then(Value::as_bool).unwrap_or(true)
+    }
+
+    /// Whether it is one of ours whose introduction was not heard, because it was there before us:
+    /// only those say what they hold, and all of them say more of themselves than nothing.
+    fn was_before_us(&self) -> bool {
+        self.metadata.0.is_empty() && self.lists_tasks
     }
 
     /// What to call it.

@@ -85,6 +85,7 @@ impl Cache {
     pub(crate) fn finish(&self, claim: &Claim, digest: Digest) -> io::Result<()> {
         claim.file.sync_all()?;
         fs::rename(&claim.path, self.place(digest, MODULE))?;
+        sync_dir(&self.dir)?;
         self.shed();
         Ok(())
     }
@@ -122,7 +123,8 @@ impl Cache {
         let mut file = File::create(&unfinished)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        fs::rename(&unfinished, path)
+        fs::rename(&unfinished, path)?;
+        sync_dir(&self.dir)
     }
 
     /// Makes room; what another is just writing or pulling stays.
@@ -152,6 +154,18 @@ impl Cache {
 #[expect(clippy::disallowed_methods, reason = "files are dated by the system, whose clock this is")]
 fn now() -> SystemTime {
     SystemTime::now()
+}
+
+/// A file's name is on the disk, too.
+#[cfg(unix)]
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Elsewhere, a directory is not opened.
+#[cfg(not(unix))]
+fn sync_dir(_: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 #[cfg(unix)]

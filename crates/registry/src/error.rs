@@ -17,6 +17,10 @@ pub enum RegistryError {
     Unauthorized { image: ImageRef, told: String },
     #[error("{image}: the registry refuses this to who asks (403); {told}")]
     Denied { image: ImageRef, told: String },
+    #[error(
+        "{image}: the registry wants name and password to be shown unencrypted, at {realm:?}, and they were not; if they are meant to be, name its host in registry_plain_http"
+    )]
+    Realm { image: ImageRef, realm: String },
     #[error("{image}: there is no such image")]
     NotFound { image: ImageRef },
     #[error("{image}: the registry says: {why}")]
@@ -66,6 +70,7 @@ impl RegistryError {
             Self::PlainHttp { .. }
             | Self::Unauthorized { .. }
             | Self::Denied { .. }
+            | Self::Realm { .. }
             | Self::NotFound { .. }
             | Self::Refused { .. }
             | Self::Digest { .. }
@@ -98,7 +103,7 @@ impl RegistryError {
             Self::TooLarge { .. } | Self::Longer { .. } => "image_too_large",
             Self::NoModule { .. } => "image_no_module",
             Self::File { .. } => "image_io",
-            Self::Helper { .. } | Self::AuthFile { .. } => "image_credentials",
+            Self::Realm { .. } | Self::Helper { .. } | Self::AuthFile { .. } => "image_credentials",
             Self::NoCertificate { .. } | Self::NoRoots | Self::Client { .. } => "image_client",
             Self::GivenUp(last, ..) => last.code(),
         }

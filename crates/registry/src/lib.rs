@@ -7,6 +7,7 @@ mod error;
 mod manifest;
 mod pull;
 mod push;
+mod realm;
 mod remote;
 mod settings;
 

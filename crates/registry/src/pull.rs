@@ -124,7 +124,8 @@ impl Registry {
     ) -> Result<Image, RegistryError> {
         let image = self.look(image).await?;
         check_len(&image, bytes_max)?;
-        let unfinished = path.with_added_extension("unfinished");
+        // What was begun of another module is none of this one's.
+        let unfinished = path.with_added_extension(format!("{}.unfinished", image.module));
         let failed = |source| RegistryError::File { path: unfinished.clone(), source };
         let mut options = File::options();
         options.create(true).truncate(false).read(true).write(true);
@@ -134,7 +135,8 @@ impl Registry {
         Ok(image)
     }
 
-    /// Brings a file to its whole length; what it has already is not asked for again.
+    /// Brings a file to the whole module; what it has already is not asked for again, unless it turns
+    /// out to be something else.
     async fn download(
         &self,
         image: &Image,
@@ -143,21 +145,36 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         let io = |source| RegistryError::File { path: path.to_owned(), source };
         let mut partial = Partial::open(file, image.size).await.map_err(io)?;
+        loop {
+            let resumed = partial.have > 0;
+            self.fill(image, &mut partial, (path, &mut *progress)).await?;
+            let found = partial.digest.clone().finish();
+            if found == image.module {
+                return partial.file.sync_all().await.map_err(io);
+            }
+            partial.restart().await.map_err(io)?;
+            if !resumed {
+                return Err(RegistryError::digest(&image.image, image.module, found));
+            }
+            tracing::warn!(file = %path.display(), "what was begun is of something else, and is pulled anew");
+        }
+    }
+
+    /// Brings a file to its whole length.
+    async fn fill(
+        &self,
+        image: &Image,
+        partial: &mut Partial,
+        (path, progress): (&Path, Progress<'_>),
+    ) -> Result<(), RegistryError> {
         let mut patience = Patience::new();
         loop {
             let remote = Remote::open(&image.image, &self.settings).await?;
-            let gone_on = self.go_on(&remote, image, &mut partial, (path, &mut *progress)).await;
-            match gone_on {
-                Ok(()) => break,
+            match self.go_on(&remote, image, partial, (path, &mut *progress)).await {
+                Ok(()) => return Ok(()),
                 Err(why) => patience.bear(why).await?,
             }
         }
-        let found = partial.digest.clone().finish();
-        if found != image.module {
-            partial.restart().await.map_err(io)?;
-            return Err(RegistryError::digest(&image.image, image.module, found));
-        }
-        partial.file.sync_all().await.map_err(io)
     }
 
     async fn go_on(

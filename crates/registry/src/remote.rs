@@ -17,22 +17,25 @@ use oci_client::{
 use protocol::{Digest, ImageRef};
 use tokio::time::{self, Instant};
 
-use crate::{RegistryError, Settings, credentials};
+use crate::{RegistryError, Settings, credentials, realm::Scout};
 
 /// Attempts, with pauses that double, before a registry is given up.
 const ATTEMPTS_MAX: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(500);
-/// A question may take a greeting, a token, and itself.
-const REQUESTS_MAX: u32 = 3;
+/// A question may take two greetings, a token, and itself.
+const REQUESTS_MAX: u32 = 4;
 /// The longest time to open a connection.
-const CONNECT_MAX: Duration = Duration::from_secs(10);
+pub(crate) const CONNECT_MAX: Duration = Duration::from_secs(10);
+pub(crate) const USER_AGENT: &str = concat!("aileron/", env!("CARGO_PKG_VERSION"));
 
 /// A registry and an image there.
 pub(crate) struct Remote {
     pub(crate) client: Client,
     pub(crate) reference: Reference,
     pub(crate) stall: Duration,
-    image: ImageRef,
+    pub(crate) image: ImageRef,
+    /// Looks where name and password would go, if there are any.
+    pub(crate) scout: Option<Scout>,
     auth: RegistryAuth,
     /// Which credentials were given, for the eye.
     told: String,
@@ -49,7 +52,12 @@ impl Remote {
         };
         client.store_auth_if_needed(reference.resolve_registry(), &credentials.auth).await;
         let credentials::Credentials { auth, told } = credentials;
-        Ok(Self { client, reference, stall: settings.stall, image: image.clone(), auth, told })
+        let scout = match &auth {
+            RegistryAuth::Basic(..) => Some(Scout::new(settings)?),
+            RegistryAuth::Anonymous | RegistryAuth::Bearer(_) => None,
+        };
+        let (image, stall) = (image.clone(), settings.stall);
+        Ok(Self { client, reference, stall, image, scout, auth, told })
     }
 
     /// The digest of the manifest that the tag means now.
@@ -80,15 +88,18 @@ impl Remote {
         Ok(bytes.to_vec())
     }
 
-    /// What takes no long body is answered in time, or not at all.
+    /// What takes no long body is answered in time, or not at all. It is not even asked where that
+    /// would show a password to the network.
     pub(crate) async fn in_time<T>(
         &self,
         asked: impl Future<Output = Result<T, OciDistributionError>>,
     ) -> Result<T, RegistryError> {
-        match time::timeout(self.stall * REQUESTS_MAX, asked).await {
-            Ok(answer) => answer.map_err(|why| self.meant(why)),
-            Err(_) => Err(self.stalled()),
-        }
+        let answered = async {
+            self.look_at_realm().await?;
+            asked.await.map_err(|why| self.meant(why))
+        };
+        let answered = time::timeout(self.stall * REQUESTS_MAX, answered).await;
+        answered.unwrap_or_else(|_| Err(self.stalled()))
     }
 
     pub(crate) fn stalled(&self) -> RegistryError {
@@ -248,13 +259,13 @@ fn client(settings: &Settings) -> Result<Client, RegistryError> {
         platform_resolver: None,
         use_monolithic_push: true,
         connect_timeout: Some(CONNECT_MAX.min(settings.stall)),
-        user_agent: concat!("aileron/", env!("CARGO_PKG_VERSION")),
+        user_agent: USER_AGENT,
         ..ClientConfig::default()
     };
     Client::try_from(config).map_err(|why| RegistryError::Client { why: chain(&why) })
 }
 
-fn certificates(settings: &Settings) -> Result<Vec<Certificate>, RegistryError> {
+pub(crate) fn certificates(settings: &Settings) -> Result<Vec<Certificate>, RegistryError> {
     const END: &str = "-----END CERTIFICATE-----";
     let Some(path) = &settings.ca_file else { return Ok(vec![]) };
     let text = fs::read_to_string(path)

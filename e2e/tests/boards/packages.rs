@@ -1,12 +1,17 @@
 //! The Debian packages: what is in them, and that what is in them runs.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    env, fs,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::Path,
+    process::Command,
+};
 
 use e2e::tool;
 
 use crate::{
     crossed::{self, Processor},
-    good,
+    good, project,
 };
 
 #[test]
@@ -70,4 +75,63 @@ fn the_unit_names_what_is_there(root: &Path) {
     assert!(root.join(program).is_file(), "{start}");
     let config = words.find_map(|word| word.strip_prefix("--config=")).unwrap();
     assert!(root.join(config.trim_start_matches('/')).is_file(), "{start}");
+}
+
+/// What stays of the states, and of the enabled units, when `package` is purged and dpkg still knows
+/// `others`.
+fn after_purge(package: &str, service: &str, others: &[&str]) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, bin) = (dir.path().join("root"), dir.path().join("bin"));
+    let (private, state) = (root.join("var/lib/private/aileron"), root.join("var/lib/aileron"));
+    let wants = root.join("etc/systemd/system/multi-user.target.wants");
+    for dir in [&private, &state, &wants, &bin] {
+        fs::create_dir_all(dir).unwrap();
+    }
+    for name in ["manager", "coordinator", "proplet"] {
+        fs::create_dir(private.join(name)).unwrap();
+        fs::write(private.join(name).join("state.db"), "").unwrap();
+        symlink(format!("../private/aileron/{name}"), state.join(name)).unwrap();
+    }
+    for unit in ["aileron@manager.service", "aileron-proplet.service"] {
+        symlink(format!("/lib/systemd/system/{unit}"), wants.join(unit)).unwrap();
+    }
+    // Of what is purged, the settings are still there.
+    let known = others.iter().map(|it| format!("{it}) printf installed ;;")).collect::<String>();
+    let query = format!(
+        "#!/bin/sh\ncase $4 in {package}) printf config-files ;; {known} *) exit 1 ;; esac\n"
+    );
+    fs::write(bin.join("dpkg-query"), query).unwrap();
+    fs::set_permissions(bin.join("dpkg-query"), fs::Permissions::from_mode(0o755)).unwrap();
+    let script = fs::read_to_string(project().join("deploy/debian/postrm")).unwrap();
+    let script = script.replace("@PACKAGE@", package).replace("@SERVICE@", service);
+    // Of this machine's systemd nothing is wanted.
+    let script = script.replace("/run/systemd/system", "/nowhere");
+    let path = format!("{}:{}", bin.display(), env::var("PATH").unwrap());
+    let mut purge = Command::new("sh");
+    purge.args(["-c", &script, "postrm", "purge"]).env("PATH", path).env("DPKG_ROOT", &root);
+    good(&mut purge);
+    let names = |dir: &Path| -> Vec<String> {
+        let entries = fs::read_dir(dir).into_iter().flatten();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    assert_eq!(names(&private).len(), names(&state).len());
+    let mut left = [names(&private), names(&wants)].concat();
+    left.sort();
+    left
+}
+
+#[test]
+fn purging_a_package_leaves_what_is_another_s() {
+    let proplet = |package, others: &[&str]| after_purge(package, "aileron-proplet", others);
+    let rest = ["aileron@manager.service", "coordinator", "manager"];
+    assert_eq!(proplet("aileron-proplet", &[]), rest);
+    assert_eq!(proplet("aileron-proplet-small", &[]), rest);
+    let all =
+        ["aileron-proplet.service", "aileron@manager.service", "coordinator", "manager", "proplet"];
+    assert_eq!(proplet("aileron-proplet", &["aileron-proplet-small"]), all);
+    // A proplet may run from either, on the same state.
+    assert_eq!(proplet("aileron-proplet", &["aileron"]), [&rest[..], &["proplet"]].concat());
+    let services = |others: &[&str]| after_purge("aileron", "aileron@", others);
+    assert_eq!(services(&[]), ["aileron-proplet.service"]);
+    assert_eq!(services(&["aileron-proplet"]), ["aileron-proplet.service", "proplet"]);
 }

@@ -213,6 +213,36 @@ fn who_cannot_pull_gets_the_module_from_here_and_others_the_image() {
 }
 
 #[test]
+fn who_was_there_before_us_is_handed_the_module_and_pulls_where_it_cannot_be_had() {
+    let mut world = World::new();
+    world.alive("p1", &[]);
+    world.start_of(TAG, &["p1"]);
+    assert_eq!(world.asked[0].0.part, Part::Module);
+    world.found(Ok(with_module(1)));
+    assert!(world.started()[0].file_blob.is_some());
+    // We reach no registry; the proplet may.
+    let id = world.make("t2", Edit { image_url: Some(Some(by_digest(2))), ..pinned("p1") });
+    world.step(Input::Report(asking(&id)));
+    assert_eq!(world.asked[0].0.part, Part::Module);
+    assert!(world.found(Err("cannot be reached".to_owned())).unwrap().is_ok());
+    let starts = world.started();
+    assert_eq!(starts[0].image_url, Some(by_digest(2)));
+    assert!(starts[0].file.is_none() && starts[0].file_blob.is_none());
+    world.report(&id, "p1", Some(1), json!({ "results": 1 }));
+    // What a tag means nobody can say, and who has said that it does not pull will not.
+    let tagged = image_task(&mut world, pinned("p1"));
+    world.step(Input::Report(asking(&tagged)));
+    assert!(world.found(Err("cannot be reached".to_owned())).unwrap().is_err());
+    world.create_with("p1", json!({"image_pull": false}), Some(&[]));
+    world.step(Input::Report(asking(&id)));
+    assert!(world.found(Err("cannot be reached".to_owned())).unwrap().is_err());
+    // It has said who it is.
+    world.create_with("p1", json!({"image_pull": true}), Some(&[]));
+    world.step(Input::Report(asking(&id)));
+    assert!(world.asked.is_empty());
+}
+
+#[test]
 fn a_manager_that_delivers_does_so_to_everybody_and_holds_the_module_as_long_as_a_task_names_it() {
     let limits = Limits { image_delivery: Delivery::Manager, ..Limits::default() };
     let mut world = World::with(limits);

@@ -152,7 +152,7 @@ impl World {
     }
 
     pub(super) fn create(&mut self, name: &str, held: &[(&TaskId, u32)]) {
-        self.create_with(name, json!({}), Some(held));
+        self.create_with(name, json!({ "module_pieces": true }), Some(held));
     }
 
     pub(super) fn create_with(

@@ -5,5 +5,6 @@
 mod proxy;
 mod pulling;
 mod pushing;
+mod realm;
 mod server;
 mod trouble;

@@ -85,6 +85,29 @@ async fn what_is_damaged_on_disk_is_pulled_again() {
 }
 
 #[tokio::test]
+async fn what_was_begun_of_something_else_is_begun_anew() {
+    let server = Server::open();
+    let dir = tempfile::tempdir().unwrap();
+    let client = server.client(dir.path());
+    let module = module(1, 1000);
+    let pushed = server.push(":1", &module).await;
+    let unfinished = dir.path().join(format!("modules/{}.unfinished", pushed.module));
+    std::fs::create_dir(dir.path().join("modules")).unwrap();
+    for len in [1, 500, module.len()] {
+        std::fs::write(&unfinished, vec![b'?'; len]).unwrap();
+        let (_, bytes) = client.pull(&pushed.image, 1 << 20, &mut |_, _| {}).await.unwrap();
+        assert!(bytes == module);
+        std::fs::remove_file(dir.path().join(format!("modules/{}.wasm", pushed.module))).unwrap();
+    }
+    // What one module has left is not taken for the beginning of another.
+    let to = dir.path().join("module.wasm");
+    let other = to.with_added_extension("unfinished");
+    std::fs::write(&other, "?").unwrap();
+    client.pull_to(&pushed.image, &to, 1 << 20, &mut |_, _| {}).await.unwrap();
+    assert!(std::fs::read(&to).unwrap() == module && std::fs::read(&other).unwrap() == b"?");
+}
+
+#[tokio::test]
 async fn a_host_that_is_not_listed_is_spoken_to_over_tls_alone() {
     let server = Server::open();
     let dir = tempfile::tempdir().unwrap();

@@ -61,9 +61,27 @@ pub async fn resolve(address: &MqttAddress) -> Result<Vec<SocketAddr>, VisitErro
     Ok(found)
 }
 
-/// A connection to one of them.
+/// A connection to one of them. Where there is none, whoever has refused one says more than a
+/// network that this machine has not got.
 pub async fn dial(addresses: &[SocketAddr]) -> Result<TcpStream, VisitError> {
-    step(TcpStream::connect(addresses)).await
+    step(async {
+        let mut why = None;
+        for address in addresses {
+            match TcpStream::connect(address).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) if is_refusal(&error) || !why.as_ref().is_some_and(is_refusal) => {
+                    why = Some(error);
+                }
+                Err(_) => {}
+            }
+        }
+        Err(why.unwrap_or_else(|| io::Error::other("there is no address")))
+    })
+    .await
+}
+
+fn is_refusal(why: &io::Error) -> bool {
+    why.kind() == io::ErrorKind::ConnectionRefused
 }
 
 /// The broker's certificate (DER) after a handshake; nothing where the connection is plain. What
@@ -183,4 +201,20 @@ async fn step<T>(work: impl Future<Output = io::Result<T>>) -> Result<T, VisitEr
 
 fn failed(why: &(dyn std::error::Error + 'static)) -> VisitError {
     VisitError::Failed(tls::explain(why).unwrap_or_else(|| why.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_refusal_is_told_before_a_network_that_is_not_there() {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // Everybody's address is no one's.
+        let nowhere: SocketAddr = "255.255.255.255:1".parse().unwrap();
+        for addresses in [[closed, nowhere], [nowhere, closed]] {
+            let why = dial(&addresses).await.unwrap_err().to_string();
+            assert!(why.contains("refused"), "{why}");
+        }
+    }
 }
