@@ -23,9 +23,9 @@ const REPEATED_MAX: usize = 8;
 impl Rounds {
     /// Closes the round if it is time to.
     pub(crate) fn settle(&mut self, id: &RoundId, turn: &mut Turn) {
-        let late = self.late_count(id);
+        let alone = self.is_alone(id);
         let Some(round) = self.open.get_mut(id) else { return };
-        match round.closing(turn.now, late) {
+        match round.closing(turn.now, alone) {
             None => {}
             Some(Closing::Fail(reason)) => self.fail(id, reason, None, turn),
             Some(Closing::Aggregate) => {

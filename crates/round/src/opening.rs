@@ -163,6 +163,8 @@ impl Rounds {
         }
         turn.keep(record::keep_absent(id, &proplet));
         turn.note(Note::Absent { round: id.clone(), proplet });
+        // What it made for an earlier round need not wait for this one's.
+        self.lingering.ask_again();
         self.settle(id, turn);
     }
 }

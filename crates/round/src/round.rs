@@ -166,15 +166,14 @@ impl Round {
         (own.line == base.line).then(|| own.version.0.saturating_sub(base.version.0))
     }
 
-    /// Whether the round closes now, and how; `late` participants of earlier rounds may still
-    /// contribute.
-    pub(crate) fn closing(&self, now: Timestamp, late: usize) -> Option<Closing> {
+    /// Whether each of its own participants has contributed or will not.
+    pub(crate) fn has_heard_all(&self) -> bool {
+        self.spec.members.are_all(self.counted.len() + self.absent.len())
+    }
+
+    /// Whether the round closes now, and how; `alone` if nobody is left who could contribute.
+    pub(crate) fn closing(&self, now: Timestamp, alone: bool) -> Option<Closing> {
         let counted = self.counted.len();
-        let alone = late == 0
-            && match &self.spec.stream {
-                None => self.spec.members.are_all(counted + self.absent.len()),
-                Some(_) => self.pending().next().is_none(),
-            };
         let over = now >= self.deadline;
         if !self.is_collecting() || !(counted >= self.spec.k || alone || over) {
             return None;
