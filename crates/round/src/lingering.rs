@@ -46,6 +46,8 @@ pub(crate) struct Lingering {
     held_len: u64,
     /// Something has changed for what is held.
     due: bool,
+    /// Nothing ends while nobody can be heard.
+    connected: bool,
 }
 
 impl Lingering {
@@ -80,6 +82,13 @@ impl Lingering {
         self.rounds.values().filter(|round| round.is_of(&stream.session))
     }
 
+    /// Nobody can say that a session goes on.
+    pub(crate) fn disconnected(&mut self) {
+        self.connected = false;
+        self.ends.clear();
+    }
+
+    /// Holds an update, if all that are held take no more than `room`.
     pub(crate) fn hold(
         &mut self,
         key: (RoundId, PropletId),
@@ -115,6 +124,9 @@ impl Lingering {
 
     /// The session may be over; how long that is waited for.
     fn may_end(&mut self, session: &SessionId, now: Timestamp) {
+        if !self.connected {
+            return;
+        }
         let timeouts = self.rounds.values().filter(|round| round.is_of(session));
         let timeouts = timeouts.map(|round| round.deadline.since(round.opened_at));
         if let Some(longest) = timeouts.max() {
@@ -202,8 +214,9 @@ impl Rounds {
         }
     }
 
-    /// After a restart nobody knows whether a session goes on.
+    /// After a time without the broker nobody knows whether a session goes on.
     pub(crate) fn await_sessions(&mut self, now: Timestamp) {
+        self.lingering.connected = true;
         let sessions = self.lingering.rounds.values().filter_map(|it| it.spec.stream.clone());
         for Stream { session, .. } in sessions.collect::<Vec<_>>() {
             if !self.open.values().any(|round| round.is_of(&session)) {
@@ -217,6 +230,11 @@ impl Rounds {
         let ends = self.lingering.ends.iter().filter(|(_, end)| turn.now >= **end);
         for session in ends.map(|(session, _)| session.clone()).collect::<Vec<_>>() {
             self.lingering.ends.remove(&session);
+            // It goes on with an evaluation, say.
+            if self.open.values().any(|round| round.spec.session.as_ref() == Some(&session)) {
+                self.lingering.may_end(&session, turn.now);
+                continue;
+            }
             let rounds = self.lingering.rounds.values().filter(|round| round.is_of(&session));
             for id in rounds.map(|round| round.spec.id.clone()).collect::<Vec<_>>() {
                 self.forget_lingering(&id, turn);

@@ -79,6 +79,7 @@ impl Rounds {
             share_max: start.share_max.or(self.rules.share_max),
             purpose: start.purpose,
             encoding: encoding.transpose()?,
+            session: start.session.clone(),
             stream: stream(start),
         };
         let base = self.versions.base(&spec.base);
@@ -117,6 +118,7 @@ impl Rounds {
             share_max: self.rules.share_max,
             purpose: Purpose::Train,
             encoding: None,
+            session: None,
             stream: None,
         };
         self.open(spec, LAZY_TIMEOUT, turn);

@@ -55,6 +55,9 @@ struct RoundRecord {
     purpose: Purpose,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     encoding: Option<String>,
+    /// The session that asked for it, where the next field does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    session: Option<SessionId>,
     /// The session whose late updates it takes, and how late.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     stream: Option<(SessionId, u64)>,
@@ -146,6 +149,7 @@ pub(crate) fn keep_round(round: &Round) -> Entry {
         share_max,
         purpose,
         encoding,
+        session,
         stream,
     } = round.spec.clone();
     let members = match members {
@@ -170,6 +174,7 @@ pub(crate) fn keep_round(round: &Round) -> Entry {
         share_max,
         purpose,
         encoding: encoding.map(|encoding| encoding.to_string()),
+        session: session.filter(|_| stream.is_none()),
         stream: stream.map(|stream| (stream.session, stream.staleness_max)),
         schema: round.base.as_ref().map(|base| base.schema.clone()),
         form: round.base.as_ref().map_or(Form::Json, |base| base.form),
@@ -323,6 +328,7 @@ impl PhaseRecord {
 fn round(record: RoundRecord, strategy: &str) -> (RoundId, (Round, PhaseRecord)) {
     let encoding = record.encoding.map(|text| text.parse().expect("what was kept is an encoding"));
     let id_of = record.id.clone();
+    let of_stream = record.stream.as_ref().map(|(session, _)| session.clone());
     let spec = Spec {
         id: record.id,
         base: record.base,
@@ -335,6 +341,7 @@ fn round(record: RoundRecord, strategy: &str) -> (RoundId, (Round, PhaseRecord))
         share_max: record.share_max,
         purpose: record.purpose,
         encoding,
+        session: record.session.or(of_stream),
         stream: record.stream.map(|(session, staleness_max)| Stream { session, staleness_max }),
     };
     let mut round = Round::open(spec, record.opened_at, record.deadline);

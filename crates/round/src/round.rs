@@ -52,6 +52,8 @@ pub(crate) struct Spec {
     pub(crate) purpose: Purpose,
     /// How updates are written, where its start says; as they are otherwise.
     pub(crate) encoding: Option<Encoding>,
+    /// The session that asked for it, if one did.
+    pub(crate) session: Option<SessionId>,
     /// The rounds that it takes late updates of, and that may take those of its own.
     pub(crate) stream: Option<Stream>,
 }

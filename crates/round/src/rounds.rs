@@ -150,6 +150,7 @@ impl Machine for Rounds {
     fn disconnected(&mut self) {
         self.arriving.disconnected();
         self.fetching.disconnected();
+        self.lingering.disconnected();
     }
 
     fn deadline(&self) -> Option<Timestamp> {
@@ -198,7 +199,6 @@ impl Rounds {
             self.session = Session::Had;
             let blobs = self.open.values().flat_map(Round::blobs).chain(self.memory.blobs());
             turn.effect(Effect::Hold(blobs.chain(self.lingering.blobs()).collect()));
-            self.await_sessions(turn.now);
             for round in self.open.values_mut() {
                 if round.is_collecting() {
                     round.deadline = round.deadline.max(turn.now + RESTART_GRACE);
@@ -207,6 +207,7 @@ impl Rounds {
                 turn.out.extend(job.map(|job| Output::Effect(Effect::Aggregate(job))));
             }
         }
+        self.await_sessions(turn.now);
         self.told.clear();
         self.go_on_fetching(turn);
         self.go_on_arriving(turn);

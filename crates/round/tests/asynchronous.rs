@@ -18,7 +18,7 @@ use protocol::{
     Digest, Envelope, Filter, Input, Letter as _, Machine as _, ModelUri, ModelVersion, Output,
     Rejection, Tensors, Topic,
     ledger::{self, Claim, Member, Standing},
-    message::{Model, RoundComplete, RoundFailed, RoundStart, StrategySpec, Verdict},
+    message::{Model, Purpose, RoundComplete, RoundFailed, RoundStart, StrategySpec, Verdict},
 };
 use round::{Effect, Job, News, Note, Rules};
 use serde_json::json;
@@ -527,6 +527,58 @@ fn what_counts_takes_the_room_of_what_is_held() {
     assert!(!world.accepted("r1", 2), "there was no room for it");
     world.sends("r1", 2);
     assert!(world.accepted("r1", 2), "its sender says it again");
+}
+
+#[test]
+fn an_outage_of_the_broker_ends_no_session() {
+    let mut world = World::new(None);
+    world.asks("r1", &[0, 1, 2]);
+    world.sends("r1", 0);
+    world.story.rounds.disconnected();
+    world.story.now = world.story.now + Duration::from_secs(31);
+    // The round ends by its deadline; nobody hears of it, and nobody can ask for the next one.
+    world.tell(Input::Tick);
+    world.story.now = world.story.now + Duration::from_secs(3600);
+    world.tell(Input::Tick);
+    world.tell(Input::Connected { resumed: true });
+    world.sends("r1", 2);
+    assert!(!world.verdicts.contains_key(&("r1".to_owned(), 2)));
+    world.asks("r2", &[0]);
+    assert!(world.accepted("r1", 2));
+    world.sends("r2", 0);
+    // Connected again, the session still has to go on some time.
+    world.story.rounds.disconnected();
+    world.tell(Input::Connected { resumed: true });
+    world.story.now = world.story.now + Duration::from_secs(2 * 30 + 60);
+    world.tell(Input::Tick);
+    assert_eq!(world.story.disk.tables(), ["made", "outcome"]);
+}
+
+#[test]
+fn a_session_goes_on_while_its_model_is_evaluated() {
+    let mut world = World::new(None);
+    world.asks("r1", &[0, 1, 2]);
+    world.sends("r1", 0);
+    world.sends("r1", 1);
+    world.sends("r1", 2);
+    let evaluation = RoundStart {
+        purpose: Purpose::Evaluate,
+        strategy: None,
+        staleness_max: None,
+        timeout_s: 1000,
+        ..world.start("e1", &[0], 1)
+    };
+    world.hears(evaluation.seal());
+    world.restarts();
+    for _ in 0..5 {
+        world.story.now = world.story.now + Duration::from_secs(2 * 30 + 60);
+        world.tell(Input::Tick);
+    }
+    world.sends("r1", 2);
+    assert!(!world.verdicts.contains_key(&("r1".to_owned(), 2)));
+    world.hears(absent("e1", "a"));
+    world.asks("r2", &[0]);
+    assert!(world.accepted("r1", 2));
 }
 
 #[test]

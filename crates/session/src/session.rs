@@ -174,7 +174,7 @@ impl Session {
     pub(crate) fn completed(&mut self, complete: RoundComplete, asked: usize) -> HistoryRow {
         let standing = &mut self.standing;
         standing.rounds_done += 1;
-        standing.failures = 0;
+        (standing.failures, standing.failures_max) = (0, self.start.retries);
         standing.detail = None;
         standing.updated_at = complete.completed_at.max(standing.updated_at);
         standing.model = Some(complete.model_topic);
@@ -254,10 +254,15 @@ impl Session {
         2_u32.checked_pow(doublings).map_or(PAUSE_MAX, |times| (PAUSE * times).min(PAUSE_MAX))
     }
 
-    /// Counts a round that made none.
-    pub(crate) fn failed(&mut self, failed: &RoundFailed) {
+    /// Counts a round that made none, of which so many were asked.
+    pub(crate) fn failed(&mut self, failed: &RoundFailed, asked: usize) {
         let standing = &mut self.standing;
         standing.failures = standing.failures.saturating_add(1);
+        if asked == 0 && failed.reason == FailReason::AllAbsent {
+            // Nobody was asked since all were taken to be at work, and none of them is: it was no
+            // attempt. Its id is used up all the same.
+            standing.failures_max = standing.failures_max.saturating_add(1);
+        }
         standing.outstanding.clone_from(&failed.outstanding);
         standing.updated_at = failed.failed_at.max(standing.updated_at);
         let error = failed.error.as_deref().map(|error| format!(": {error}"));

@@ -261,7 +261,7 @@ impl Sessions {
             return evaluated(session, Err(failed), current.asked, turn);
         }
         let before = session.standing.state;
-        session.failed(failed);
+        session.failed(failed, current.asked);
         session.paused_until = Some(turn.now + session.pause());
         let what = session.standing.detail.clone().unwrap_or_default();
         turn.note(Note::RoundFailed { session: session.start.session_id.clone(), what });

@@ -502,6 +502,27 @@ fn an_asynchronous_session_asks_only_those_that_have_nothing_to_do() {
 }
 
 #[test]
+fn a_round_that_asked_nobody_since_all_were_thought_to_be_at_work_is_no_failed_attempt() {
+    let mut desk = Desk::new();
+    let mut start = asynchronous(2);
+    start["retries"] = json!(0);
+    desk.start(start);
+    let first = desk.asked_once();
+    desk.outstanding = these(&["a", "b", "c", "d"]);
+    desk.complete(&first.round_id, 1, &[]);
+    let second = desk.asked_once();
+    assert_eq!(names(&second).len(), 0, "four are at work");
+    // The coordinator does not wait for them any more.
+    desk.outstanding = these(&[]);
+    desk.fail_for(&second.round_id, FailReason::AllAbsent);
+    desk.pass(1);
+    let third = desk.asked_once();
+    assert_eq!((third.round_id.as_str(), names(&third).len()), ("s-r2-t1", 4));
+    desk.fail_for(&third.round_id, FailReason::AllAbsent);
+    assert_eq!(desk.status().state, SessionState::Failed, "this one was an attempt");
+}
+
+#[test]
 fn those_at_work_do_not_evaluate() {
     let mut desk = Desk::new();
     let mut start = asynchronous(3);
