@@ -2,10 +2,10 @@
 //! verdict on them.
 
 use bytes::Bytes;
-use protocol::{Digest, Entry, PropletId, Rejection, RoundId};
+use protocol::{Digest, Entry, Output, PropletId, Rejection, RoundId};
 
 use crate::{
-    Note, Objection, Rounds,
+    Effect, Kept, Note, Objection, Rounds,
     arrival::Content,
     judging::Judgement,
     record,
@@ -138,32 +138,28 @@ impl Rounds {
             && matches!(self.goal(id, proplet), Goal::NotYet)
     }
 
-    /// An update that came in pieces is here as a whole; `None` if it has to be offered again.
+    /// An update that came in pieces, and is pinned, is here as a whole.
     pub(crate) fn whole_late(
         &mut self,
         (id, proplet): (RoundId, PropletId),
         result: Result<Counted, Objection>,
         turn: &mut Turn,
-    ) -> Option<()> {
+    ) {
         let counted = match result {
             Ok(counted) => counted,
-            Err(objection) => {
-                self.turn_away((id, proplet), objection, turn);
-                return Some(());
-            }
+            Err(objection) => return self.turn_away((id, proplet), objection, turn),
         };
+        let blob = counted.values.as_ref().and_then(Kept::stored).map(|blob| blob.sha256);
         let is_counted = |late: &Round| late.counted.contains_key(&proplet);
         match self.goal(&id, &proplet) {
             Goal::Round(goal) if !self.lingering.get(&id).is_some_and(is_counted) => {
-                self.count_late((id, proplet), &goal, counted, turn);
-                Some(())
+                return self.count_late((id, proplet), &goal, counted, turn);
             }
-            Goal::Nowhere(objection) => {
-                self.turn_away((id, proplet), objection, turn);
-                None
-            }
-            Goal::Round(_) | Goal::NotYet => None,
+            Goal::Nowhere(objection) => self.turn_away((id, proplet), objection, turn),
+            // Another of its sender came first.
+            Goal::Round(_) | Goal::NotYet => {}
         }
+        turn.out.extend(blob.map(|blob| Output::Effect(Effect::Drop(blob))));
     }
 
     /// Counts a late update in the round that is open, and marks it in its own, in one step.
