@@ -54,6 +54,8 @@ struct RoundRecord {
     #[serde(default, skip_serializing_if = "Purpose::is_train")]
     purpose: Purpose,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    workload: Option<Digest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     encoding: Option<String>,
     /// The session that asked for it, where the next field does not say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -148,6 +150,7 @@ pub(crate) fn keep_round(round: &Round) -> Entry {
         clip,
         share_max,
         purpose,
+        workload,
         encoding,
         session,
         stream,
@@ -173,6 +176,7 @@ pub(crate) fn keep_round(round: &Round) -> Entry {
         clip,
         share_max,
         purpose,
+        workload,
         encoding: encoding.map(|encoding| encoding.to_string()),
         session: session.filter(|_| stream.is_none()),
         stream: stream.map(|stream| (stream.session, stream.staleness_max)),
@@ -340,6 +344,7 @@ fn round(record: RoundRecord, strategy: &str) -> (RoundId, (Round, PhaseRecord))
         clip: record.clip,
         share_max: record.share_max,
         purpose: record.purpose,
+        workload: record.workload,
         encoding,
         session: record.session.or(of_stream),
         stream: record.stream.map(|(session, staleness_max)| Stream { session, staleness_max }),

@@ -50,6 +50,9 @@ pub(crate) struct Spec {
     pub(crate) clip: Option<ClipSpec>,
     pub(crate) share_max: Option<f64>,
     pub(crate) purpose: Purpose,
+    /// What its tasks run, where what is kept on the devices goes by that; the built-in program has
+    /// none.
+    pub(crate) workload: Option<Digest>,
     /// How updates are written, where its start says; as they are otherwise.
     pub(crate) encoding: Option<Encoding>,
     /// The session that asked for it, if one did.
@@ -217,7 +220,7 @@ impl Round {
             base_values: base.values.clone(),
             strategy: self.spec.strategy.clone(),
             guard: self.spec.guard(),
-            state: memory.find(&self.spec.base, &self.spec.strategy).cloned(),
+            state: memory.find(&self.spec).cloned(),
             members: members.collect(),
         })
     }
