@@ -34,6 +34,7 @@ pub(crate) struct Session {
     pub(crate) fingerprint: Digest,
     pub(crate) standing: Standing,
     pub(crate) shares: Shares,
+    pub(crate) unkept: Unkept,
     /// The round that is under way.
     pub(crate) current: Option<Current>,
     /// For somebody to ask, or for a model to begin from.
@@ -94,6 +95,14 @@ pub(crate) struct Share {
     pub(crate) counted_in: Option<u64>,
 }
 
+/// What of the shares is not on the disk as it is here.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Unkept {
+    pub(crate) proplets: BTreeSet<PropletId>,
+    /// An earlier release kept all of them as one.
+    pub(crate) as_one: bool,
+}
+
 /// What one round of a session came to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HistoryRow {
@@ -138,6 +147,7 @@ impl Session {
             fingerprint,
             standing,
             shares: Shares::new(),
+            unkept: Unkept::default(),
             current: None,
             waits: false,
             paused_until: None,
@@ -185,6 +195,7 @@ impl Session {
             let share = self.shares.entry(proplet.clone()).or_default();
             share.counted_in = Some(round);
             share.samples = Some(part.num_samples);
+            self.unkept.proplets.insert(proplet.clone());
             share.utility = part.metrics.get(LOSS).map(|loss| part.num_samples as f64 * loss.abs());
         }
         let row = HistoryRow {
@@ -336,6 +347,7 @@ impl Session {
     pub(crate) fn ask(&mut self, participants: &[PropletId]) {
         for proplet in participants {
             self.shares.entry(proplet.clone()).or_default().asked += 1;
+            self.unkept.proplets.insert(proplet.clone());
         }
     }
 

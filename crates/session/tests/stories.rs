@@ -526,6 +526,40 @@ fn a_round_that_asked_nobody_since_all_were_thought_to_be_at_work_is_no_failed_a
 }
 
 #[test]
+fn what_is_kept_of_a_proplet_is_written_when_it_changes() {
+    let mut desk = Desk::new();
+    let mut start = asynchronous(9);
+    start["asynchronous"] = json!({ "buffer": 2, "concurrency": 2, "staleness_max": 5 });
+    desk.start(start);
+    let shares = |desk: &Desk| {
+        let of = desk.disk.iter().filter(|((table, _), _)| *table == "shares");
+        of.map(|((_, key), value)| (key.clone(), value.clone())).collect::<BTreeMap<_, _>>()
+    };
+    let key = |name: &&str| format!("s/{name}");
+    let first = desk.asked_once();
+    let mut known: BTreeSet<String> = names(&first).iter().map(key).collect();
+    assert!(known.iter().eq(shares(&desk).keys()), "nobody else was asked");
+    desk.complete(&first.round_id, 1, &[]);
+    let second = desk.asked_once();
+    known.extend(names(&second).iter().map(key).chain(["s/p1".to_owned()]));
+    assert!(known.len() == 5 && known.iter().eq(shares(&desk).keys()), "and one has counted");
+    // As an earlier release kept them.
+    let read = |value: &Vec<u8>| serde_json::from_slice::<serde_json::Value>(value).unwrap();
+    let as_one: serde_json::Map<String, serde_json::Value> =
+        shares(&desk).iter().map(|(key, value)| (key[2..].to_owned(), read(value))).collect();
+    desk.disk.retain(|(table, _), _| *table != "shares");
+    desk.disk.insert(("shares", "s".to_owned()), serde_json::to_vec(&as_one).unwrap());
+    desk.crash();
+    desk.asked();
+    desk.complete(&second.round_id, 2, &[]);
+    let third = desk.asked_once();
+    let others: BTreeSet<String> = names(&third).iter().map(key).collect();
+    assert!(others.len() == 2 && others.is_disjoint(&known), "those that were not asked before");
+    known.extend(others);
+    assert!(known.iter().eq(shares(&desk).keys()), "each by itself again");
+}
+
+#[test]
 fn those_at_work_do_not_evaluate() {
     let mut desk = Desk::new();
     let mut start = asynchronous(3);
