@@ -11,8 +11,8 @@ use std::{
 };
 
 use aggregate::{
-    Aggregator, Element, Out, ReadAt, Round, Rows, Sink, Stored, Tempered, Work, aggregate,
-    aggregate_rest,
+    Aggregator, Element, Out, ReadAt, Round, Rows, Sink, Stored, Work, aggregate, aggregate_rest,
+    tempered,
 };
 use bytes::Bytes;
 use protocol::{
@@ -187,7 +187,7 @@ fn make<T: Element>(
     };
     let (updates, facts) = (rows(given.updates), facts(job));
     let controls = rows(given.controls);
-    let controls = (controls.count > 0).then(|| Tempered::<T>::new(&controls)).transpose();
+    let controls = (controls.count > 0).then(|| tempered::<T>(&controls)).transpose();
     let controls = controls.map_err(|why| aggregation(why.to_string()))?;
     let base = given.base.map(|base| rows(vec![base]));
     let (bases, state) = (rows(given.bases), rows(given.state));
