@@ -108,6 +108,7 @@ impl Effects<Rounds> for Averaging {
             | Effect::Finish { .. }
             | Effect::Decode { .. }
             | Effect::Pin(_)
+            | Effect::Unpin(_)
             | Effect::Abandon(_)
             | Effect::Hold(_)
             | Effect::Drop(_) => {

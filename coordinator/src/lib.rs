@@ -21,8 +21,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use http_api::{Counted, LARGE_BODIES_MAX, Listening, asked};
 use round::{Rounds, Rules, TABLES};
 use service::{
-    Driver, Figures, Inspected, Reports, Store, SystemClock, Transport, drive, settings::Settings,
-    transport::mqtt::Mqtt,
+    Driver, Figures, Inspected, Reports, Store, SystemClock, Transport, drive,
+    files::raise_file_limit, settings::Settings, transport::mqtt::Mqtt,
 };
 use session::Sessions;
 use tokio::{
@@ -65,6 +65,10 @@ pub async fn run_with(
     stop: CancellationToken,
     ready: oneshot::Sender<SocketAddr>,
 ) -> Result<(), CoordinatorError> {
+    match raise_file_limit() {
+        Ok(files) => tracing::debug!(files, "files may be open at the same time"),
+        Err(why) => tracing::warn!(%why, "cannot raise how many files may be open"),
+    }
     let transports = (settings.transport()?, settings.sessions_transport()?);
     let listening = Listening::bind(settings.http_address()).await?;
     let listening = listening.with_tls(settings.guard.tls()?);

@@ -140,6 +140,10 @@ impl Storage {
                 self.lock().need(sha256);
                 None
             }
+            Effect::Unpin(sha256) => {
+                self.lock().let_go(&sha256);
+                None
+            }
             Effect::Abandon(blob) => {
                 self.lock().blobs.abandon(&blob);
                 None
@@ -204,16 +208,25 @@ impl Held {
         self.needed.contains_key(sha256) || self.models.contains(sha256)
     }
 
-    fn release(&mut self, sha256: &Digest) -> Result<(), BlobError> {
+    /// It is needed once less; whether that was the last time. Not pinned, it goes as soon as
+    /// something else needs the room.
+    fn let_go(&mut self, sha256: &Digest) -> bool {
         self.blobs.unpin(sha256);
-        let Some(count) = self.needed.get_mut(sha256) else { return Ok(()) };
+        let Some(count) = self.needed.get_mut(sha256) else { return false };
         *count -= 1;
-        if *count > 0 {
-            return Ok(());
+        let was_last = *count == 0;
+        if was_last {
+            self.needed.remove(sha256);
         }
-        self.needed.remove(sha256);
-        // Not pinned, a model goes as soon as something else needs the room.
-        if self.models.contains(sha256) { Ok(()) } else { self.blobs.remove(sha256) }
+        was_last
+    }
+
+    /// As [`Held::let_go`]; what is no model goes at once.
+    fn release(&mut self, sha256: &Digest) -> Result<(), BlobError> {
+        if self.let_go(sha256) && !self.models.contains(sha256) {
+            self.blobs.remove(sha256)?;
+        }
+        Ok(())
     }
 }
 
@@ -316,6 +329,21 @@ mod tests {
         // The oldest of those that are kept goes when another is made.
         made(&storage, 4);
         assert!(!is_here(&storage, older) && is_here(&storage, newest));
+    }
+
+    #[test]
+    fn what_may_be_asked_for_again_stays_until_something_else_needs_the_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = open(dir.path());
+        let waits = storage.put(&[9; 100]).unwrap();
+        storage.perform(Effect::Unpin(waits.sha256()));
+        assert!(is_here(&storage, &waits));
+        let Some(Report::Begun { have, .. }) = storage.perform(Effect::Begin(waits.clone())) else {
+            panic!("it begins")
+        };
+        assert!(have.unwrap().is_full(), "no piece is asked for");
+        storage.put(&vec![1; 1 << 20]).unwrap();
+        assert!(!is_here(&storage, &waits));
     }
 
     #[test]

@@ -7,15 +7,16 @@ use std::{
     io,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use aggregate::{
-    Aggregator, Element, Out, ReadAt, Round, Rows, Sink, Stored, Tempered, Work, aggregate,
-    aggregate_rest,
+    Aggregator, Element, Out, ReadAt, Round, Rows, Sink, Stored, Work, aggregate, aggregate_rest,
+    tempered,
 };
 use bytes::Bytes;
 use protocol::{
-    DType, FailReason, PropletId, Rejection, Schema,
+    DType, Digest, FailReason, PropletId, Rejection, Schema,
     tensor::{
         CONTROL_PREFIX,
         safetensors::{Header, Metadata},
@@ -31,11 +32,12 @@ use crate::state;
 /// Why no model was made.
 pub(crate) type Failed = (FailReason, String);
 
-/// The numbers of one update, wherever they are.
+/// The numbers of one update, wherever they are. Cloning opens nothing.
+#[derive(Clone)]
 enum Source {
     Here(Bytes),
     /// The canonical bytes begin at this place of the file.
-    File(File, u64),
+    File(Arc<File>, u64),
     /// These parts of another one after the other: where each begins there, and its length.
     Parts(Box<Self>, Vec<(u64, u64)>),
 }
@@ -106,14 +108,8 @@ pub(crate) fn average_to_file(
     } else {
         (brought, vec![])
     };
-    let base = job.base_values.as_ref();
-    let base = base.map(|values| source(values, &job.schema, &|| "the base model".to_owned()));
-    let base = base.transpose().map_err(aggregation)?;
-    let bases = each_base(job).into_iter().map(|values| match values {
-        Some(values) => source(values, &job.schema, &|| "an earlier base model".to_owned()),
-        None => Err("an earlier base model is missing".to_owned()),
-    });
-    let bases = bases.collect::<Result<_, _>>().map_err(aggregation)?;
+    let model = |values: &Kept| source(values, &job.schema, &|| "a base model".to_owned());
+    let (base, bases) = base_models(job, model).map_err(aggregation)?;
     let state = match usable_state(job) {
         None => vec![],
         Some(state) => {
@@ -135,6 +131,28 @@ pub(crate) fn average_to_file(
                 .to_owned(),
         )),
     }
+}
+
+/// The model that the round starts from, and that of each update where they differ. Many start from
+/// the same one, which is opened once.
+fn base_models(
+    job: &Job,
+    source: impl Fn(&Kept) -> Result<Source, String>,
+) -> Result<(Option<Source>, Vec<Source>), String> {
+    let mut files: BTreeMap<Digest, Source> = BTreeMap::new();
+    let mut open = |values: &Kept| {
+        let Kept::Stored(blob) = values else { return source(values) };
+        if let Some(known) = files.get(&blob.sha256) {
+            return Ok(known.clone());
+        }
+        let opened = source(values)?;
+        files.insert(blob.sha256, opened.clone());
+        Ok(opened)
+    };
+    let base = job.base_values.as_ref().map(&mut open).transpose()?;
+    let missing = || "an earlier base model is missing".to_owned();
+    let bases = each_base(job).into_iter().map(|values| open(values.ok_or_else(missing)?));
+    Ok((base, bases.collect::<Result<_, _>>()?))
 }
 
 fn aggregation(why: String) -> Failed {
@@ -169,7 +187,7 @@ fn make<T: Element>(
     };
     let (updates, facts) = (rows(given.updates), facts(job));
     let controls = rows(given.controls);
-    let controls = (controls.count > 0).then(|| Tempered::<T>::new(&controls)).transpose();
+    let controls = (controls.count > 0).then(|| tempered::<T>(&controls)).transpose();
     let controls = controls.map_err(|why| aggregation(why.to_string()))?;
     let base = given.base.map(|base| rows(vec![base]));
     let (bases, state) = (rows(given.bases), rows(given.state));
@@ -214,7 +232,7 @@ impl Source {
         match self {
             Self::Here(all) if bytes <= all.len() => Ok(Self::Here(all.slice(bytes..))),
             Self::Here(_) => Err(io::ErrorKind::UnexpectedEof.into()),
-            Self::File(file, start) => Ok(Self::File(file.try_clone()?, start + bytes as u64)),
+            Self::File(file, start) => Ok(Self::File(Arc::clone(file), start + bytes as u64)),
             Self::Parts(..) => Err(io::ErrorKind::InvalidInput.into()),
         }
     }
@@ -284,7 +302,7 @@ fn open(path: &Path, schema: &Schema) -> io::Result<Source> {
         return Err(io::Error::new(io::ErrorKind::InvalidData, what));
     }
     let start = header.data_start() as u64;
-    Ok(Source::File(file, start))
+    Ok(Source::File(Arc::new(file), start))
 }
 
 impl ReadAt for Sources {

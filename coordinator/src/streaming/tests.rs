@@ -64,6 +64,32 @@ fn data(path: &Path) -> Bytes {
 }
 
 #[test]
+fn a_model_that_many_start_from_is_opened_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut job = job("fedbuff", DType::F32, Guard::default(), None);
+    let file = |seed: usize| {
+        let data = canonical(&job.schema, seed);
+        let header = Header::of(&job.schema, Metadata::new()).write();
+        let sha256 = Digest::of(&data);
+        fs::write(dir.path().join(sha256.to_string()), [&header[..], &data].concat()).unwrap();
+        Kept::Stored(StoredBlob { sha256, bytes: data.len() as u64 })
+    };
+    let (own, older) = (file(0), file(9));
+    for member in job.members.iter_mut().skip(2) {
+        (member.staleness, member.base_values) = (1, Some(older.clone()));
+    }
+    job.base_values = Some(own);
+    let opened = std::cell::Cell::new(0);
+    let to = Places { model: dir.path().join("model"), state: dir.path().join("state") };
+    let path = |blob: &StoredBlob| {
+        opened.set(opened.get() + 1);
+        Some(dir.path().join(blob.sha256.to_string()))
+    };
+    average_to_file(&job, path, &to, &Work { threads: 2, block: 1024 }).unwrap();
+    assert_eq!(opened.get(), 2, "seven start from these");
+}
+
+#[test]
 fn what_is_written_to_files_is_what_memory_would_hold() {
     let dir = tempfile::tempdir().unwrap();
     let to = Places { model: dir.path().join("model"), state: dir.path().join("state") };
@@ -86,7 +112,7 @@ fn what_is_written_to_files_is_what_memory_would_hold() {
                     let schema = state::schema(vectors.len(), &job);
                     let header = Header::of(&schema, Metadata::new()).write();
                     fs::write(&kept, [&header[..], bytes].concat()).unwrap();
-                    let sha256 = protocol::Digest::of(bytes);
+                    let sha256 = Digest::of(bytes);
                     let blob = StoredBlob { sha256, bytes: bytes.len() as u64 };
                     filed.state =
                         Some(State { vectors: vectors.clone(), values: Kept::Stored(blob) });
@@ -118,7 +144,7 @@ fn late_updates_are_compared_with_their_own_base_wherever_it_is() {
         let bytes = canonical(&schema(DType::F32), 9);
         let header = Header::of(&fresh.schema, Metadata::new()).write();
         fs::write(&older, [&header[..], &bytes].concat()).unwrap();
-        let blob = StoredBlob { sha256: protocol::Digest::of(&bytes), bytes: bytes.len() as u64 };
+        let blob = StoredBlob { sha256: Digest::of(&bytes), bytes: bytes.len() as u64 };
         let with_base = |base: Kept| {
             let mut late = fresh.clone();
             (late.members[2].staleness, late.members[2].base_values) = (3, Some(base));
@@ -152,7 +178,7 @@ fn fifty_updates_of_a_hundred_million_numbers_need_little_memory() {
     let slot = |count| Slot { dtype: DType::F32, shape: vec![count] };
     let schema: Schema = [("a".to_owned(), slot(NUMBERS))].into_iter().collect();
     let header = Header::of(&schema, Metadata::new()).write();
-    let digest = |index: usize| protocol::Digest::of(&index.to_le_bytes());
+    let digest = |index: usize| Digest::of(&index.to_le_bytes());
     for index in 0..10 {
         let file = File::create(dir.path().join(digest(index).to_string())).unwrap();
         file.write_all_at(&header, 0).unwrap();

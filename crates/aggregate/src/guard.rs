@@ -4,7 +4,7 @@ use std::{io, ops::Range};
 
 use crate::{
     AggregateError, Center, Element, Facts, Round, Rows, RunError, Survey, Work,
-    rows::{Chosen, Remade, Row},
+    rows::{Remade, Row},
     survey::Surveyor,
 };
 
@@ -63,25 +63,16 @@ impl Guard {
             let capped = cap(&mut facts, share_max);
             guarded.capped = capped.into_iter().map(|it| kept[it]).collect();
         }
-        let updates = Chosen { rows: round.updates, chosen: &kept };
-        let bases = round.bases.map(|rows| Chosen { rows, chosen: &kept });
-        let controls = round.controls.map(|rows| Chosen { rows, chosen: &kept });
-        let mut passed = Round {
-            updates: &updates,
-            facts: &facts,
-            bases: bases.as_ref().map(|rows| rows as &dyn Rows<T>),
-            controls: controls.as_ref().map(|rows| rows as &dyn Rows<T>),
-            ..*round
-        };
-        let result = if let (NormBound::Clip { .. }, Some(base)) = (self.norm, round.base) {
+        let result = round.with_chosen(&kept, &facts, |passed| {
+            let (NormBound::Clip { .. }, Some(base)) = (self.norm, round.base) else {
+                return then(passed);
+            };
             guarded.clipped = kept.iter().copied().filter(|it| far[*it] > 1.0).collect();
             // Whoever clips leaves nobody out: the distances go by the same places.
-            let clipped = clipped(&updates, Origin { base, bases: round.bases }, &far);
-            passed.updates = &clipped;
-            then(&passed)
-        } else {
-            then(&passed)
-        };
+            let origin = Origin { base, bases: round.bases };
+            let updates = clipped(passed.updates, origin, &far);
+            then(&Round { updates: &updates, ..*passed })
+        });
         result.map_err(|error| at_kept(error, &kept))?;
         Ok(guarded)
     }

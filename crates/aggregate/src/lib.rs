@@ -51,7 +51,7 @@ pub use round::Round;
 pub use rows::{LeBytes, ReadAt, Rows, Slices, Stored};
 pub use settings::{Kind, Setting, SettingError, Settings};
 pub use strategy::{Need, STATE_VERSION, STRATEGIES, Strategy, find};
-pub use tempered::Tempered;
+pub use tempered::tempered;
 pub use work::{Out, Sink, Work};
 
 use work::CHUNK;

@@ -5,8 +5,7 @@
 //! of the updates alone.
 
 use crate::{
-    AggregateError, Center, Element, Facts, Round, Rows, RunError, Survey as _, Work, rows::Chosen,
-    survey::Surveyor,
+    AggregateError, Center, Element, Facts, Round, RunError, Survey as _, Work, survey::Surveyor,
 };
 
 /// Updates that are left out because the model leaves the range of its numbers, before it is the
@@ -80,16 +79,7 @@ impl<T: Element> Part<'_, '_, T> {
     fn with<R>(&self, then: impl FnOnce(&Round<'_, T>) -> R) -> R {
         let (round, chosen) = (self.round, self.kept);
         let facts: Vec<Facts> = chosen.iter().map(|it| round.facts[*it].clone()).collect();
-        let updates = Chosen { rows: round.updates, chosen };
-        let bases = round.bases.map(|rows| Chosen { rows, chosen });
-        let controls = round.controls.map(|rows| Chosen { rows, chosen });
-        then(&Round {
-            updates: &updates,
-            facts: &facts,
-            bases: bases.as_ref().map(|rows| rows as &dyn Rows<T>),
-            controls: controls.as_ref().map(|rows| rows as &dyn Rows<T>),
-            ..*round
-        })
+        round.with_chosen(chosen, &facts, then)
     }
 }
 

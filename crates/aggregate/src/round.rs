@@ -1,6 +1,6 @@
 //! What one aggregation is given, and the checks that it has to pass.
 
-use crate::{AggregateError, Element, Facts, NUM_SAMPLES_MAX, Rows};
+use crate::{AggregateError, Element, Facts, NUM_SAMPLES_MAX, Rows, rows::Chosen};
 
 /// The updates of one round, and what goes with them.
 #[derive(Clone, Copy)]
@@ -26,6 +26,25 @@ impl<'a, T: Element> Round<'a, T> {
     /// Elements of each update.
     pub fn width(&self) -> usize {
         self.updates.width()
+    }
+
+    /// Of these updates alone, in their order; `facts` are theirs.
+    pub(crate) fn with_chosen<R>(
+        &self,
+        chosen: &[usize],
+        facts: &[Facts],
+        then: impl FnOnce(&Round<'_, T>) -> R,
+    ) -> R {
+        let updates = Chosen { rows: self.updates, chosen };
+        let bases = self.bases.map(|rows| Chosen { rows, chosen });
+        let controls = self.controls.map(|rows| Chosen { rows, chosen });
+        then(&Round {
+            updates: &updates,
+            facts,
+            bases: bases.as_ref().map(|rows| rows as &dyn Rows<T>),
+            controls: controls.as_ref().map(|rows| rows as &dyn Rows<T>),
+            ..*self
+        })
     }
 
     pub(crate) fn check(&self) -> Result<(), AggregateError> {

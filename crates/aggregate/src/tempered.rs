@@ -3,7 +3,10 @@
 
 use std::{io, ops::Range};
 
-use crate::{Element, Rows};
+use crate::{
+    Element, Rows,
+    rows::{Remade, Row},
+};
 
 /// How many times the median of all norms a row may have; claims of losses and steps are held to
 /// as much.
@@ -12,34 +15,30 @@ const TIMES_MAX: f64 = 10.0;
 const BLOCK: usize = 1 << 14;
 
 /// Rows, those that are longer than ten times the median shortened to that. The median is the lower
-/// one of two: of two rows, the longer is the one that may be wrong.
-pub struct Tempered<'a, T> {
-    rows: &'a dyn Rows<T>,
-    factors: Vec<f64>,
-}
-
-impl<'a, T: Element> Tempered<'a, T> {
-    /// Reads all rows once.
-    ///
-    /// # Errors
-    /// That of the first row that cannot be read.
-    pub fn new(rows: &'a dyn Rows<T>) -> io::Result<Self> {
-        let norms: Vec<f64> =
-            (0..rows.count()).map(|row| norm(rows, row)).collect::<io::Result<_>>()?;
-        let mut sorted = norms.clone();
-        sorted.sort_by(f64::total_cmp);
-        let median = sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or(0.0);
-        let most = median * TIMES_MAX;
+/// one of two: of two rows, the longer is the one that may be wrong. Reads all rows once.
+///
+/// # Errors
+/// That of the first row that cannot be read.
+pub fn tempered<'a, T: Element>(rows: &'a dyn Rows<T>) -> io::Result<impl Rows<T> + use<'a, T>> {
+    let norms: Vec<f64> =
+        (0..rows.count()).map(|row| norm(rows, row)).collect::<io::Result<_>>()?;
+    let mut sorted = norms.clone();
+    sorted.sort_by(f64::total_cmp);
+    let median = sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or(0.0);
+    let most = median * TIMES_MAX;
+    let make = move |row: usize, range: Range<usize>, made: &mut Vec<T>| {
+        if norms[row] <= most {
+            return Ok(Row::AsItIs);
+        }
         // A norm beyond all numbers leaves nothing of its row.
-        let factor = |norm: f64| if norm <= most { 1.0 } else { most / norm };
-        let factors = norms.into_iter().map(factor).collect();
-        Ok(Self { rows, factors })
-    }
-
-    /// How many rows were shortened.
-    pub fn shortened(&self) -> usize {
-        self.factors.iter().filter(|factor| **factor < 1.0).count()
-    }
+        let factor = most / norms[row];
+        let mut own = vec![];
+        let values = rows.read(row, range, &mut own)?;
+        made.clear();
+        made.extend(values.iter().map(|it| T::from_f64(it.to_f64() * factor)));
+        Ok(Row::Made)
+    };
+    Ok(Remade { rows, make })
 }
 
 fn norm<T: Element>(rows: &dyn Rows<T>, row: usize) -> io::Result<f64> {
@@ -52,43 +51,6 @@ fn norm<T: Element>(rows: &dyn Rows<T>, row: usize) -> io::Result<f64> {
     Ok(sum.sqrt())
 }
 
-impl<T: Element> Rows<T> for Tempered<'_, T> {
-    fn count(&self) -> usize {
-        self.rows.count()
-    }
-
-    fn width(&self) -> usize {
-        self.rows.width()
-    }
-
-    fn read<'a>(
-        &'a self,
-        row: usize,
-        range: Range<usize>,
-        scratch: &'a mut Vec<T>,
-    ) -> io::Result<&'a [T]> {
-        let factor = self.factors[row];
-        if factor == 1.0 {
-            return self.rows.read(row, range, scratch);
-        }
-        let mut own = vec![];
-        let shortened = self
-            .rows
-            .read(row, range, &mut own)?
-            .iter()
-            .map(|it| T::from_f64(it.to_f64() * factor));
-        scratch.clear();
-        scratch.extend(shortened);
-        Ok(scratch)
-    }
-}
-
-impl<T> std::fmt::Debug for Tempered<'_, T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "rows by factors {:?}", self.factors)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,8 +58,8 @@ mod tests {
 
     fn read(rows: &[&[f64]], row: usize) -> Vec<f64> {
         let slices = Slices::new(rows).unwrap();
-        let tempered = Tempered::new(&slices).unwrap();
-        let width = Rows::<f64>::width(&tempered);
+        let tempered = tempered(&slices).unwrap();
+        let width = tempered.width();
         tempered.read(row, 0..width, &mut vec![]).unwrap().to_vec()
     }
 
@@ -109,7 +71,6 @@ mod tests {
         assert_eq!(read(rows, 1), [-30.0, 40.0]);
         let ten: &[&[f64]] = &[&fine, &[30.0, -40.0]];
         assert_eq!(read(ten, 1), [30.0, -40.0], "ten times is not too much");
-        assert_eq!(Tempered::new(&Slices::new(rows).unwrap()).unwrap().shortened(), 1);
     }
 
     #[test]

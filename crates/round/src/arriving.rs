@@ -1,9 +1,10 @@
 //! Updates whose tensors come in pieces: from their offer to the file that is counted.
 //!
 //! ```text
-//! Queued --> Beginning --> Coming --> Finishing --> counted, or rejected
-//!            what is on    pieces     the whole
-//!            the disk?                is checked
+//! Queued --> Beginning --> Coming --> Whole --> Finishing --> counted, or rejected
+//!    ^       what is on    pieces       |       the whole
+//!    |       the disk?                  v       is checked
+//!    +------------------------------ Waiting, while no round can take it
 //! ```
 //!
 //! A few at a time, and of each a window of pieces: that is all the memory they take. Nothing here
@@ -19,71 +20,56 @@ use protocol::{
 };
 use transfer::{Assembly, Bitmap, Rules, Step, Way};
 
-use crate::{
-    Effect, Kept, Note, Objection, Rounds, StoredBlob, Undecoded,
-    round::{Counted, Round},
-    turn::Turn,
-};
+use crate::{Effect, Kept, Note, Objection, Rounds, round::Round, turn::Turn};
 
 /// Transfers that take memory at the same time.
 const ACTIVE_MAX: usize = 8;
 /// Transfers that wait for their turn; whoever comes later offers again.
 const QUEUED_MAX: usize = 10_000;
 
-type Key = (RoundId, PropletId);
-type Coded = (Encoding, Option<Kept>);
+pub(crate) type Key = (RoundId, PropletId);
+pub(crate) type Coded = (Encoding, Option<Kept>);
 /// What an update in pieces has to hold, and how it is written.
 pub(crate) type Holds = (Schema, Option<Coded>);
 
 /// Every update that is on its way in pieces.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Arriving {
-    transfers: BTreeMap<Key, Transfer>,
+    pub(crate) transfers: BTreeMap<Key, Transfer>,
     connected: bool,
 }
 
 #[derive(Clone, Debug)]
-struct Transfer {
-    offer: UpdateOffer,
-    fingerprint: Digest,
+pub(crate) struct Transfer {
+    pub(crate) offer: UpdateOffer,
+    pub(crate) fingerprint: Digest,
     /// What it has to hold.
-    schema: Schema,
+    pub(crate) schema: Schema,
     /// How it is written, and the numbers of its base model.
-    coded: Option<Coded>,
-    stage: Stage,
+    pub(crate) coded: Option<Coded>,
+    pub(crate) stage: Stage,
     /// Who came first is served first.
     since: Timestamp,
 }
 
 #[derive(Clone, Debug)]
-enum Stage {
+pub(crate) enum Stage {
     Queued,
     Beginning,
     Coming(Box<Assembly>),
+    /// Every piece is here.
+    Whole,
     Finishing,
-}
-
-impl Transfer {
-    /// What is counted, once it is there: the blob that came, or what it was decoded to.
-    fn counted(self, decoded: Option<StoredBlob>) -> Counted {
-        let Self { offer, fingerprint, .. } = self;
-        let (sha256, bytes) = (offer.blob.sha256(), offer.blob.bytes());
-        Counted {
-            num_samples: offer.num_samples,
-            fingerprint,
-            metrics: offer.metrics,
-            values: Some(Kept::Stored(decoded.unwrap_or(StoredBlob { sha256, bytes }))),
-            left_out: None,
-            made_for: None,
-        }
-    }
+    /// It is here, and nobody can say yet whether it counts: it stays on the disk while there is
+    /// room, and costs nothing else.
+    Waiting,
 }
 
 impl Stage {
     const fn is_active(&self) -> bool {
         match self {
-            Self::Queued => false,
-            Self::Beginning | Self::Coming(_) | Self::Finishing => true,
+            Self::Queued | Self::Waiting => false,
+            Self::Beginning | Self::Coming(_) | Self::Whole | Self::Finishing => true,
         }
     }
 }
@@ -92,7 +78,9 @@ impl Arriving {
     pub(crate) fn deadline(&self) -> Option<Timestamp> {
         let deadline = |transfer: &Transfer| match &transfer.stage {
             Stage::Coming(assembly) => assembly.deadline(),
-            Stage::Queued | Stage::Beginning | Stage::Finishing => None,
+            Stage::Queued | Stage::Beginning | Stage::Whole | Stage::Finishing | Stage::Waiting => {
+                None
+            }
         };
         self.transfers.values().filter_map(deadline).min()
     }
@@ -134,7 +122,7 @@ impl Arriving {
         }
     }
 
-    fn failed(&mut self, key: &Key, what: String, turn: &mut Turn) {
+    pub(crate) fn failed(&mut self, key: &Key, what: String, turn: &mut Turn) {
         self.give_up(key, turn);
         let (round, proplet) = key.clone();
         turn.note(Note::ReceptionFailed { round, proplet, what });
@@ -143,7 +131,7 @@ impl Arriving {
     /// Begins what may begin now.
     fn fill(&mut self, turn: &mut Turn) {
         let active = self.transfers.values().filter(|it| it.stage.is_active()).count();
-        let queued = self.transfers.iter().filter(|(_, it)| !it.stage.is_active());
+        let queued = self.transfers.iter().filter(|(_, it)| matches!(it.stage, Stage::Queued));
         let mut queued: Vec<(Timestamp, Key)> =
             queued.map(|(key, it)| (it.since, key.clone())).collect();
         queued.sort_unstable();
@@ -155,12 +143,18 @@ impl Arriving {
         }
     }
 
-    fn find(&self, sha256: Digest, is_meant: impl Fn(&Stage) -> bool) -> Option<Key> {
+    pub(crate) fn find(&self, sha256: Digest, is_meant: impl Fn(&Stage) -> bool) -> Option<Key> {
         let mut transfers = self.transfers.iter();
         let found = transfers.find(|(_, transfer)| {
             transfer.offer.blob.sha256() == sha256 && is_meant(&transfer.stage)
         });
         found.map(|(key, _)| key.clone())
+    }
+
+    pub(crate) fn wait(&mut self, key: &Key) {
+        if let Some(transfer) = self.transfers.get_mut(key) {
+            transfer.stage = Stage::Waiting;
+        }
     }
 
     /// Does what a transfer asks for.
@@ -176,16 +170,7 @@ impl Arriving {
                     turn.publish(UpdateWants { round_id, proplet_id, wants }.seal());
                 }
                 Step::Store { index, bytes } => turn.effect(Effect::Store { blob, index, bytes }),
-                Step::Done => {
-                    transfer.stage = Stage::Finishing;
-                    let schema = transfer.schema.clone();
-                    turn.effect(match transfer.coded.clone() {
-                        None => Effect::Finish { blob, schema },
-                        Some((encoding, base_values)) => {
-                            Effect::Decode { blob, schema, encoding, base_values }
-                        }
-                    });
-                }
+                Step::Done => transfer.stage = Stage::Whole,
                 Step::Failed { reason } => self.failed(key, reason.to_string(), turn),
                 // Nobody retains the pieces of updates.
                 Step::Subscribe(_) | Step::Unsubscribe(_) => {}
@@ -196,7 +181,9 @@ impl Arriving {
     fn coming(&mut self, key: &Key) -> Option<&mut Assembly> {
         match &mut self.transfers.get_mut(key)?.stage {
             Stage::Coming(assembly) => Some(assembly),
-            Stage::Queued | Stage::Beginning | Stage::Finishing => None,
+            Stage::Queued | Stage::Beginning | Stage::Whole | Stage::Finishing | Stage::Waiting => {
+                None
+            }
         }
     }
 }
@@ -240,6 +227,7 @@ impl Rounds {
                 self.arriving.follow(&key, steps, turn);
             }
         }
+        self.finish_whole(turn);
         self.arriving.fill(turn);
     }
 
@@ -295,86 +283,6 @@ impl Rounds {
             };
             self.arriving.follow(&key, steps, turn);
         }
-    }
-
-    /// The verdict on an update that is here as a whole.
-    pub(crate) fn received(
-        &mut self,
-        sha256: Digest,
-        result: Result<(), Objection>,
-        turn: &mut Turn,
-    ) {
-        self.whole(sha256, result.map(|()| None), turn);
-    }
-
-    /// The same of one that had to be decoded.
-    pub(crate) fn decoded(
-        &mut self,
-        sha256: Digest,
-        result: Result<StoredBlob, Undecoded>,
-        turn: &mut Turn,
-    ) {
-        let result = match result {
-            Ok(blob) => Ok(Some(blob)),
-            Err(Undecoded::Refused(objection)) => Err(objection),
-            Err(Undecoded::Failed(why)) => {
-                let is_meant = |stage: &Stage| matches!(stage, Stage::Finishing);
-                if let Some(key) = self.arriving.find(sha256, is_meant) {
-                    self.arriving.failed(&key, why, turn);
-                }
-                return;
-            }
-        };
-        self.whole(sha256, result, turn);
-    }
-
-    /// `result` names the blob that is to be counted, where it is not the one that came.
-    fn whole(
-        &mut self,
-        sha256: Digest,
-        result: Result<Option<StoredBlob>, Objection>,
-        turn: &mut Turn,
-    ) {
-        let is_meant = |stage: &Stage| matches!(stage, Stage::Finishing);
-        let counted = result.as_ref().ok().copied().flatten();
-        let pinned = counted.map_or(sha256, |blob| blob.sha256);
-        let Some(key) = self.arriving.find(sha256, is_meant) else {
-            return if result.is_ok() {
-                turn.effect(Effect::Drop(pinned))
-            };
-        };
-        let Some(transfer) = self.arriving.transfers.remove(&key) else { return };
-        let (round, proplet) = key;
-        if self.is_late(&round, &proplet) {
-            let arrived = result.map(|_| transfer.counted(counted));
-            let is_pinned = arrived.is_ok();
-            let taken = self.whole_late((round, proplet), arrived, turn);
-            if taken.is_none() && is_pinned {
-                turn.effect(Effect::Drop(pinned));
-            }
-            return;
-        }
-        let open = self.open.get(&round).filter(|round| round.is_collecting());
-        let objection = match (&result, open) {
-            (Err(objection), _) => Some(objection.clone()),
-            (Ok(_), None) => {
-                let what = "the round has closed while the update was checked";
-                Some(Objection::new(Rejection::RoundClosed, what))
-            }
-            (Ok(_), Some(open)) if open.counted.contains_key(&proplet) => {
-                let what = "another update of this proplet was counted";
-                Some(Objection::new(Rejection::Duplicate, what))
-            }
-            (Ok(_), Some(_)) => None,
-        };
-        if let Some(objection) = objection {
-            if result.is_ok() {
-                turn.effect(Effect::Drop(pinned));
-            }
-            return self.turn_away((round, proplet), objection, turn);
-        }
-        self.count(&round, proplet, transfer.counted(counted), turn);
-        self.settle(&round, turn);
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use aggregate::{
     AggregateError, Aggregator, Element, Facts, Guarded, LeBytes, Rest, Round, Rows, RunError,
-    STRATEGIES, Slices, Tempered, Work, aggregate_in_memory, aggregate_rest, find,
+    STRATEGIES, Slices, Work, aggregate_in_memory, aggregate_rest, find, tempered,
 };
 use bytes::Bytes;
 use protocol::{DType, FailReason, Rejection, Schema, Tensors, message::StrategySpec};
@@ -142,7 +142,7 @@ fn make<T: Element>(
     let mut round = Round::new(rows, &facts);
     round.base = base;
     round.bases = (bases.count() > 0).then_some(bases);
-    let control = control.map(Tempered::new).transpose().map_err(aggregation)?;
+    let control = control.map(tempered).transpose().map_err(aggregation)?;
     round.controls = control.as_ref().map(|rows| rows as &dyn Rows<T>);
     round.state = (Rows::<T>::count(&state) > 0).then_some(&state);
     let rest = aggregate_rest(&round, work, |part| {

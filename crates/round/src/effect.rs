@@ -30,6 +30,8 @@ pub enum Effect {
     Decode { blob: Manifest, schema: Schema, encoding: Encoding, base_values: Option<Kept> },
     /// This blob is needed once more.
     Pin(Digest),
+    /// This blob is needed once less; it stays while there is room, since it may be asked for again.
+    Unpin(Digest),
     /// Nobody waits for this blob any longer.
     Abandon(Manifest),
     /// Read a piece of a model that was made here and report [`Report::ChunkRead`].

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use protocol::{Digest, Schema, Tensors, tensor::ShapeError};
 use serde::{Deserialize, Serialize};
 
+use crate::Rounds;
+
 /// Where the numbers of one update are. Cloning shares them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kept {
@@ -22,6 +24,13 @@ pub enum Kept {
 pub struct StoredBlob {
     pub sha256: Digest,
     pub bytes: u64,
+}
+
+impl Rounds {
+    /// Bytes of updates that may still be held in memory.
+    pub(crate) const fn room(&self) -> u64 {
+        self.rules.kept_len_max.saturating_sub(self.kept_len)
+    }
 }
 
 impl Kept {

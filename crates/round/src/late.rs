@@ -2,10 +2,10 @@
 //! verdict on them.
 
 use bytes::Bytes;
-use protocol::{Digest, Entry, PropletId, Rejection, RoundId};
+use protocol::{Digest, Entry, Output, PropletId, Rejection, RoundId};
 
 use crate::{
-    Note, Objection, Rounds,
+    Effect, Kept, Note, Objection, Rounds,
     arrival::Content,
     judging::Judgement,
     record,
@@ -57,8 +57,10 @@ impl Rounds {
         if let Some(difference) = ours.schema.difference(&theirs.schema) {
             return Goal::Nowhere(Objection::new(Rejection::Shape, difference));
         }
-        // One participant counts once in a round: this update is for the next one.
-        if open.counted.contains_key(proplet) {
+        // One participant counts once in a round, with the update that it was asked for there if that
+        // may still come: this one is for the next.
+        let own_is_due = open.spec.members.name(proplet) && !open.absent.contains(proplet);
+        if own_is_due || open.counted.contains_key(proplet) {
             return Goal::NotYet;
         }
         Goal::Round(open.spec.id.clone())
@@ -72,7 +74,6 @@ impl Rounds {
         payload: Bytes,
         turn: &mut Turn,
     ) {
-        let room = self.rules.kept_len_max.saturating_sub(self.kept_len);
         if let Some(late) = self.lingering.get(&id) {
             let fingerprint = content.as_ref().ok().map(Content::fingerprint);
             let before = late.counted.get(&proplet).map(|counted| counted.fingerprint);
@@ -87,8 +88,9 @@ impl Rounds {
         let goal = match self.goal(&id, &proplet) {
             Goal::Round(goal) => goal,
             Goal::Nowhere(objection) => return self.turn_away((id, proplet), objection, turn),
-            Goal::NotYet => return self.lingering.hold((id, proplet), payload, room, turn),
+            Goal::NotYet => return self.put_off((id, proplet), content, payload, turn),
         };
+        let room = self.room();
         let Some(late) = self.lingering.get(&id) else { return };
         let judgement = match content.and_then(|content| late.check_base(base).map(|()| content)) {
             Ok(content) => {
@@ -113,32 +115,51 @@ impl Rounds {
         }
     }
 
-    /// An update that came in pieces is here as a whole; `None` if it has to be offered again.
+    /// Holds an update until it can be judged. What is wrong with it in any case is said at once, so
+    /// that it takes the place of no better one.
+    fn put_off(
+        &mut self,
+        key: (RoundId, PropletId),
+        content: Result<Content, Objection>,
+        payload: Bytes,
+        turn: &mut Turn,
+    ) {
+        match content {
+            Ok(_) => self.lingering.hold(key, payload, self.room(), turn),
+            Err(objection) => self.turn_away(key, objection, turn),
+        }
+    }
+
+    /// Whether nothing new can be said of a late update.
+    pub(crate) fn has_to_wait(&self, id: &RoundId, proplet: &PropletId) -> bool {
+        let is_counted = |late: &Round| late.counted.contains_key(proplet);
+        self.is_late(id, proplet)
+            && !self.lingering.get(id).is_some_and(is_counted)
+            && matches!(self.goal(id, proplet), Goal::NotYet)
+    }
+
+    /// An update that came in pieces, and is pinned, is here as a whole.
     pub(crate) fn whole_late(
         &mut self,
         (id, proplet): (RoundId, PropletId),
         result: Result<Counted, Objection>,
         turn: &mut Turn,
-    ) -> Option<()> {
+    ) {
         let counted = match result {
             Ok(counted) => counted,
-            Err(objection) => {
-                self.turn_away((id, proplet), objection, turn);
-                return Some(());
-            }
+            Err(objection) => return self.turn_away((id, proplet), objection, turn),
         };
+        let blob = counted.values.as_ref().and_then(Kept::stored).map(|blob| blob.sha256);
         let is_counted = |late: &Round| late.counted.contains_key(&proplet);
         match self.goal(&id, &proplet) {
             Goal::Round(goal) if !self.lingering.get(&id).is_some_and(is_counted) => {
-                self.count_late((id, proplet), &goal, counted, turn);
-                Some(())
+                return self.count_late((id, proplet), &goal, counted, turn);
             }
-            Goal::Nowhere(objection) => {
-                self.turn_away((id, proplet), objection, turn);
-                None
-            }
-            Goal::Round(_) | Goal::NotYet => None,
+            Goal::Nowhere(objection) => self.turn_away((id, proplet), objection, turn),
+            // Another of its sender came first.
+            Goal::Round(_) | Goal::NotYet => {}
         }
+        turn.out.extend(blob.map(|blob| Output::Effect(Effect::Drop(blob))));
     }
 
     /// Counts a late update in the round that is open, and marks it in its own, in one step.

@@ -1,8 +1,14 @@
 //! What goes with a new model: the strategy's state, and the members that it is not made of.
 
-use protocol::{FailReason, ModelUri, Output, RoundId, message::StrategySpec};
+use protocol::{FailReason, ModelUri, Output};
 
-use crate::{Beside, Effect, Note, Rounds, memory::Remembered, record, round::Round, turn::Turn};
+use crate::{
+    Beside, Effect, Note, Rounds,
+    memory::{Owner, Remembered},
+    record,
+    round::Round,
+    turn::Turn,
+};
 
 /// Where it is until the model has its version.
 #[derive(Clone, Debug)]
@@ -54,12 +60,12 @@ impl Rounds {
         &mut self,
         model: &ModelUri,
         leaving: Leaving,
-        (strategy, series): (StrategySpec, Option<RoundId>),
+        owner: Owner,
         turn: &mut Turn,
     ) {
         match leaving {
             Leaving::New(Beside { state: Some(state), .. }) => {
-                self.memory.keep(model, Remembered { strategy, state, series }, turn);
+                self.memory.keep(model, Remembered { owner, state }, turn);
             }
             Leaving::New(Beside { state: None, .. }) => return,
             Leaving::Under(taken) => self.memory.move_to(&taken, model, turn),

@@ -52,6 +52,7 @@ mod unknown;
 mod values;
 mod variate;
 mod versions;
+mod whole;
 
 pub use arrival::Objection;
 pub use asking::{Answer, Ask, ModelView, OpenRound, Refusal, RoundView, Stage, Taken};

@@ -46,6 +46,8 @@ pub(crate) struct Lingering {
     held_len: u64,
     /// Something has changed for what is held.
     due: bool,
+    /// Nothing ends while nobody can be heard.
+    connected: bool,
 }
 
 impl Lingering {
@@ -80,6 +82,13 @@ impl Lingering {
         self.rounds.values().filter(|round| round.is_of(&stream.session))
     }
 
+    /// Nobody can say that a session goes on.
+    pub(crate) fn disconnected(&mut self) {
+        self.connected = false;
+        self.ends.clear();
+    }
+
+    /// Holds an update, if all that are held take no more than `room`.
     pub(crate) fn hold(
         &mut self,
         key: (RoundId, PropletId),
@@ -87,9 +96,7 @@ impl Lingering {
         room: u64,
         turn: &mut Turn,
     ) {
-        if let Some(before) = self.held.remove(&key) {
-            self.held_len -= before.len() as u64;
-        }
+        self.take_held(&key);
         let len = payload.len() as u64;
         if self.held.len() >= HELD_MAX || self.held_len + len > room {
             return;
@@ -100,8 +107,26 @@ impl Lingering {
         self.held.insert(key, payload);
     }
 
+    fn take_held(&mut self, key: &(RoundId, PropletId)) -> Option<Bytes> {
+        let payload = self.held.remove(key)?;
+        self.held_len -= payload.len() as u64;
+        Some(payload)
+    }
+
+    /// Those that count go first: of what is held, only `room` bytes stay.
+    pub(crate) fn let_go(&mut self, room: u64) {
+        while self.held_len > room
+            && let Some((_, payload)) = self.held.pop_last()
+        {
+            self.held_len -= payload.len() as u64;
+        }
+    }
+
     /// The session may be over; how long that is waited for.
     fn may_end(&mut self, session: &SessionId, now: Timestamp) {
+        if !self.connected {
+            return;
+        }
         let timeouts = self.rounds.values().filter(|round| round.is_of(session));
         let timeouts = timeouts.map(|round| round.deadline.since(round.opened_at));
         if let Some(longest) = timeouts.max() {
@@ -145,14 +170,16 @@ impl Rounds {
         recent.flat_map(Round::pending).cloned().collect()
     }
 
-    /// How many participants of earlier rounds may still count in this one.
-    pub(crate) fn late_count(&self, id: &RoundId) -> usize {
-        let Some(round) = self.open.get(id) else { return 0 };
-        let Some(stream) = &round.spec.stream else { return 0 };
+    /// Whether nobody is left who could contribute to this round, as a participant of its own or of
+    /// an earlier one.
+    pub(crate) fn is_alone(&self, id: &RoundId) -> bool {
+        let Some(round) = self.open.get(id) else { return false };
+        let Some(stream) = &round.spec.stream else { return round.has_heard_all() };
         let newest = round.spec.base.version;
-        let recent = self.lingering.of(stream);
-        let recent = recent.filter(|it| it.is_recent(newest, stream.staleness_max));
-        recent.map(|it| it.pending().count()).sum()
+        let awaits = |it: &Round| it.pending().next().is_some();
+        let mut recent =
+            self.lingering.of(stream).filter(|it| it.is_recent(newest, stream.staleness_max));
+        !awaits(round) && !recent.any(awaits)
     }
 
     /// The session of a round goes on: what came in between may count in it.
@@ -187,8 +214,9 @@ impl Rounds {
         }
     }
 
-    /// After a restart nobody knows whether a session goes on.
+    /// After a time without the broker nobody knows whether a session goes on.
     pub(crate) fn await_sessions(&mut self, now: Timestamp) {
+        self.lingering.connected = true;
         let sessions = self.lingering.rounds.values().filter_map(|it| it.spec.stream.clone());
         for Stream { session, .. } in sessions.collect::<Vec<_>>() {
             if !self.open.values().any(|round| round.is_of(&session)) {
@@ -202,6 +230,11 @@ impl Rounds {
         let ends = self.lingering.ends.iter().filter(|(_, end)| turn.now >= **end);
         for session in ends.map(|(session, _)| session.clone()).collect::<Vec<_>>() {
             self.lingering.ends.remove(&session);
+            // It goes on with an evaluation, say.
+            if self.open.values().any(|round| round.spec.session.as_ref() == Some(&session)) {
+                self.lingering.may_end(&session, turn.now);
+                continue;
+            }
             let rounds = self.lingering.rounds.values().filter(|round| round.is_of(&session));
             for id in rounds.map(|round| round.spec.id.clone()).collect::<Vec<_>>() {
                 self.forget_lingering(&id, turn);
@@ -222,12 +255,16 @@ impl Rounds {
 
     /// Judges again what nobody could judge.
     pub(crate) fn attend_held(&mut self, turn: &mut Turn) {
-        if !std::mem::take(&mut self.lingering.due) {
-            return;
-        }
-        self.lingering.held_len = 0;
-        for payload in std::mem::take(&mut self.lingering.held).into_values() {
-            self.update(payload, turn);
+        while std::mem::take(&mut self.lingering.due) {
+            for key in self.lingering.held.keys().cloned().collect::<Vec<_>>() {
+                // It is not opened for nothing.
+                if self.has_to_wait(&key.0, &key.1) {
+                    continue;
+                }
+                if let Some(payload) = self.lingering.take_held(&key) {
+                    self.update(payload, turn);
+                }
+            }
         }
     }
 

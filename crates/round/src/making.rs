@@ -10,6 +10,7 @@ use protocol::{
 use crate::{
     Base, BaseModel, Beside, Effect, Kept, Made, Note, Report, Rounds,
     leaving::Leaving,
+    memory::Owner,
     record,
     round::{Closing, Phase, Publication, Round},
     rounds::of_head,
@@ -23,9 +24,9 @@ const REPEATED_MAX: usize = 8;
 impl Rounds {
     /// Closes the round if it is time to.
     pub(crate) fn settle(&mut self, id: &RoundId, turn: &mut Turn) {
-        let late = self.late_count(id);
+        let alone = self.is_alone(id);
         let Some(round) = self.open.get_mut(id) else { return };
-        match round.closing(turn.now, late) {
+        match round.closing(turn.now, alone) {
             None => {}
             Some(Closing::Fail(reason)) => self.fail(id, reason, None, turn),
             Some(Closing::Aggregate) => {
@@ -247,7 +248,11 @@ impl Rounds {
                 None => {}
             }
         }
-        let strategy = (round.spec.strategy.clone(), round.series(&self.memory));
+        let owner = Owner {
+            strategy: round.spec.strategy.clone(),
+            workload: round.spec.workload,
+            series: round.series(&self.memory),
+        };
         leaving.tell(round, turn);
         turn.keep(record::keep_made(&uri));
         let payload = publication.payload.to_vec();
@@ -256,7 +261,7 @@ impl Rounds {
         round.phase = Phase::Publishing(publication);
         turn.keep(record::keep_round(round));
         self.repetition.begin(turn.now);
-        self.remember(&uri, leaving, strategy, turn);
+        self.remember(&uri, leaving, owner, turn);
         turn.note(Note::Made { round: id.clone(), model: uri, digest });
     }
 

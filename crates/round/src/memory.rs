@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use protocol::{Digest, Entry, ModelLine, ModelUri, Output, RoundId, message::StrategySpec};
 use serde::{Deserialize, Serialize};
 
-use crate::{Effect, Kept, StoredBlob, turn::Turn};
+use crate::{Effect, Kept, StoredBlob, round::Spec, turn::Turn};
 
 /// Versions of a line whose state is kept, for each strategy.
 const VERSIONS_MAX: usize = 3;
@@ -39,8 +39,16 @@ pub(crate) struct Memory {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Remembered {
-    pub(crate) strategy: StrategySpec,
+    pub(crate) owner: Owner,
     pub(crate) state: State,
+}
+
+/// Who goes on from a state.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Owner {
+    pub(crate) strategy: StrategySpec,
+    /// The workload whose participants keep a part of the state, where they do.
+    pub(crate) workload: Option<Digest>,
     /// The round in which a control variate was zero last.
     pub(crate) series: Option<RoundId>,
 }
@@ -55,6 +63,8 @@ pub(crate) struct StateRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     blob: Option<StoredBlob>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    workload: Option<Digest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     series: Option<RoundId>,
 }
 
@@ -66,8 +76,9 @@ impl StateRecord {
         }
         let values = here.map(|bytes| Kept::Here(bytes.into())).or(self.blob.map(Kept::Stored))?;
         let state = State { vectors: self.vectors, values };
-        let (strategy, series) = (self.strategy, self.series);
-        Some((self.model, Remembered { strategy, state, series }))
+        let (strategy, workload, series) = (self.strategy, self.workload, self.series);
+        let owner = Owner { strategy, workload, series };
+        Some((self.model, Remembered { owner, state }))
     }
 }
 
@@ -76,17 +87,15 @@ impl Memory {
         self.states = states.into_iter().collect();
     }
 
-    /// What this strategy left beside this model.
-    pub(crate) fn find(&self, base: &ModelUri, strategy: &StrategySpec) -> Option<&State> {
-        self.remembered(base, strategy).map(|found| &found.state)
+    /// What a round of this kind left beside its base model.
+    pub(crate) fn find(&self, spec: &Spec) -> Option<&State> {
+        self.remembered(spec).map(|found| &found.state)
     }
 
-    pub(crate) fn remembered(
-        &self,
-        base: &ModelUri,
-        strategy: &StrategySpec,
-    ) -> Option<&Remembered> {
-        self.states.get(base).filter(|found| found.strategy == *strategy)
+    pub(crate) fn remembered(&self, spec: &Spec) -> Option<&Remembered> {
+        let is_theirs =
+            |owner: &Owner| owner.strategy == spec.strategy && owner.workload == spec.workload;
+        self.states.get(&spec.base).filter(|found| is_theirs(&found.owner))
     }
 
     /// What was left beside this model is worth nothing any more.
@@ -115,7 +124,7 @@ impl Memory {
         let mut of_strategy: BTreeMap<(&ModelLine, String), usize> = BTreeMap::new();
         let mut old = vec![];
         for (model, remembered) in self.states.iter().rev() {
-            let label = label(&remembered.strategy);
+            let label = label(&remembered.owner.strategy);
             let counts = [
                 (of_line.entry(&model.line).or_default(), STATES_MAX),
                 (of_strategy.entry((&model.line, label)).or_default(), VERSIONS_MAX),
@@ -156,13 +165,14 @@ pub(crate) fn key(model: &ModelUri) -> String {
 }
 
 fn keep(model: &ModelUri, remembered: &Remembered) -> Vec<Entry> {
-    let Remembered { strategy, state, series } = remembered;
+    let Remembered { owner: Owner { strategy, workload, series }, state } = remembered;
     let record = StateRecord {
         model: model.clone(),
         strategy: strategy.clone(),
         meaning: aggregate::STATE_VERSION,
         vectors: state.vectors.clone(),
         blob: state.values.stored(),
+        workload: *workload,
         series: series.clone(),
     };
     let facts = Entry::put(STATE, key(model), &record);

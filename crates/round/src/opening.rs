@@ -78,7 +78,9 @@ impl Rounds {
             clip: start.clip.or(self.rules.clip),
             share_max: start.share_max.or(self.rules.share_max),
             purpose: start.purpose,
+            workload: Spec::workload_of(start),
             encoding: encoding.transpose()?,
+            session: start.session.clone(),
             stream: stream(start),
         };
         let base = self.versions.base(&spec.base);
@@ -116,7 +118,9 @@ impl Rounds {
             clip: self.rules.clip,
             share_max: self.rules.share_max,
             purpose: Purpose::Train,
+            workload: None,
             encoding: None,
+            session: None,
             stream: None,
         };
         self.open(spec, LAZY_TIMEOUT, turn);
@@ -163,6 +167,8 @@ impl Rounds {
         }
         turn.keep(record::keep_absent(id, &proplet));
         turn.note(Note::Absent { round: id.clone(), proplet });
+        // What it made for an earlier round need not wait for this one's.
+        self.lingering.ask_again();
         self.settle(id, turn);
     }
 }

@@ -54,7 +54,12 @@ struct RoundRecord {
     #[serde(default, skip_serializing_if = "Purpose::is_train")]
     purpose: Purpose,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    workload: Option<Digest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     encoding: Option<String>,
+    /// The session that asked for it, where the next field does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    session: Option<SessionId>,
     /// The session whose late updates it takes, and how late.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     stream: Option<(SessionId, u64)>,
@@ -145,7 +150,9 @@ pub(crate) fn keep_round(round: &Round) -> Entry {
         clip,
         share_max,
         purpose,
+        workload,
         encoding,
+        session,
         stream,
     } = round.spec.clone();
     let members = match members {
@@ -169,7 +176,9 @@ pub(crate) fn keep_round(round: &Round) -> Entry {
         clip,
         share_max,
         purpose,
+        workload,
         encoding: encoding.map(|encoding| encoding.to_string()),
+        session: session.filter(|_| stream.is_none()),
         stream: stream.map(|stream| (stream.session, stream.staleness_max)),
         schema: round.base.as_ref().map(|base| base.schema.clone()),
         form: round.base.as_ref().map_or(Form::Json, |base| base.form),
@@ -323,6 +332,7 @@ impl PhaseRecord {
 fn round(record: RoundRecord, strategy: &str) -> (RoundId, (Round, PhaseRecord)) {
     let encoding = record.encoding.map(|text| text.parse().expect("what was kept is an encoding"));
     let id_of = record.id.clone();
+    let of_stream = record.stream.as_ref().map(|(session, _)| session.clone());
     let spec = Spec {
         id: record.id,
         base: record.base,
@@ -334,7 +344,9 @@ fn round(record: RoundRecord, strategy: &str) -> (RoundId, (Round, PhaseRecord))
         clip: record.clip,
         share_max: record.share_max,
         purpose: record.purpose,
+        workload: record.workload,
         encoding,
+        session: record.session.or(of_stream),
         stream: record.stream.map(|(session, staleness_max)| Stream { session, staleness_max }),
     };
     let mut round = Round::open(spec, record.opened_at, record.deadline);

@@ -50,8 +50,13 @@ pub(crate) struct Spec {
     pub(crate) clip: Option<ClipSpec>,
     pub(crate) share_max: Option<f64>,
     pub(crate) purpose: Purpose,
+    /// What its tasks run, where what is kept on the devices goes by that; the built-in program has
+    /// none.
+    pub(crate) workload: Option<Digest>,
     /// How updates are written, where its start says; as they are otherwise.
     pub(crate) encoding: Option<Encoding>,
+    /// The session that asked for it, if one did.
+    pub(crate) session: Option<SessionId>,
     /// The rounds that it takes late updates of, and that may take those of its own.
     pub(crate) stream: Option<Stream>,
 }
@@ -166,15 +171,14 @@ impl Round {
         (own.line == base.line).then(|| own.version.0.saturating_sub(base.version.0))
     }
 
-    /// Whether the round closes now, and how; `late` participants of earlier rounds may still
-    /// contribute.
-    pub(crate) fn closing(&self, now: Timestamp, late: usize) -> Option<Closing> {
+    /// Whether each of its own participants has contributed or will not.
+    pub(crate) fn has_heard_all(&self) -> bool {
+        self.spec.members.are_all(self.counted.len() + self.absent.len())
+    }
+
+    /// Whether the round closes now, and how; `alone` if nobody is left who could contribute.
+    pub(crate) fn closing(&self, now: Timestamp, alone: bool) -> Option<Closing> {
         let counted = self.counted.len();
-        let alone = late == 0
-            && match &self.spec.stream {
-                None => self.spec.members.are_all(counted + self.absent.len()),
-                Some(_) => self.pending().next().is_none(),
-            };
         let over = now >= self.deadline;
         if !self.is_collecting() || !(counted >= self.spec.k || alone || over) {
             return None;
@@ -216,7 +220,7 @@ impl Round {
             base_values: base.values.clone(),
             strategy: self.spec.strategy.clone(),
             guard: self.spec.guard(),
-            state: memory.find(&self.spec.base, &self.spec.strategy).cloned(),
+            state: memory.find(&self.spec).cloned(),
             members: members.collect(),
         })
     }

@@ -150,6 +150,7 @@ impl Machine for Rounds {
     fn disconnected(&mut self) {
         self.arriving.disconnected();
         self.fetching.disconnected();
+        self.lingering.disconnected();
     }
 
     fn deadline(&self) -> Option<Timestamp> {
@@ -198,18 +199,15 @@ impl Rounds {
             self.session = Session::Had;
             let blobs = self.open.values().flat_map(Round::blobs).chain(self.memory.blobs());
             turn.effect(Effect::Hold(blobs.chain(self.lingering.blobs()).collect()));
-            self.await_sessions(turn.now);
             for round in self.open.values_mut() {
                 if round.is_collecting() {
                     round.deadline = round.deadline.max(turn.now + RESTART_GRACE);
                 }
-                turn.out.extend(
-                    round
-                        .job(&self.memory, &self.lingering)
-                        .map(|job| Output::Effect(Effect::Aggregate(job))),
-                );
+                let job = round.job(&self.memory, &self.lingering);
+                turn.out.extend(job.map(|job| Output::Effect(Effect::Aggregate(job))));
             }
         }
+        self.await_sessions(turn.now);
         self.told.clear();
         self.go_on_fetching(turn);
         self.go_on_arriving(turn);
@@ -283,9 +281,8 @@ impl Rounds {
         (content, base): (Result<Content, Objection>, Option<Digest>),
         turn: &mut Turn,
     ) {
-        let room = self.rules.kept_len_max.saturating_sub(self.kept_len);
         let Some(round) = self.open.get(id) else { return };
-        match round.judge(&proplet, (content, base), &self.rules, room) {
+        match round.judge(&proplet, (content, base), &self.rules, self.room()) {
             Judgement::Count(counted) => {
                 self.count(id, proplet, counted, turn);
                 self.settle(id, turn);
@@ -329,6 +326,7 @@ impl Rounds {
         turn.note(Note::Accepted { round: id.clone(), proplet: proplet.clone(), num_samples });
         self.kept_len += counted.values.as_ref().map_or(0, Kept::len);
         round.counted.insert(proplet, counted);
+        self.lingering.let_go(self.room());
     }
 
     /// Counts a rejection, and answers whoever is known to have sent the update.

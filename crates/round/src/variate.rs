@@ -2,11 +2,11 @@
 //! part as long as their round is open, and what keeps it in step with theirs.
 //!
 //! Those of the participants belong to it by their series: the rounds since it was zero last. Where
-//! it begins anew, theirs do, too.
+//! it begins anew, theirs do, too; and where they do, as with another workload, it does.
 
 use protocol::{
-    FailReason, Form, Letter as _, ModelUri, RoundId, Schema, Tensors,
-    message::{RoundVariate, StrategySpec, variate_withdrawn},
+    Digest, FailReason, Form, Letter as _, RoundId, Schema, Tensors,
+    message::{RoundStart, RoundVariate, variate_withdrawn},
 };
 
 use crate::{
@@ -23,6 +23,12 @@ impl Spec {
     /// Whether updates bring the change of a control variate.
     pub(crate) fn has_control(&self) -> bool {
         self.purpose.is_train() && self.strategy.has_control()
+    }
+
+    /// Whose control variates its participants keep: they do for each workload by itself.
+    pub(crate) fn workload_of(start: &RoundStart) -> Option<Digest> {
+        let program = start.task_wasm_image.as_ref().or(start.file.as_ref());
+        program.filter(|_| start.has_control()).map(|program| Digest::of(program.as_bytes()))
     }
 
     /// What an update to a model of this schema holds.
@@ -76,9 +82,9 @@ impl Job {
 }
 
 impl Memory {
-    /// The series to which what this strategy left beside this model belongs.
-    pub(crate) fn series(&self, base: &ModelUri, strategy: &StrategySpec) -> Option<&RoundId> {
-        self.remembered(base, strategy).and_then(|found| found.series.as_ref())
+    /// The series to which what such a round left beside its base model belongs.
+    fn series(&self, spec: &Spec) -> Option<&RoundId> {
+        self.remembered(spec).and_then(|found| found.owner.series.as_ref())
     }
 }
 
@@ -86,14 +92,14 @@ impl Round {
     /// The series that the round goes on with, or begins.
     pub(crate) fn series(&self, memory: &Memory) -> Option<RoundId> {
         let own = self.spec.has_control().then(|| self.spec.id.clone())?;
-        Some(memory.series(&self.spec.base, &self.spec.strategy).cloned().unwrap_or(own))
+        Some(memory.series(&self.spec).cloned().unwrap_or(own))
     }
 
     /// What its participants are to be given; nothing before its base model is known.
     fn variate(&self, memory: &Memory) -> Option<Result<RoundVariate, String>> {
         let (base, series) = (self.base.as_ref()?, self.series(memory)?);
         let schema = base.schema.control();
-        let state = memory.find(&self.spec.base, &self.spec.strategy);
+        let state = memory.find(&self.spec);
         let tensors = match state.filter(|state| fits(state, &schema)).map(|state| &state.values) {
             None => Ok(zeros(&schema)),
             Some(Kept::Here(bytes)) => {

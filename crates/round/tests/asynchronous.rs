@@ -18,9 +18,9 @@ use protocol::{
     Digest, Envelope, Filter, Input, Letter as _, Machine as _, ModelUri, ModelVersion, Output,
     Rejection, Tensors, Topic,
     ledger::{self, Claim, Member, Standing},
-    message::{Model, RoundComplete, RoundFailed, RoundStart, StrategySpec, Verdict},
+    message::{Model, Purpose, RoundComplete, RoundFailed, RoundStart, StrategySpec, Verdict},
 };
-use round::{Effect, Job, News, Rules};
+use round::{Effect, Job, News, Note, Rules};
 use serde_json::json;
 use story::*;
 
@@ -445,6 +445,140 @@ fn one_participant_counts_once_in_a_round() {
     assert!(world.accepted("r1", 2));
     world.sends("r3", 0);
     world.is_exact();
+}
+
+#[test]
+fn what_a_round_asked_for_goes_before_what_is_late() {
+    let mut world = World::new(None);
+    world.asks("r1", &[0, 1, 2]);
+    world.sends("r1", 0);
+    world.sends("r1", 1);
+    // It was taken to be gone, and was asked again.
+    world.asks("r2", &[1, 2]);
+    world.sends("r1", 2);
+    assert!(!world.verdicts.contains_key(&("r1".to_owned(), 2)), "this round has its own to come");
+    world.sends("r2", 2);
+    assert!(world.accepted("r2", 2));
+    world.sends("r2", 1);
+    world.asks("r3", &[0, 3]);
+    assert!(world.accepted("r1", 2), "and this is the next one");
+    world.sends("r3", 0);
+    world.asks("r4", &[3, 4]);
+    world.sends("r3", 3);
+    assert!(!world.verdicts.contains_key(&("r3".to_owned(), 3)));
+    world.hears(absent("r4", "d"));
+    assert!(world.accepted("r3", 3), "nothing else of it is to come here");
+    world.sends("r4", 4);
+    world.is_exact();
+}
+
+#[test]
+fn what_is_held_is_not_opened_before_it_can_be_judged() {
+    let mut world = World::new(None);
+    world.asks("r1", &[0, 1, 2]);
+    world.sends("r1", 0);
+    world.sends("r1", 1);
+    world.sends("r1", 2);
+    let start = world.start("r2", &[2, 3], 1);
+    let held = |note: &Note| matches!(note, Note::Held { .. });
+    assert!(!notes(&world.story.hears(start.seal())).iter().any(held), "it is held as it was");
+    let own = world.update("r2", 2, 1, SAMPLES[2]);
+    world.hears(own);
+    assert!(world.accepted("r2", 2));
+}
+
+#[test]
+fn what_is_wrong_in_any_case_takes_the_place_of_nothing_that_is_held() {
+    let mut world = World::new(None);
+    world.asks("r1", &[0, 1, 2, 3]);
+    world.sends("r1", 0);
+    world.sends("r1", 1);
+    world.sends("r1", 2);
+    world.sends("r1", 3);
+    let forged =
+        json!({"round_id": "r1", "proplet_id": "c", "signature_refused": "not by its key"});
+    world.hears(sent(&forged));
+    assert!(!world.verdicts.contains_key(&("r1".to_owned(), 2)), "c did not say that");
+    world.hears(forwarded("r1", "d", b"{\"num_samples\":"));
+    let malformed = Verdict::Rejected(Rejection::Malformed);
+    assert_eq!(world.verdicts.get(&("r1".to_owned(), 3)), Some(&malformed));
+    world.asks("r2", &[0]);
+    assert!(world.accepted("r1", 2));
+}
+
+#[test]
+fn what_counts_takes_the_room_of_what_is_held() {
+    let mut world = World::new(None);
+    let len = world.update("r1", 2, 0, SAMPLES[2]).payload.len() as u64;
+    let numbers = 8 * zeros().schema().parameters() as u64;
+    let kept_len_max = len + numbers - 1;
+    world.story = Story::unconnected(Rules { kept_len_max, ..Rules::default() });
+    world.tell(Input::Connected { resumed: false });
+    world.shows();
+    world.asks("r1", &[0, 1, 2]);
+    world.sends("r1", 0);
+    world.sends("r1", 1);
+    world.asks("r2", &[2, 3]);
+    world.sends("r1", 2);
+    world.sends("r2", 3);
+    world.sends("r2", 2);
+    assert!(world.accepted("r2", 2) && world.accepted("r2", 3));
+    world.asks("r3", &[0]);
+    assert!(!world.accepted("r1", 2), "there was no room for it");
+    world.sends("r1", 2);
+    assert!(world.accepted("r1", 2), "its sender says it again");
+}
+
+#[test]
+fn an_outage_of_the_broker_ends_no_session() {
+    let mut world = World::new(None);
+    world.asks("r1", &[0, 1, 2]);
+    world.sends("r1", 0);
+    world.story.rounds.disconnected();
+    world.story.now = world.story.now + Duration::from_secs(31);
+    // The round ends by its deadline; nobody hears of it, and nobody can ask for the next one.
+    world.tell(Input::Tick);
+    world.story.now = world.story.now + Duration::from_secs(3600);
+    world.tell(Input::Tick);
+    world.tell(Input::Connected { resumed: true });
+    world.sends("r1", 2);
+    assert!(!world.verdicts.contains_key(&("r1".to_owned(), 2)));
+    world.asks("r2", &[0]);
+    assert!(world.accepted("r1", 2));
+    world.sends("r2", 0);
+    // Connected again, the session still has to go on some time.
+    world.story.rounds.disconnected();
+    world.tell(Input::Connected { resumed: true });
+    world.story.now = world.story.now + Duration::from_secs(2 * 30 + 60);
+    world.tell(Input::Tick);
+    assert_eq!(world.story.disk.tables(), ["made", "outcome"]);
+}
+
+#[test]
+fn a_session_goes_on_while_its_model_is_evaluated() {
+    let mut world = World::new(None);
+    world.asks("r1", &[0, 1, 2]);
+    world.sends("r1", 0);
+    world.sends("r1", 1);
+    world.sends("r1", 2);
+    let evaluation = RoundStart {
+        purpose: Purpose::Evaluate,
+        strategy: None,
+        staleness_max: None,
+        timeout_s: 1000,
+        ..world.start("e1", &[0], 1)
+    };
+    world.hears(evaluation.seal());
+    world.restarts();
+    for _ in 0..5 {
+        world.story.now = world.story.now + Duration::from_secs(2 * 30 + 60);
+        world.tell(Input::Tick);
+    }
+    world.sends("r1", 2);
+    assert!(!world.verdicts.contains_key(&("r1".to_owned(), 2)));
+    world.hears(absent("e1", "a"));
+    world.asks("r2", &[0]);
+    assert!(world.accepted("r1", 2));
 }
 
 #[test]

@@ -180,6 +180,7 @@ impl World {
                     | Effect::Finish { .. }
                     | Effect::Decode { .. }
                     | Effect::Pin(_)
+                    | Effect::Unpin(_)
                     | Effect::Abandon(_)
                     | Effect::ReadChunk { .. }
                     | Effect::Drop(_),

@@ -13,7 +13,9 @@ use protocol::{
     Digest, Envelope, Filter, Input, Letter as _, Manifest, ModelLine, ModelUri, ModelVersion,
     Output, Rejection, Topic,
     manifest::Format,
-    message::{ModelBlob, ModelPublishWants, UpdateOffer, UpdateWants, Wants, is_blob_form},
+    message::{
+        ModelBlob, ModelPublishWants, RoundStart, UpdateOffer, UpdateWants, Wants, is_blob_form,
+    },
     tensor::safetensors,
 };
 use round::{Beside, Effect, Kept, Made, Note, Objection, Report, Rules};
@@ -231,6 +233,88 @@ fn a_round_that_closes_ends_the_transfer() {
     let sha256 = manifest(&theirs).sha256();
     let late = story.tell(Input::Report(Report::Received { sha256, result: Ok(()) }));
     assert_eq!(effects(&late), [Effect::Drop(sha256)], "nobody needs it");
+}
+
+/// One round of a session that does not wait; its first one is `r`.
+fn of_stream(round: &str, participants: &[&str], version: u64) -> Envelope {
+    let start = RoundStart {
+        session: Some(id("s")),
+        staleness_max: Some(3),
+        model_uri: ModelUri::global(ModelVersion(version)),
+        ..start(round, participants, 1)
+    };
+    start.seal()
+}
+
+/// Round `r` has ended, and the model server shows what it made; all that was said and wanted.
+fn ends(story: &mut Story) -> Outputs {
+    let mut all = story.hears(sent(&update("r", "a")));
+    all.extend(story.aggregates(&job(&all)));
+    let digest = Digest::of(&models(&all)[0]);
+    all.extend(story.hears(latest(1, digest)));
+    letter(&all, &complete());
+    all
+}
+
+/// The next round counts what waits on the disk, of which no piece is asked for.
+fn counts_from_disk(story: &mut Story, blob: &Manifest) {
+    let out = story.hears(of_stream("r2", &["a"], 1));
+    assert_eq!(effects(&out), [Effect::Begin(blob.clone())]);
+    let (sha256, have) = (blob.sha256(), Ok(Bitmap::full(blob.count())));
+    let out = story.tell(Input::Report(Report::Begun { sha256, have }));
+    assert_eq!(wanted(&out, "b"), [0; 0]);
+    assert!(matches!(effects(&out)[..], [Effect::Finish { .. }]));
+    let out = story.tell(Input::Report(Report::Received { sha256, result: Ok(()) }));
+    assert_eq!(verdict(&out), ACCEPTED);
+    assert_eq!(jobs(&out).len(), 1, "it counts in this round");
+}
+
+/// Round `r` of a session that does not wait, and an update of `b` that has begun to come.
+fn offered(theirs: &Bytes) -> Story {
+    let mut story = Story::new(Rules::default());
+    story.hears(of_stream("r", &["a", "b"], 0));
+    story.hears(base(0));
+    let blob = manifest(theirs);
+    assert_eq!(effects(&story.hears(offer("b", theirs))), [Effect::Begin(blob.clone())]);
+    let (sha256, have) = (blob.sha256(), Ok(Bitmap::empty(blob.count())));
+    let out = story.tell(Input::Report(Report::Begun { sha256, have }));
+    assert_eq!(wanted(&out, "b"), [0]);
+    story
+}
+
+fn short() -> Bytes {
+    safetensors::write(&tensors(&[2.0; 3]), &BTreeMap::new())
+}
+
+#[test]
+fn a_late_update_that_is_here_as_a_whole_waits_on_the_disk_for_a_round() {
+    let theirs = short();
+    let mut story = offered(&theirs);
+    ends(&mut story);
+    story.hears(chunk("b", &theirs, 0));
+    let (blob, result) = (manifest(&theirs), Ok(()));
+    let stored = Report::Stored { sha256: blob.sha256(), index: 0, result };
+    let out = story.tell(Input::Report(stored));
+    assert_eq!(verdict(&out), None);
+    assert_eq!(effects(&out), [Effect::Abandon(blob.clone())], "others may come meanwhile");
+    assert!(effects(&story.hears(offer("b", &theirs))).is_empty(), "it is known");
+    counts_from_disk(&mut story, &blob);
+}
+
+#[test]
+fn a_late_update_that_is_checked_while_its_round_closes_stays_on_the_disk() {
+    let theirs = short();
+    let mut story = offered(&theirs);
+    story.hears(chunk("b", &theirs, 0));
+    let (blob, result) = (manifest(&theirs), Ok(()));
+    let (sha256, index) = (blob.sha256(), 0);
+    let out = story.tell(Input::Report(Report::Stored { sha256, index, result }));
+    assert!(matches!(effects(&out)[..], [Effect::Finish { .. }]));
+    ends(&mut story);
+    let out = story.tell(Input::Report(Report::Received { sha256, result: Ok(()) }));
+    assert_eq!(verdict(&out), None);
+    assert_eq!(effects(&out), [Effect::Unpin(sha256)], "it may be removed, and need not be");
+    counts_from_disk(&mut story, &blob);
 }
 
 #[test]

@@ -224,6 +224,35 @@ fn a_round_that_is_told_otherwise_begins_a_series_of_its_own() {
 }
 
 #[test]
+fn a_round_of_another_workload_begins_a_series_of_its_own() {
+    let image = |start: RoundStart, image: &str| RoundStart {
+        task_wasm_image: Some(image.to_owned()),
+        ..start
+    };
+    let mut story = Story::new(Rules::default());
+    runs(&mut story, &image(asked("r1", 0, &[]), "registry.example/a:1"), 0.5);
+    story.restarts();
+    let series = |outputs: &Outputs, round: &str| {
+        let said = variate(outputs, round).unwrap();
+        (values(&said), read_variate_series(&said).unwrap().to_string())
+    };
+    // The participants have nothing of these.
+    for (round, start) in [
+        ("r2", image(asked("r2", 1, &[]), "registry.example/b:1")),
+        ("r3", RoundStart { file: Some("AGFzbQ==".to_owned()), ..asked("r3", 1, &[]) }),
+        ("r4", asked("r4", 1, &[])),
+    ] {
+        let outputs = opened(&mut story, &start, Form::Json);
+        assert_eq!(series(&outputs, round), (vec![0.0; 3], round.to_owned()));
+    }
+    let outputs =
+        opened(&mut story, &image(asked("r5", 1, &[]), "registry.example/a:1"), Form::Json);
+    let goes_on = (vec![0.5, 0.5, 0.0], "r1".to_owned());
+    assert_eq!(series(&outputs, "r5"), goes_on);
+    assert_eq!(series(&story.restarts(), "r5"), goes_on, "also after a restart");
+}
+
+#[test]
 fn one_hostile_variate_moves_it_no_more_than_ten_times_what_others_do() {
     let mut story = Story::new(Rules::default());
     opened(&mut story, &asked("r1", 0, &[]), Form::Json);

@@ -4,6 +4,7 @@ pub mod blobs;
 mod clock;
 mod drive;
 pub mod figures;
+pub mod files;
 pub mod health;
 pub mod run;
 pub mod settings;

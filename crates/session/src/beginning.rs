@@ -62,7 +62,7 @@ fn ask(session: &mut Session, start: &RoundStart, turn: &mut Turn) {
         opened: false,
         repeat_at: turn.now + REPEAT,
     });
-    turn.out.extend(record::keep_standing(session).map(Output::Keep));
+    turn.out.extend(record::keep_standing(session).into_iter().map(Output::Keep));
     turn.publish(envelope);
     let session_id = session.start.session_id.clone();
     turn.note(Note::Asked { session: session_id, round: round_id, participants: asked, k });

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use protocol::{
     PropletId, Timestamp,
-    message::{AsynchronousSpec, PARTICIPANTS_MAX, SessionStart},
+    message::{AsynchronousSpec, PARTICIPANTS_MAX, SessionStart, StrategySpec},
 };
 
 use crate::{
@@ -18,6 +18,8 @@ const SAMPLES_KEY: &str = "data_samples";
 const METHOD_DEFAULT: &str = "all";
 const EVALUATORS_METHOD: &str = "random";
 const OVER_MAX: f64 = 10.0;
+/// The strategy of rounds that do not wait.
+const ASYNCHRONOUS: &str = "fedbuff";
 /// Versions that an update may be behind at most: the coordinator keeps the models in between.
 const STALENESS_MAX: u64 = 1000;
 /// Room for `-r1000000-t4294967295` in a round's id.
@@ -103,6 +105,14 @@ fn check_asynchronous(start: &SessionStart) -> Result<(), String> {
     ];
     if let Some((name, _)) = excluded.iter().find(|(_, given)| *given) {
         return Err(format!("asynchronous and {name} exclude each other"));
+    }
+    if let Some(StrategySpec { name, .. }) = &start.strategy
+        && name != ASYNCHRONOUS
+    {
+        return Err(format!(
+            "asynchronous takes strategy {ASYNCHRONOUS}, which averages updates of different ages, \
+             not {name:?}"
+        ));
     }
     if buffer == 0 || concurrency < buffer || concurrency > PARTICIPANTS_MAX {
         return Err(format!(

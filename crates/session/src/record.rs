@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     candidates::Metadata,
-    session::{Current, HistoryRow, Session, Share, Standing},
+    selection::Shares,
+    session::{Current, HistoryRow, Session, Share, Standing, Unkept},
 };
 
 /// The tables of the sessions' entries.
@@ -20,6 +21,7 @@ const START: &str = "session";
 const STANDING: &str = "standing";
 /// The round under way: its id and its start, to the byte.
 const ROUND: &str = "session_round";
+/// By session and proplet; earlier releases kept all of a session's as one.
 const SHARES: &str = "shares";
 /// By session and round.
 const HISTORY: &str = "history";
@@ -47,7 +49,8 @@ pub(crate) fn keep_start(session: &Session) -> Entry {
 }
 
 /// What a round's end or beginning changes.
-pub(crate) fn keep_standing(session: &Session) -> [Entry; 3] {
+pub(crate) fn keep_standing(session: &mut Session) -> Vec<Entry> {
+    let Unkept { proplets, as_one } = std::mem::take(&mut session.unkept);
     let id = &session.start.session_id;
     let current = match &session.current {
         None => Entry::forget(ROUND, id),
@@ -58,7 +61,13 @@ pub(crate) fn keep_standing(session: &Session) -> [Entry; 3] {
             Entry::put(ROUND, id, &record)
         }
     };
-    [Entry::put(STANDING, id, &session.standing), Entry::put(SHARES, id, &session.shares), current]
+    let shares = proplets.into_iter().filter_map(|proplet| {
+        let share = session.shares.get(&proplet)?;
+        Some(Entry::put(SHARES, share_key(id, &proplet), share))
+    });
+    let before = as_one.then(|| Entry::forget(SHARES, id));
+    let standing = Entry::put(STANDING, id, &session.standing);
+    [standing, current].into_iter().chain(before).chain(shares).collect()
 }
 
 pub(crate) fn keep_row(session: &SessionId, row: &HistoryRow) -> Entry {
@@ -76,10 +85,35 @@ pub(crate) fn keep_proplet(id: &PropletId, metadata: &Metadata) -> Entry {
 /// Everything of a session that is to be forgotten.
 pub(crate) fn forget(session: &Session) -> Vec<Entry> {
     let id = &session.start.session_id;
-    let tables = [START, STANDING, ROUND, SHARES];
+    let tables = [START, STANDING, ROUND];
+    let before = session.unkept.as_one.then(|| Entry::forget(SHARES, id));
+    let shares = session.shares.keys();
+    let shares = shares.map(|proplet| Entry::forget(SHARES, share_key(id, proplet)));
     let rows = session.first_row..=session.standing.rounds_done;
     let rows = rows.map(|round| Entry::forget(HISTORY, history_key(id, round)));
-    tables.into_iter().map(|table| Entry::forget(table, id)).chain(rows).collect()
+    let facts = tables.into_iter().map(|table| Entry::forget(table, id));
+    facts.chain(before).chain(shares).chain(rows).collect()
+}
+
+/// Neither id can hold a slash.
+fn share_key(session: &SessionId, proplet: &PropletId) -> String {
+    format!("{session}/{proplet}")
+}
+
+fn read_shares(
+    entry: &Entry,
+    shares: &mut BTreeMap<String, (Shares, Unkept)>,
+) -> Result<(), EntryError> {
+    if let Some((session, proplet)) = entry.key.split_once('/') {
+        let own = &mut shares.entry(session.to_owned()).or_default().0;
+        let id: Option<PropletId> = proplet.parse().ok();
+        own.extend(id.zip(entry.read::<Share>()?));
+    } else if let Some(all) = entry.read::<Shares>()? {
+        let (own, unkept) = shares.entry(entry.key.clone()).or_default();
+        *unkept = Unkept { proplets: all.keys().cloned().collect(), as_one: true };
+        own.extend(all);
+    }
+    Ok(())
 }
 
 /// Keys in order are rounds in order.
@@ -90,13 +124,13 @@ fn history_key(session: &SessionId, round: u64) -> String {
 pub(crate) fn read(entries: &[Entry]) -> Result<Remembered, EntryError> {
     let mut remembered = Remembered::default();
     let mut standings: BTreeMap<String, Standing> = BTreeMap::new();
-    let mut shares: BTreeMap<String, BTreeMap<PropletId, Share>> = BTreeMap::new();
+    let mut shares: BTreeMap<String, (Shares, Unkept)> = BTreeMap::new();
     let mut rounds: BTreeMap<String, CurrentRecord> = BTreeMap::new();
     for entry in entries {
         let key = || entry.key.clone();
         match entry.table {
             STANDING => standings.extend(entry.read()?.map(|read| (key(), read))),
-            SHARES => shares.extend(entry.read()?.map(|read| (key(), read))),
+            SHARES => read_shares(entry, &mut shares)?,
             ROUND => rounds.extend(entry.read()?.map(|read| (key(), read))),
             PROPLET => {
                 let id: Option<PropletId> = entry.key.parse().ok();
@@ -110,7 +144,7 @@ pub(crate) fn read(entries: &[Entry]) -> Result<Remembered, EntryError> {
         let Some(standing) = standings.remove(&entry.key) else { continue };
         let mut session = Session::new(start, standing.ordinal, standing.started_at);
         session.standing = standing;
-        session.shares = shares.remove(&entry.key).unwrap_or_default();
+        (session.shares, session.unkept) = shares.remove(&entry.key).unwrap_or_default();
         session.current = rounds.remove(&entry.key).map(|record| Current {
             round: record.round,
             start: record.start.into(),

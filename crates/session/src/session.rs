@@ -34,6 +34,7 @@ pub(crate) struct Session {
     pub(crate) fingerprint: Digest,
     pub(crate) standing: Standing,
     pub(crate) shares: Shares,
+    pub(crate) unkept: Unkept,
     /// The round that is under way.
     pub(crate) current: Option<Current>,
     /// For somebody to ask, or for a model to begin from.
@@ -94,6 +95,14 @@ pub(crate) struct Share {
     pub(crate) counted_in: Option<u64>,
 }
 
+/// What of the shares is not on the disk as it is here.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Unkept {
+    pub(crate) proplets: BTreeSet<PropletId>,
+    /// An earlier release kept all of them as one.
+    pub(crate) as_one: bool,
+}
+
 /// What one round of a session came to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HistoryRow {
@@ -138,6 +147,7 @@ impl Session {
             fingerprint,
             standing,
             shares: Shares::new(),
+            unkept: Unkept::default(),
             current: None,
             waits: false,
             paused_until: None,
@@ -174,7 +184,7 @@ impl Session {
     pub(crate) fn completed(&mut self, complete: RoundComplete, asked: usize) -> HistoryRow {
         let standing = &mut self.standing;
         standing.rounds_done += 1;
-        standing.failures = 0;
+        (standing.failures, standing.failures_max) = (0, self.start.retries);
         standing.detail = None;
         standing.updated_at = complete.completed_at.max(standing.updated_at);
         standing.model = Some(complete.model_topic);
@@ -185,6 +195,7 @@ impl Session {
             let share = self.shares.entry(proplet.clone()).or_default();
             share.counted_in = Some(round);
             share.samples = Some(part.num_samples);
+            self.unkept.proplets.insert(proplet.clone());
             share.utility = part.metrics.get(LOSS).map(|loss| part.num_samples as f64 * loss.abs());
         }
         let row = HistoryRow {
@@ -254,10 +265,15 @@ impl Session {
         2_u32.checked_pow(doublings).map_or(PAUSE_MAX, |times| (PAUSE * times).min(PAUSE_MAX))
     }
 
-    /// Counts a round that made none.
-    pub(crate) fn failed(&mut self, failed: &RoundFailed) {
+    /// Counts a round that made none, of which so many were asked.
+    pub(crate) fn failed(&mut self, failed: &RoundFailed, asked: usize) {
         let standing = &mut self.standing;
         standing.failures = standing.failures.saturating_add(1);
+        if asked == 0 && failed.reason == FailReason::AllAbsent {
+            // Nobody was asked since all were taken to be at work, and none of them is: it was no
+            // attempt. Its id is used up all the same.
+            standing.failures_max = standing.failures_max.saturating_add(1);
+        }
         standing.outstanding.clone_from(&failed.outstanding);
         standing.updated_at = failed.failed_at.max(standing.updated_at);
         let error = failed.error.as_deref().map(|error| format!(": {error}"));
@@ -331,6 +347,7 @@ impl Session {
     pub(crate) fn ask(&mut self, participants: &[PropletId]) {
         for proplet in participants {
             self.shares.entry(proplet.clone()).or_default().asked += 1;
+            self.unkept.proplets.insert(proplet.clone());
         }
     }
 

@@ -150,9 +150,9 @@ impl Sessions {
             return Err(Refusal::Conflict(format!("{SESSIONS_MAX} sessions are under way")));
         }
         let last = self.sessions.values().map(|session| session.standing.ordinal).max();
-        let session = Session::new(start, last.map_or(0, |last| last + 1), turn.now);
+        let mut session = Session::new(start, last.map_or(0, |last| last + 1), turn.now);
         turn.keep(record::keep_start(&session));
-        turn.out.extend(record::keep_standing(&session).map(Output::Keep));
+        turn.out.extend(record::keep_standing(&mut session).into_iter().map(Output::Keep));
         turn.note(Note::Started { session: id.clone(), rounds: session.start.rounds });
         show(&session, vec![], turn);
         self.sessions.insert(id, session);
@@ -261,7 +261,7 @@ impl Sessions {
             return evaluated(session, Err(failed), current.asked, turn);
         }
         let before = session.standing.state;
-        session.failed(failed);
+        session.failed(failed, current.asked);
         session.paused_until = Some(turn.now + session.pause());
         let what = session.standing.detail.clone().unwrap_or_default();
         turn.note(Note::RoundFailed { session: session.start.session_id.clone(), what });
@@ -353,8 +353,8 @@ fn evaluated(
 }
 
 /// Keeps and shows what has changed.
-fn settle(session: &Session, before: SessionState, rows: Vec<HistoryRow>, turn: &mut Turn) {
-    turn.out.extend(record::keep_standing(session).map(Output::Keep));
+fn settle(session: &mut Session, before: SessionState, rows: Vec<HistoryRow>, turn: &mut Turn) {
+    turn.out.extend(record::keep_standing(session).into_iter().map(Output::Keep));
     if session.standing.state != before && !session.is_running() {
         turn.note(Note::Ended {
             session: session.start.session_id.clone(),

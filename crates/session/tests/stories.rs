@@ -265,6 +265,8 @@ fn a_failed_round_is_tried_again_and_then_the_session_fails_and_can_be_resumed()
     desk.start(start);
     let round = desk.asked_once().round_id;
     desk.fail(&round);
+    assert!(desk.asked().is_empty(), "what it failed of may pass");
+    desk.pass(1);
     let again = desk.asked_once().round_id;
     assert_eq!(again.as_str(), "s-r1-t1");
     desk.fail(&again);
@@ -491,6 +493,7 @@ fn an_asynchronous_session_asks_only_those_that_have_nothing_to_do() {
     // Nobody came in time: everybody is at work, and the next attempt waits for them alone.
     desk.outstanding = these(&["c", "d", "e", "f"]);
     desk.fail(&second.round_id);
+    desk.pass(1);
     let third = desk.asked_once();
     assert_eq!((third.round_id.as_str(), names(&third).len()), ("s-r2-t1", 0));
     desk.crash();
@@ -499,6 +502,61 @@ fn an_asynchronous_session_asks_only_those_that_have_nothing_to_do() {
     desk.outstanding = these(&["d", "f"]);
     desk.complete(&third.round_id, 2, &[]);
     assert_eq!(desk.asked_once().participants.len(), 2);
+}
+
+#[test]
+fn a_round_that_asked_nobody_since_all_were_thought_to_be_at_work_is_no_failed_attempt() {
+    let mut desk = Desk::new();
+    let mut start = asynchronous(2);
+    start["retries"] = json!(0);
+    desk.start(start);
+    let first = desk.asked_once();
+    desk.outstanding = these(&["a", "b", "c", "d"]);
+    desk.complete(&first.round_id, 1, &[]);
+    let second = desk.asked_once();
+    assert_eq!(names(&second).len(), 0, "four are at work");
+    // The coordinator does not wait for them any more.
+    desk.outstanding = these(&[]);
+    desk.fail_for(&second.round_id, FailReason::AllAbsent);
+    desk.pass(1);
+    let third = desk.asked_once();
+    assert_eq!((third.round_id.as_str(), names(&third).len()), ("s-r2-t1", 4));
+    desk.fail_for(&third.round_id, FailReason::AllAbsent);
+    assert_eq!(desk.status().state, SessionState::Failed, "this one was an attempt");
+}
+
+#[test]
+fn what_is_kept_of_a_proplet_is_written_when_it_changes() {
+    let mut desk = Desk::new();
+    let mut start = asynchronous(9);
+    start["asynchronous"] = json!({ "buffer": 2, "concurrency": 2, "staleness_max": 5 });
+    desk.start(start);
+    let shares = |desk: &Desk| {
+        let of = desk.disk.iter().filter(|((table, _), _)| *table == "shares");
+        of.map(|((_, key), value)| (key.clone(), value.clone())).collect::<BTreeMap<_, _>>()
+    };
+    let key = |name: &&str| format!("s/{name}");
+    let first = desk.asked_once();
+    let mut known: BTreeSet<String> = names(&first).iter().map(key).collect();
+    assert!(known.iter().eq(shares(&desk).keys()), "nobody else was asked");
+    desk.complete(&first.round_id, 1, &[]);
+    let second = desk.asked_once();
+    known.extend(names(&second).iter().map(key).chain(["s/p1".to_owned()]));
+    assert!(known.len() == 5 && known.iter().eq(shares(&desk).keys()), "and one has counted");
+    // As an earlier release kept them.
+    let read = |value: &Vec<u8>| serde_json::from_slice::<serde_json::Value>(value).unwrap();
+    let as_one: serde_json::Map<String, serde_json::Value> =
+        shares(&desk).iter().map(|(key, value)| (key[2..].to_owned(), read(value))).collect();
+    desk.disk.retain(|(table, _), _| *table != "shares");
+    desk.disk.insert(("shares", "s".to_owned()), serde_json::to_vec(&as_one).unwrap());
+    desk.crash();
+    desk.asked();
+    desk.complete(&second.round_id, 2, &[]);
+    let third = desk.asked_once();
+    let others: BTreeSet<String> = names(&third).iter().map(key).collect();
+    assert!(others.len() == 2 && others.is_disjoint(&known), "those that were not asked before");
+    known.extend(others);
+    assert!(known.iter().eq(shares(&desk).keys()), "each by itself again");
 }
 
 #[test]
@@ -526,6 +584,7 @@ fn what_contradicts_an_asynchronous_session_is_refused() {
         ("/asynchronous/buffer", json!(5), "not 5 and 4"),
         ("/asynchronous/staleness_max", json!(0), "staleness_max takes 1 to 1000, not 0"),
         ("/asynchronous/hurry", json!(1), "hurry"),
+        ("/strategy", json!({ "name": "fedmedian" }), "fedmedian"),
     ];
     for (place, value, named) in bad {
         let mut desk = Desk::new();

@@ -27,6 +27,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 use wasmtime::{Config, Engine, InstancePre, Linker, Store, Trap, Val, component};
 use wasmtime_wasi::{I32Exit, p2::bindings::CommandPre};
 
@@ -188,7 +189,9 @@ impl VirtualWasm {
     }
 
     fn ready(&self, program: &Program) -> Result<(Arc<Ready>, Origin), Failure> {
-        self.programs.prepare(program, |code| match code {
+        // Nobody calls a run off.
+        let never = CancellationToken::new();
+        self.programs.prepare(program, &never, |code| match code {
             Code::Module(module) => {
                 let (entry, params) = program::way_in(module)?;
                 let pre = self.module.instantiate_pre(module);

@@ -110,7 +110,7 @@ impl Inner {
         let _entered = handle.enter();
 
         let preparing = Stopwatch::start();
-        let (ready, origin) = runtime.prepare(&job.program)?;
+        let (ready, origin) = runtime.prepare(&job.program, stop)?;
         metrics.prepare_us = preparing.elapsed_us();
         metrics.origin = Some(origin);
 

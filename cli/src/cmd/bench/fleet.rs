@@ -24,8 +24,8 @@ use protocol::{
     ledger::{self, Claim, Member, Standing},
     message::{RoundComplete, RoundStart},
 };
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Map, Value, json};
+use service::files::raise_file_limit_to;
 use tokio::{
     sync::Semaphore,
     time::{Instant, sleep},
@@ -96,7 +96,7 @@ struct Platform {
 impl Fleet {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         ensure!(self.params >= 2, "params takes at least 2, not {}", self.params);
-        let files = raise_file_limit(u64::from(self.proplets))?;
+        let files = have_files(u64::from(self.proplets))?;
         super::super::on_runtime(async |stop| {
             let mut report = figures::about("fleet");
             report.insert("broker".to_owned(), json!(format!("{:?}", self.stage.broker)));
@@ -314,18 +314,11 @@ fn figure(text: &str, name: &str) -> u64 {
 }
 
 /// One connection is one file, here and at the broker, which is started with this limit.
-fn raise_file_limit(connections: u64) -> anyhow::Result<u64> {
+fn have_files(connections: u64) -> anyhow::Result<u64> {
     let needed = connections + FILES_BESIDE;
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let enough = |limit: Option<u64>| limit.is_none_or(|limit| limit >= needed);
-    if !enough(current) {
-        // Who may, raises the upper bound, too.
-        let bound = if enough(maximum) { maximum } else { Some(needed) };
-        setrlimit(Resource::Nofile, Rlimit { current: bound, maximum: bound }).with_context(
-            || format!("{connections} connections need {needed} open files; see ulimit -n"),
-        )?;
-    }
-    Ok(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX))
+    raise_file_limit_to(needed).with_context(|| {
+        format!("{connections} connections need {needed} open files; see ulimit -n")
+    })
 }
 
 fn share(text: &str) -> Result<f64, String> {

@@ -9,8 +9,8 @@ mod export;
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
 use aggregate::{
-    Facts, Guard, Need, Round, Rows as _, STRATEGIES, Slices, Strategy, Tempered, Work,
-    aggregate_in_memory, aggregate_rest, find,
+    Facts, Guard, Need, Round, Rows as _, STRATEGIES, Slices, Strategy, Work, aggregate_in_memory,
+    aggregate_rest, find, tempered,
 };
 use anyhow::{Context as _, ensure};
 use clap::{Args, ValueEnum};
@@ -258,7 +258,7 @@ impl Strategies {
             given.state = (before.count() > 0).then_some(&before);
             let changes: Vec<&[f64]> = changes.iter().map(Vec::as_slice).collect();
             let changes = Slices::new(&changes)?;
-            let changes = Tempered::new(&changes)?;
+            let changes = tempered(&changes)?;
             given.controls = has_control.then_some(&changes);
             let work = Work::default();
             let rest = aggregate_rest(&given, &work, |part| {

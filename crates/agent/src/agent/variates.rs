@@ -5,6 +5,7 @@
 //! that is rejected, or never judged, changes nothing, and a verdict that is said again nothing
 //! more.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use protocol::{Digest, RoundId, Topic, message::TaskStart};
 
@@ -131,12 +132,19 @@ impl Agent {
     }
 }
 
+/// Of the bytes that this text stands for, as where they come in pieces; what is no base64 does not
+/// run.
+fn digest_of(file: &str) -> Digest {
+    let text = file.trim_ascii();
+    STANDARD.decode(text).map_or_else(|_| Digest::of(text.as_bytes()), |bytes| Digest::of(&bytes))
+}
+
 /// What tells one program from another: its bytes, or where they come from.
 fn workload(start: &TaskStart) -> String {
     let file = start.file.as_deref().filter(|file| !file.is_empty());
     let url = start.image_url.as_deref().filter(|url| !url.is_empty());
     match (file, &start.file_blob, url) {
-        (Some(file), _, _) => Digest::of(file.trim_ascii().as_bytes()).to_string(),
+        (Some(file), _, _) => digest_of(file).to_string(),
         (None, Some(blob), _) => blob.sha256().to_string(),
         (None, None, Some(url)) => Digest::of(url.as_bytes()).to_string(),
         (None, None, None) => BUILTIN.to_owned(),

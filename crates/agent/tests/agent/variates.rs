@@ -11,6 +11,7 @@ use protocol::{
     message::{RoundVariate, TaskStart},
     tensor::safetensors::Metadata,
 };
+use transfer::Bitmap;
 
 use crate::device::{Device, federated, round_id, task_id, update, uri};
 
@@ -126,6 +127,25 @@ fn a_state_of_another_series_line_or_workload_is_not_given() {
     assert_eq!(device.variates.take().expect("it runs").state, None, "another program");
     device.finish("t-3", 0, crate::device::failed("trap", "it fell"));
     assert_eq!(begins(&mut device, "t-4", "r-4", "r-1").as_deref(), Some(&b"first"[..]));
+}
+
+#[test]
+fn it_does_not_matter_how_the_bytes_of_a_workload_come() {
+    // What the text of the others' stands for.
+    let blob = Manifest::of(b"\0asm", 1 << 10, Format::wasm()).expect("a manifest");
+    let mut device = Device::connected(|_| {});
+    assert_eq!(begins(&mut device, "t-1", "r-1", "r-1"), None);
+    device.variates = None;
+    leaves(&mut device, "t-1", "r-1", b"first");
+    device.accept("r-1");
+    device.hear(&TaskStart { file: None, file_blob: Some(blob.clone()), ..asked("t-2", "r-2") });
+    let sha256 = blob.sha256();
+    let have = Ok(Bitmap::full(blob.count()));
+    device.step(Input::Report(Report::Begun { sha256, have }));
+    device.step(Input::Report(Report::Fetched { sha256, result: Ok(()) }));
+    device.hear_envelope(variate("r-2", "r-1"));
+    let given = device.variates.take().expect("it runs");
+    assert_eq!(given.state.as_deref(), Some(&b"first"[..]));
 }
 
 #[test]

@@ -28,6 +28,7 @@ impl Averaging {
             | Effect::Finish { .. }
             | Effect::Decode { .. }
             | Effect::Pin(_)
+            | Effect::Unpin(_)
             | Effect::Abandon(_)
             | Effect::ReadChunk { .. }
             | Effect::Hold(_)

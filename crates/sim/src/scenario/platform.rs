@@ -46,7 +46,8 @@ pub struct BrokerSpec {
     pub inflight_max: usize,
     /// Messages that wait for one session; more are dropped.
     pub queued_max: usize,
-    /// Clients that are silent for one and a half times this are gone.
+    /// Clients that are silent for one and a half times this are gone; 0 lets them be silent for
+    /// ever, as in MQTT.
     pub keep_alive: Span,
     /// The shortest wait before a client connects again; it doubles up to thirty times this.
     pub reconnect: Span,

@@ -53,7 +53,7 @@ impl World {
 
     /// The node's process dies.
     pub(super) fn kill(&mut self, node: u32, memory: Memory, silence: Silence) {
-        let (now_us, keep_alive_us) = (self.now_us, self.keep_alive_us);
+        let noticed_us = self.silence_us().map(|us| self.now_us.saturating_add(us));
         let acked_us = self.acknowledged_us(node);
         let it = self.node(node);
         if !it.alive || matches!(it.role, Role::Peer) {
@@ -79,8 +79,9 @@ impl World {
                 self.send_up(node, Up::Gone, 0);
             }
             Silence::Silent => {
-                let at = now_us.saturating_add(keep_alive_us * 3 / 2);
-                self.cause(BROKER, (at, Class::Broker, node), Event::Silence { node, conn });
+                if let Some(at) = noticed_us {
+                    self.cause(BROKER, (at, Class::Broker, node), Event::Silence { node, conn });
+                }
             }
         }
     }
@@ -113,7 +114,8 @@ impl World {
     fn cut(&mut self, node: u32, until_us: u64) {
         self.network.cut(node, until_us);
         self.trace(node, "cut", &[&until_us.to_le_bytes()], || json!({ "until_us": until_us }));
-        let noticed_us = self.now_us.saturating_add(self.keep_alive_us * 3 / 2);
+        let Some(silence_us) = self.silence_us() else { return };
+        let noticed_us = self.now_us.saturating_add(silence_us);
         let it = self.node(node);
         let conn = it.client.conn();
         if it.client.state() == State::Away || noticed_us >= until_us {
@@ -122,6 +124,14 @@ impl World {
         self.queue.push(noticed_us, Class::Broker, node, Event::Silence { node, conn });
         let gone = Event::ToNode { node, conn, packet: super::Down::Gone };
         self.queue.push(noticed_us, Class::Delivery, node, gone);
+    }
+
+    /// After so much silence a connection is given up; never if nobody has to say that it lives.
+    pub(super) const fn silence_us(&self) -> Option<u64> {
+        match self.keep_alive_us {
+            0 => None,
+            us => Some(us.saturating_add(us / 2)),
+        }
     }
 
     fn turn(&mut self, node: u32, behaviour: Option<Behaviour>, share: f64) {

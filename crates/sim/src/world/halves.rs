@@ -166,6 +166,8 @@ impl World {
             && self.network.name(FIRST) != SESSIONS
             && self.tasks.leave_threads();
         let ahead_us = divisible.then(|| self.network.apart_us(OPERATOR, FIRST)).flatten();
+        // A device whose battery is empty is missed by the broker without a packet.
+        let ahead_us = ahead_us.map(|us| us.min(self.silence_us().unwrap_or(u64::MAX)));
         ahead_us.filter(|us| *us >= AHEAD_US_MIN)
     }
 

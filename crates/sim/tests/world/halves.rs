@@ -102,4 +102,9 @@ fn full_windows_and_empty_batteries_are_no_different_in_halves() {
     scenario.simulation.stop = Stop::AtEnd;
     let summary = is_the_same_in_halves(&scenario);
     assert!(summary.energy_j.values().any(|used| *used >= 0.9), "no battery is empty");
+    // The broker misses them sooner than a packet takes, or never.
+    for keep_alive in [Span::millis(2), Span::millis(0)] {
+        scenario.platform.broker.keep_alive = keep_alive;
+        is_the_same_in_halves(&scenario);
+    }
 }

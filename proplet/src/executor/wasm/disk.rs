@@ -16,6 +16,7 @@ use std::{
 
 use protocol::Digest;
 use sha2::{Digest as _, Sha256};
+use tokio_util::sync::CancellationToken;
 
 use super::turn::{self, Turn};
 
@@ -39,7 +40,7 @@ impl Disk {
 
     /// The file with the compiled form of the program; or the right to make it, once no other
     /// process is about to.
-    pub(super) fn find_or_turn(&self, program: Digest) -> Turn<PathBuf> {
+    pub(super) fn find_or_turn(&self, program: Digest, stop: &CancellationToken) -> Turn<PathBuf> {
         if let Some(found) = self.find(program) {
             return Turn::Made(found);
         }
@@ -47,7 +48,8 @@ impl Disk {
             tracing::warn!(dir = %self.dir.display(), %error, "compiled programs have no place");
             return Turn::Ours(None);
         }
-        turn::wait(&self.path(program).with_added_extension(LOCK), || self.find(program))
+        let lock = self.path(program).with_added_extension(LOCK);
+        turn::wait(&lock, stop, || self.find(program))
     }
 
     /// The file with the compiled form of the program, if it is there and whole.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use protocol::Digest;
+use tokio_util::sync::CancellationToken;
 use wasmtime::{Config, Engine};
 
 use super::{
@@ -15,7 +16,7 @@ use super::{
     ahead::{self, Ahead},
     disk::Disk,
     program::{Code, Kind},
-    turn::Turn,
+    turn::{self, Turn},
 };
 
 /// How much is kept, and where.
@@ -34,7 +35,10 @@ pub(in crate::executor) struct Programs<R> {
     ahead: Ahead,
     // Jobs come from several threads; held for a look-up only.
     ready: Mutex<Recent<R>>,
-    // Held while compiling, so that a program many jobs want is compiled once.
+    // Of each program that is being made ready, held by whoever does: that many jobs want it makes
+    // it no more work, and one that another process is about to make holds up no other.
+    under_way: Mutex<BTreeMap<Digest, Arc<Mutex<()>>>>,
+    // Held while compiling, which takes all of a small device.
     compiling: Mutex<()>,
 }
 
@@ -53,6 +57,7 @@ impl<R> Programs<R> {
             disk: Disk::new(shelf.dir, shelf.bytes_max, mark.clone()),
             ahead,
             ready: Mutex::new(Recent::new(shelf.ready_max)),
+            under_way: Mutex::default(),
             compiling: Mutex::new(()),
             engine,
             mark,
@@ -68,10 +73,12 @@ impl<R> Programs<R> {
         &self.mark
     }
 
-    /// The program, ready to start, and where it came from.
+    /// The program, ready to start, and where it came from. Whoever has to wait for others hears
+    /// `stop`.
     pub(in crate::executor) fn prepare(
         &self,
         program: &Program,
+        stop: &CancellationToken,
         link: impl FnOnce(&Code) -> Result<R, Failure>,
     ) -> Result<(Arc<R>, Origin), Failure> {
         let digest = program.digest();
@@ -79,17 +86,41 @@ impl<R> Programs<R> {
             return Ok((ready, Origin::Memory));
         }
         let form = Form::of(program)?;
-        let _one_at_a_time = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = Arc::clone(lock(&self.under_way).entry(digest).or_default());
+        let made = self.make(program, form, (&own, stop), link);
+        let mut under_way = lock(&self.under_way);
+        drop(own);
+        // Whoever else holds it is about to make it, or waits for that.
+        if under_way.get(&digest).is_some_and(|own| Arc::strong_count(own) == 1) {
+            under_way.remove(&digest);
+        }
+        made
+    }
+
+    fn make(
+        &self,
+        program: &Program,
+        form: Form,
+        (own, stop): (&Mutex<()>, &CancellationToken),
+        link: impl FnOnce(&Code) -> Result<R, Failure>,
+    ) -> Result<(Arc<R>, Origin), Failure> {
+        let digest = program.digest();
+        let _one_at_a_time = turn::take_unless(own, stop).ok_or(Failure::Cancelled)?;
         if let Some(ready) = self.ready().get(digest) {
             return Ok((ready, Origin::Memory));
         }
-        let (code, origin) = self.code(program, form)?;
+        let (code, origin) = self.code(program, form, stop)?;
         let ready = Arc::new(link(&code)?);
         self.ready().put(digest, &ready);
         Ok((ready, origin))
     }
 
-    fn code(&self, program: &Program, form: Form) -> Result<(Code, Origin), Failure> {
+    fn code(
+        &self,
+        program: &Program,
+        form: Form,
+        stop: &CancellationToken,
+    ) -> Result<(Code, Origin), Failure> {
         let digest = program.digest();
         let kind = match form {
             Form::Compiled(kind) => {
@@ -106,12 +137,17 @@ impl<R> Programs<R> {
             }
             Err(why) => return Err(why),
         }
-        self.load_or_compile(program, kind)
+        self.load_or_compile(program, kind, stop)
     }
 
-    fn load_or_compile(&self, program: &Program, kind: Kind) -> Result<(Code, Origin), Failure> {
+    fn load_or_compile(
+        &self,
+        program: &Program,
+        kind: Kind,
+        stop: &CancellationToken,
+    ) -> Result<(Code, Origin), Failure> {
         let digest = program.digest();
-        let _turn = match self.disk.find_or_turn(digest) {
+        let _turn = match self.disk.find_or_turn(digest, stop) {
             Turn::Made(path) => match Code::load(&self.engine, kind, &path) {
                 Ok(code) => return Ok((code, Origin::Disk)),
                 Err(error) => {
@@ -121,7 +157,9 @@ impl<R> Programs<R> {
                 }
             },
             Turn::Ours(turn) => turn,
+            Turn::Cancelled => return Err(Failure::Cancelled),
         };
+        let _one_at_a_time = lock(&self.compiling);
         let code = compile(&self.engine, kind, program)?;
         self.keep(digest, &code);
         Ok((code, Origin::Compiled))
@@ -144,8 +182,12 @@ impl<R> Programs<R> {
     fn keep(&self, _: Digest, _: &Code) {}
 
     fn ready(&self) -> MutexGuard<'_, Recent<R>> {
-        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.ready)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A program as it was fetched.
@@ -202,5 +244,48 @@ impl<R> Recent<R> {
             let Some(oldest) = oldest.map(|(digest, _)| *digest) else { return };
             self.programs.remove(&oldest);
         }
+    }
+}
+
+#[cfg(all(test, feature = "compiler"))]
+mod tests {
+    use std::{fs::File, thread};
+
+    use super::{
+        super::runtime::{Metering, config},
+        *,
+    };
+
+    /// A module that says nothing but its name.
+    fn module(name: u8) -> Program {
+        Program::new([b"\0asm\x01\0\0\0", &[0, 2, 1, name][..]].concat())
+    }
+
+    #[test]
+    fn a_program_that_another_process_compiles_holds_up_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let shelf = Shelf { dir: dir.path(), bytes_max: 1 << 30, ready_max: 8 };
+        let config = config(1 << 20, Metering::Off);
+        let programs = Programs::<()>::new(&config, shelf, Ahead::default()).unwrap();
+        let (theirs, ours) = (module(b'a'), module(b'b'));
+        let name = format!("{}-{}.cwasm.lock", theirs.digest(), programs.mark());
+        let lock = File::create(dir.path().join(name)).unwrap();
+        lock.lock().unwrap();
+        let stop = CancellationToken::new();
+        let prepare = |program: &Program, stop: &CancellationToken| {
+            programs.prepare(program, stop, |_| Ok(())).map(|(_, origin)| origin)
+        };
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| prepare(&theirs, &stop));
+            while programs.under_way.lock().unwrap().is_empty() {
+                thread::yield_now();
+            }
+            let never = CancellationToken::new();
+            assert!(matches!(prepare(&ours, &never), Ok(Origin::Compiled)));
+            assert!(!waiting.is_finished());
+            stop.cancel();
+            assert!(matches!(waiting.join().unwrap(), Err(Failure::Cancelled)));
+        });
+        assert!(programs.under_way.lock().unwrap().is_empty(), "nothing is left over");
     }
 }

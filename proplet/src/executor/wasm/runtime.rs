@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
 use wasmtime::{Config, Engine};
 
 use super::{
@@ -52,8 +53,12 @@ impl Runtime {
     }
 
     /// The program, ready to start, and where it came from.
-    pub(super) fn prepare(&self, program: &Program) -> Result<(Arc<Ready>, Origin), Failure> {
-        self.programs.prepare(program, |code| self.linkers.link(code))
+    pub(super) fn prepare(
+        &self,
+        program: &Program,
+        stop: &CancellationToken,
+    ) -> Result<(Arc<Ready>, Origin), Failure> {
+        self.programs.prepare(program, stop, |code| self.linkers.link(code))
     }
 }
 

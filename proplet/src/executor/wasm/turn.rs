@@ -8,11 +8,13 @@ use std::{
     fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, TryLockError as TryLock},
     thread,
     time::Duration,
 };
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// How often it is looked whether the program is there.
 const POLL: Duration = Duration::from_millis(10);
@@ -26,6 +28,8 @@ pub(super) enum Turn<T> {
     Made(T),
     /// The caller may make it; everybody else waits until this is dropped.
     Ours(Option<Lock>),
+    /// The caller does not want it any more.
+    Cancelled,
 }
 
 /// Held by whoever compiles.
@@ -42,8 +46,27 @@ impl Drop for Lock {
     }
 }
 
+/// Takes what other threads of this process may hold; nothing if it is cancelled before.
+pub(super) fn take_unless<'a>(
+    lock: &'a Mutex<()>,
+    stop: &CancellationToken,
+) -> Option<MutexGuard<'a, ()>> {
+    loop {
+        match lock.try_lock() {
+            Ok(taken) => return Some(taken),
+            Err(TryLock::Poisoned(taken)) => return Some(taken.into_inner()),
+            Err(TryLock::WouldBlock) if stop.is_cancelled() => return None,
+            Err(TryLock::WouldBlock) => thread::sleep(POLL),
+        }
+    }
+}
+
 /// Waits until `made` finds something, or until nobody else is about to make it.
-pub(super) fn wait<T>(lock: &Path, mut made: impl FnMut() -> Option<T>) -> Turn<T> {
+pub(super) fn wait<T>(
+    lock: &Path,
+    stop: &CancellationToken,
+    mut made: impl FnMut() -> Option<T>,
+) -> Turn<T> {
     let began = Instant::now();
     loop {
         let taken = take(lock);
@@ -53,6 +76,7 @@ pub(super) fn wait<T>(lock: &Path, mut made: impl FnMut() -> Option<T>) -> Turn<
         }
         match taken {
             Ok(Some(lock)) => return Turn::Ours(Some(lock)),
+            Ok(None) if stop.is_cancelled() => return Turn::Cancelled,
             Ok(None) if began.elapsed() < WAIT_MAX => thread::sleep(POLL),
             Ok(None) => {
                 let waited_s = WAIT_MAX.as_secs();
@@ -86,11 +110,13 @@ mod tests {
     fn of_many_who_want_it_one_makes_it() {
         let dir = tempfile::tempdir().unwrap();
         let (lock, product) = (dir.path().join("it.lock"), dir.path().join("it"));
+        let never = CancellationToken::new();
         let (making, made) = (AtomicUsize::new(0), AtomicUsize::new(0));
         thread::scope(|scope| {
             for _ in 0..16 {
-                scope.spawn(|| match wait(&lock, || product.exists().then_some(())) {
+                scope.spawn(|| match wait(&lock, &never, || product.exists().then_some(())) {
                     Turn::Made(()) => {}
+                    Turn::Cancelled => panic!("nobody cancels"),
                     Turn::Ours(lock) => {
                         assert!(lock.is_some());
                         assert_eq!(making.fetch_add(1, Ordering::SeqCst), 0, "one at a time");
@@ -111,14 +137,36 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let lock = dir.path().join("it.lock");
         for _ in 0..2 {
-            assert!(matches!(wait(&lock, || None::<()>), Turn::Ours(Some(_))));
+            let never = CancellationToken::new();
+            assert!(matches!(wait(&lock, &never, || None::<()>), Turn::Ours(Some(_))));
         }
+    }
+
+    #[test]
+    fn who_waits_hears_that_it_is_not_wanted_any_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = dir.path().join("it.lock");
+        let stop = CancellationToken::new();
+        let held = wait(&lock, &stop, || None::<()>);
+        let own = Mutex::new(());
+        let taken = take_unless(&own, &stop);
+        thread::scope(|scope| {
+            let beside = scope.spawn(|| wait(&lock, &stop, || None::<()>));
+            let within = scope.spawn(|| take_unless(&own, &stop).is_some());
+            stop.cancel();
+            assert!(matches!(beside.join().unwrap(), Turn::Cancelled));
+            assert!(!within.join().unwrap());
+        });
+        drop((held, taken));
     }
 
     #[test]
     fn where_no_lock_can_be_had_it_is_made_all_the_same() {
         let dir = tempfile::tempdir().unwrap();
         let nowhere = dir.path().join("nowhere/it.lock");
-        assert!(matches!(wait(&nowhere, || None::<()>), Turn::Ours(None)));
+        assert!(matches!(
+            wait(&nowhere, &CancellationToken::new(), || None::<()>),
+            Turn::Ours(None)
+        ));
     }
 }
