@@ -3,7 +3,7 @@
 use std::{fs, io, path::Path, sync::Arc, thread};
 
 use aggregate::Work;
-use protocol::{FailReason, Form, Manifest, OpenError, tensor::safetensors};
+use protocol::{FailReason, Form, Manifest, OpenError, TraceField, tensor::safetensors};
 use round::{Beside, Effect, Job, Kept, Made, Note, Report, Rounds, State, average};
 use service::{Effects, Gate, StoreError};
 use tokio::{
@@ -21,6 +21,7 @@ use crate::{
     streaming::{Failed, Places, Streamed, average_to_file},
     tally::Tally,
     timings::Timings,
+    traces::RoundTraces,
 };
 
 /// Rounds that are averaged at once; each holds a second copy of its updates meanwhile.
@@ -40,6 +41,7 @@ pub(crate) struct Averaging {
     board: Board,
     callers: Callers<RoundAnswer>,
     timings: Timings,
+    traces: RoundTraces,
 }
 
 /// To whom the rounds show themselves.
@@ -48,17 +50,18 @@ pub(crate) struct Outward {
     pub(crate) board: Board,
     pub(crate) callers: Callers<RoundAnswer>,
     pub(crate) timings: Timings,
+    pub(crate) traces: RoundTraces,
 }
 
 impl Averaging {
     pub(crate) fn new(
         storage: Storage,
         gate: Gate,
-        Outward { board, callers, timings }: Outward,
+        Outward { board, callers, timings, traces }: Outward,
     ) -> io::Result<Self> {
         let permits = Arc::new(Semaphore::new(AT_ONCE_MAX));
         let files = storage.start()?;
-        Ok(Self { permits, storage, gate, files, board, callers, timings })
+        Ok(Self { permits, storage, gate, files, board, callers, timings, traces })
     }
 
     pub(crate) fn tally(&self) -> Tally {
@@ -79,11 +82,12 @@ impl Averaging {
     /// If the process ends meanwhile, the core asks again at the next start.
     fn average(&self, job: Job, reports: mpsc::Sender<Report>) {
         let (storage, permits) = (self.storage.clone(), Arc::clone(&self.permits));
-        let averages = self.timings.averages();
+        let (averages, below) = (self.timings.averages(), self.traces.below(&job.round));
         tokio::spawn(async move {
             let round = job.round.clone();
             let _permit = permits.acquire().await;
-            let begun = Instant::now();
+            let (begun, members) = (Instant::now(), job.members.len());
+            let span = below.map(|below| below.begin("aggregate").with("aileron.updates", members));
             let report = task::spawn_blocking(move || make(job, &storage)).await;
             let report = report.unwrap_or_else(|panic| Report::AggregationFailed {
                 round,
@@ -91,6 +95,9 @@ impl Averaging {
                 error: panic.to_string(),
             });
             averages.observe(begun.elapsed().as_secs_f64());
+            if let Some(span) = span {
+                span.end(objection(&report));
+            }
             if reports.send(report).await.is_err() {
                 tracing::debug!("averaged for nobody: the coordinator has stopped");
             }
@@ -120,6 +127,7 @@ impl Effects<Rounds> for Averaging {
             Effect::Note(note) => {
                 self.board.send_modify(|status| status.tally.count(&note));
                 self.timings.note(&note);
+                self.traces.note(&note);
                 log(&note);
             }
         }
@@ -135,6 +143,20 @@ impl Effects<Rounds> for Averaging {
 
     fn storage(&mut self, why: Option<&StoreError>) {
         self.board.send_modify(|status| status.rounds.storage(why));
+    }
+}
+
+/// Why there is no model.
+fn objection(report: &Report) -> Option<String> {
+    match report {
+        Report::AggregationFailed { error, .. } => Some(error.clone()),
+        Report::Aggregated { .. }
+        | Report::Asked { .. }
+        | Report::Begun { .. }
+        | Report::Stored { .. }
+        | Report::Received { .. }
+        | Report::Decoded { .. }
+        | Report::ChunkRead { .. } => None,
     }
 }
 
@@ -215,8 +237,11 @@ fn make_file(job: &Job, storage: &Storage, work: &Work) -> Result<(Made, Beside)
 
 fn log(note: &Note) {
     match note {
-        Note::Opened { round, base, participants, k, deadline } => {
+        Note::Opened { round, base, participants, k, deadline, traceparent } => {
             tracing::info!(%round, %base, ?participants, k, %deadline, "round opened");
+            if let Some(TraceField::Unreadable(text)) = traceparent {
+                tracing::warn!(%round, text, "traceparent cannot be read; the round has its own");
+            }
         }
         Note::StartRefused { round, what } => tracing::warn!(%round, what, "start not taken"),
         Note::Accepted { round, proplet, num_samples } => {

@@ -15,13 +15,14 @@ mod storage;
 mod streaming;
 mod tally;
 mod timings;
+mod traces;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use http_api::{Counted, LARGE_BODIES_MAX, Listening, asked};
 use round::{Rounds, Rules, TABLES};
 use service::{
-    Driver, Figures, Inspected, Reports, Store, SystemClock, Transport, drive,
+    Driver, Figures, Inspected, Reports, Store, SystemClock, Traces, Transport, drive,
     files::raise_file_limit, settings::Settings, transport::mqtt::Mqtt,
 };
 use session::Sessions;
@@ -44,6 +45,7 @@ use sessions::Desk;
 use status::Status;
 use storage::Storage;
 use timings::Timings;
+use traces::RoundTraces;
 
 /// Where updates and models lie that are too large for one message, in the state directory.
 const BLOBS: &str = "blobs";
@@ -97,7 +99,9 @@ pub async fn run_with(
         callers: api.session_callers.clone(),
         commits,
     };
-    let outward = Outward { board, callers: api.round_callers.clone(), timings };
+    let client = settings.mqtt.client_id_or(<CoordinatorSettings as Settings>::SERVICE);
+    let traces = RoundTraces::new(Traces::of(<CoordinatorSettings as Settings>::SERVICE, &client));
+    let outward = Outward { board, callers: api.round_callers.clone(), timings, traces };
     let (address, closing) = (listening.address(), CancellationToken::new());
     let router = asked(api::router(api), settings.guard.callers()?);
     let http = tokio::spawn(listening.serve(router, closing.clone()));
@@ -140,7 +144,8 @@ pub async fn serve<T: Transport>(
     stop: CancellationToken,
 ) -> Result<(), CoordinatorError> {
     let (board, _) = watch::channel(Status::default());
-    let outward = Outward { board, callers: Callers::default(), timings: Timings::unseen() };
+    let (timings, traces) = (Timings::unseen(), RoundTraces::default());
+    let outward = Outward { board, callers: Callers::default(), timings, traces };
     serve_with(settings, transport, (outward, Reports::new()), stop).await
 }
 
@@ -150,10 +155,12 @@ async fn serve_with<T: Transport>(
     (outward, reports): (Outward, Reports<Rounds>),
     stop: CancellationToken,
 ) -> Result<(), CoordinatorError> {
-    let transport = Inspected::new(transport, settings.signatures()?);
     let store = Store::open(&settings.state.state_dir, "coordinator", TABLES)?;
     let store = store.observed(outward.timings.commits("rounds"));
     let limits = settings.mqtt.limits(<CoordinatorSettings as Settings>::SERVICE).await?;
+    let transport = Inspected::new(transport, settings.signatures()?);
+    let tracing = outward.traces.inspector(limits.message_bytes_max);
+    let (transport, traces) = (Inspected::new(transport, tracing), outward.traces.traces());
     let blobs = settings.state.state_dir.join(BLOBS);
     let storage = Storage::open(&blobs, settings.blob_bytes_max, limits)?;
     let driver = Driver {
@@ -170,6 +177,7 @@ async fn serve_with<T: Transport>(
     tracing::info!(strategy = settings.strategy.name, "coordinator started");
     let driver = drive(driver, stop).await?;
     driver.transport.close(GRACE).await;
+    traces.close().await;
     tracing::info!(tally = %driver.effects.tally(), "coordinator stopped");
     Ok(())
 }

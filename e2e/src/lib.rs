@@ -7,6 +7,7 @@
 mod bridge;
 mod broker;
 mod clock;
+mod collector;
 mod dice;
 mod fleet;
 mod http;
@@ -24,6 +25,7 @@ mod turn;
 pub use bridge::{Bridge, Habits, Route, Side};
 pub use broker::{Broker, BrokerKind};
 pub use clock::{Deadline, PATIENCE, eventually};
+pub use collector::{CollectedSpan, Collector, Manners};
 pub use dice::Dice;
 pub use fleet::OneHotFleet;
 pub use http::{Answer, Http};

@@ -33,6 +33,8 @@ pub struct RoundPlan {
     pub image: Option<String>,
     /// How updates are to be written.
     pub encoding: Option<String>,
+    /// The span below which it is asked for.
+    pub traceparent: Option<String>,
 }
 
 /// How a round ended.
@@ -79,6 +81,7 @@ impl RoundPlan {
             file: Some(one_hot_base64().to_owned()),
             image: None,
             encoding: None,
+            traceparent: None,
         }
     }
 
@@ -101,6 +104,9 @@ impl RoundPlan {
         }
         if let Some(encoding) = &self.encoding {
             message["encoding"] = encoding.as_str().into();
+        }
+        if let Some(traceparent) = &self.traceparent {
+            message["traceparent"] = traceparent.as_str().into();
         }
         message.to_string()
     }

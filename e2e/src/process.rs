@@ -13,8 +13,16 @@ use crate::{eventually, say, tool};
 /// Lines of a log that a failing story shows.
 const TAIL_LINES: usize = 30;
 /// Settings of the platform that the test's own environment may hold.
-const SETTINGS: &[&str] =
-    &["AILERON_", "MANAGER_", "COORDINATOR_", "MODEL_SERVER_", "PROPLET_", "BROKER_", "REGISTRAR_"];
+const SETTINGS: &[&str] = &[
+    "AILERON_",
+    "MANAGER_",
+    "COORDINATOR_",
+    "MODEL_SERVER_",
+    "PROPLET_",
+    "BROKER_",
+    "REGISTRAR_",
+    "OTEL_",
+];
 
 /// How to start a process, again and again.
 #[derive(Clone, Debug)]

@@ -28,7 +28,8 @@ pub enum Victim {
 pub struct StackPlan {
     pub broker: BrokerKind,
     pub fleet: OneHotFleet,
-    /// More settings, as environment variables; each service sees those with its prefix.
+    /// More settings, as environment variables; each service sees those with its
+    /// prefix, and all see those of OpenTelemetry.
     pub env: Vec<(String, String)>,
     /// Whether manager, coordinator, model server and proplets have a broker each.
     pub apart: bool,
@@ -164,7 +165,8 @@ impl StackPlan {
             (format!("{prefix}MQTT_ADDRESS"), broker.to_owned()),
             (format!("{prefix}STATE_DIR"), state.display().to_string()),
         ];
-        env.extend(self.env.iter().filter(|(key, _)| key.starts_with(&prefix)).cloned());
+        let is_its = |key: &str| key.starts_with(&prefix) || key.starts_with("OTEL_");
+        env.extend(self.env.iter().filter(|(key, _)| is_its(key)).cloned());
         env
     }
 }

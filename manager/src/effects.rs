@@ -9,7 +9,7 @@ use tokio::{
     task,
 };
 
-use crate::{images::Images, status::Status, timings::Timings};
+use crate::{images::Images, status::Status, timings::Timings, traces::TaskTraces};
 
 /// Whoever waits for an answer.
 pub(crate) type Caller = oneshot::Sender<Result<Answer, Refusal>>;
@@ -22,16 +22,17 @@ pub(crate) struct Desk {
     gate: Gate,
     images: Images,
     timings: Timings,
+    traces: TaskTraces,
 }
 
 impl Desk {
     pub(crate) fn new(
         gate: Gate,
         images: Images,
-        timings: Timings,
+        (timings, traces): (Timings, TaskTraces),
     ) -> (Self, watch::Receiver<Status>) {
         let (status, seen) = watch::channel(Status::default());
-        (Self { status, gate, images, timings }, seen)
+        (Self { status, gate, images, timings, traces }, seen)
     }
 }
 
@@ -62,6 +63,7 @@ impl Effects<Fleet<Caller>> for Desk {
             }
             Effect::Tell(notice) => {
                 self.timings.note(&notice);
+                self.traces.note(&notice);
                 if notice.is_warning() {
                     tracing::warn!("{notice}");
                 } else {

@@ -9,17 +9,18 @@ mod error;
 mod images;
 mod status;
 mod timings;
+mod traces;
 
 #[cfg(test)]
 mod tests;
 
 use std::{net::SocketAddr, time::Duration};
 
-use fleet::{Fleet, TABLES};
+use fleet::{Fleet, Limits, TABLES};
 use http_api::{Counted, Listening, asked};
 use service::{
-    Driver, Figures, Reports, Store, SystemClock, Transport, drive, settings::Settings as _,
-    transport::mqtt::Mqtt,
+    Driver, Figures, Reports, Store, SystemClock, Traces, Transport, drive,
+    settings::Settings as _, transport::mqtt::Mqtt,
 };
 use tokio::{sync::oneshot, task::JoinHandle, time};
 use tokio_util::sync::CancellationToken;
@@ -30,6 +31,7 @@ pub use error::ManagerError;
 use effects::{Caller, Desk};
 use images::Images;
 use timings::Timings;
+use traces::TaskTraces;
 
 /// How long a stopping manager goes on handing over what is queued.
 const GRACE: Duration = Duration::from_secs(5);
@@ -68,8 +70,11 @@ async fn serve<T: Transport>(
     let commits = figures.seconds("aileron_commit_seconds", "Writing a batch to the state file");
     let store = store.observed(commits);
     let images = Images::new(settings.registries(), settings.upload_bytes_max);
-    let (desk, status) = Desk::new(transport.gate(), images, Timings::new(&mut figures));
-    let limits = settings.mqtt.limits(ManagerSettings::SERVICE).await?;
+    let service = ManagerSettings::SERVICE;
+    let traces = Traces::of(service, &settings.mqtt.client_id_or(service));
+    let watching = (Timings::new(&mut figures), TaskTraces::new(traces.clone()));
+    let (desk, status) = Desk::new(transport.gate(), images, watching);
+    let limits = settings.limits(settings.mqtt.limits(service).await?);
     let address = listening.address();
     let router =
         api::router(reports.sender(), (status, Counted::new(figures)), settings.upload_len_max());
@@ -77,7 +82,7 @@ async fn serve<T: Transport>(
     let closing = CancellationToken::new();
     let http = tokio::spawn(listening.serve(router, closing.clone()));
     let driver = Driver {
-        machine: Fleet::new(settings.limits(limits)),
+        machine: Fleet::new(Limits { keeps_spans: traces.is_on(), ..limits }),
         effects: desk,
         transport,
         store,
@@ -94,6 +99,7 @@ async fn serve<T: Transport>(
             // Callers that still wait for an answer are told that there will be none.
             let Driver { transport, .. } = driver;
             transport.close(GRACE).await;
+            traces.close().await;
             Ok(())
         }
         Err(why) => Err(why.into()),

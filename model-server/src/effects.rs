@@ -10,7 +10,7 @@ use tokio::{
     task::{self, JoinHandle},
 };
 
-use crate::{pieces::AdoptError, shelf::Shelf, watching::Watching};
+use crate::{pieces::AdoptError, shelf::Shelf, traces::ModelTraces, watching::Watching};
 
 type Reports = mpsc::Sender<OfLine<Report>>;
 type Job = (OfLine<Effect>, Reports);
@@ -39,14 +39,20 @@ pub(crate) struct Librarian {
     /// Versions that could not be written yet; said once.
     failing: BTreeSet<ModelUri>,
     watching: Watching,
+    traces: ModelTraces,
 }
 
 impl Librarian {
-    pub(crate) fn new(library: Library, gate: Gate, watching: Watching) -> Self {
+    pub(crate) fn new(
+        library: Library,
+        gate: Gate,
+        (watching, traces): (Watching, ModelTraces),
+    ) -> Self {
         let (jobs, queue) = mpsc::unbounded_channel();
         let dir = library.dir.clone();
         let worker = task::spawn_blocking(move || work(library, queue));
-        Self { jobs, worker, dir, gate, refused_chunks: 0, failing: BTreeSet::new(), watching }
+        let (refused_chunks, failing) = (0, BTreeSet::new());
+        Self { jobs, worker, dir, gate, refused_chunks, failing, watching, traces }
     }
 
     /// Waits until what was begun is done.
@@ -143,6 +149,7 @@ impl Effects<Lines> for Librarian {
         match it {
             Effect::Note(note) => {
                 self.watching.note(&line, &note);
+                self.traces.note(&line, &note);
                 self.log(&line, &note);
             }
             Effect::ReadChunk { version, manifest, index } => {

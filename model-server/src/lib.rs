@@ -6,6 +6,7 @@ mod effects;
 mod error;
 mod pieces;
 mod shelf;
+mod traces;
 mod watching;
 
 use std::time::Duration;
@@ -13,8 +14,8 @@ use std::time::Duration;
 use http_api::Vitals;
 use lineage::{Lines, TABLES};
 use service::{
-    BlobRules, Blobs, Driver, Figures, Reports, Store, SystemClock, Transport, drive,
-    settings::Settings as _, transport::mqtt::Mqtt,
+    BlobRules, Blobs, Driver, Figures, Inspected, Reports, Store, SystemClock, Traces, Transport,
+    drive, settings::Settings as _, transport::mqtt::Mqtt,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +23,7 @@ pub use config::{InitialModel, ModelServerSettings};
 pub use error::ModelServerError;
 
 use effects::{Librarian, Library};
+use traces::ModelTraces;
 use watching::Watching;
 
 /// Where models are put together that come in pieces, in the state directory.
@@ -63,10 +65,14 @@ async fn serve_with<T: Transport>(
     let limits = settings.mqtt.limits(ModelServerSettings::SERVICE).await?;
     let bytes_max = settings.model_bytes_max;
     let blobs = Blobs::open(&dir.join(INCOMING), BlobRules { bytes_max })?;
+    let service = ModelServerSettings::SERVICE;
+    let traces = Traces::of(service, &settings.mqtt.client_id_or(service));
+    let traces = ModelTraces::new(traces);
+    let transport = Inspected::new(transport, traces.clone());
     let library = Library { dir: dir.clone(), blobs, limits };
     let driver = Driver {
         machine: Lines::new(settings.rules(limits), settings.initial(limits)),
-        effects: Librarian::new(library, transport.gate(), watching),
+        effects: Librarian::new(library, transport.gate(), (watching, traces.clone())),
         transport,
         store,
         clock: SystemClock,
@@ -76,6 +82,7 @@ async fn serve_with<T: Transport>(
     let driver = drive(driver, stop).await?;
     driver.effects.finish().await;
     driver.transport.close(GRACE).await;
+    traces.close().await;
     tracing::info!("model server stopped");
     Ok(())
 }

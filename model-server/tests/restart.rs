@@ -8,7 +8,8 @@ use std::{fs, path::Path, time::Duration};
 use bytes::Bytes;
 use model_server::ModelServerSettings;
 use protocol::{
-    Digest, Envelope, Filter, ModelLine, ModelUri, ModelVersion, Topic, message::ModelLatest,
+    Digest, Envelope, Filter, ModelLine, ModelUri, ModelVersion, Topic,
+    message::{ModelLatest, with_traceparent},
 };
 use service::{
     Inbound, Transport as _,
@@ -98,6 +99,21 @@ impl Peer {
 
 fn model(version: u64) -> Bytes {
     format!("{{\"w\":[{version}.5],\"version\":{version}}}").into()
+}
+
+/// Its bytes are what its maker knows it by.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_is_kept_without_the_trace_that_it_came_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::default();
+    let mut peer = Peer::connect(&broker, "peer").await;
+    let running = Running::start(dir.path(), &broker);
+    peer.hears_latest(0).await;
+    let given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap();
+    peer.offers(&with_traceparent(&model(1), &given).unwrap());
+    let heard = peer.hears_latest(1).await;
+    assert_eq!(heard, [(ModelVersion(1), model(1))]);
+    running.stops().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

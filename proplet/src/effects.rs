@@ -22,7 +22,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub(crate) use bench::Bench;
 use measure::Meter;
 
-use crate::watching::Watching;
+use crate::{traces::RunTraces, watching::Watching};
 
 /// Pieces of updates that are read, but not handed to the agent, at once.
 const READS_MAX: usize = 4;
@@ -45,13 +45,14 @@ pub(crate) struct Shell {
     /// Cancelled when the agent has said all it has to say.
     over: CancellationToken,
     watching: Watching,
+    traces: RunTraces,
 }
 
 impl Shell {
     pub(crate) fn new(
         bench: Bench,
         gate: Gate,
-        watching: Watching,
+        (watching, traces): (Watching, RunTraces),
         (reports, over): (mpsc::Sender<Report>, CancellationToken),
     ) -> Self {
         Self {
@@ -65,12 +66,13 @@ impl Shell {
             reports,
             over,
             watching,
+            traces,
         }
     }
 
     fn run(
         &mut self,
-        start: Box<TaskStart>,
+        mut start: Box<TaskStart>,
         (model, variates): (Option<BaseModel>, Option<Box<Variates>>),
         report: &mpsc::Sender<Report>,
     ) {
@@ -78,10 +80,10 @@ impl Shell {
         self.runs.retain(|_, token| !token.is_cancelled());
         let cancel = self.all_runs.token().child_token();
         self.runs.insert((task.clone(), attempt), cancel.clone());
-        let bench = Arc::clone(&self.bench);
+        let (bench, trace) = (Arc::clone(&self.bench), self.traces.begin(&mut start));
         let run = task::spawn({
             let cancel = cancel.clone();
-            async move { bench.run(start, (model, variates), cancel).await }
+            async move { bench.run(start, (model, variates), cancel, trace).await }
         });
         let (report, runs) = (report.clone(), self.watching.runs());
         task::spawn(async move {
@@ -147,6 +149,7 @@ impl Effects<Agent> for Shell {
             Effect::Stopped => self.over.cancel(),
             Effect::Note(note) => {
                 self.watching.note(&note);
+                self.traces.note(&note);
                 log(&note);
             }
         }

@@ -8,6 +8,7 @@ pub mod fetch;
 mod identity;
 mod signing;
 mod storage;
+mod traces;
 mod watching;
 
 use std::{io, path::PathBuf, time::Duration};
@@ -19,8 +20,8 @@ use protocol::{
     message::{AliveStatus, PropletAlive},
 };
 use service::{
-    DriveError, Driver, Figures, Inspected, Reports, Store, StoreError, SystemClock, Transport,
-    drive, settings::SettingsError, transport::mqtt::Mqtt,
+    DriveError, Driver, Figures, Inspected, Reports, Store, StoreError, SystemClock, Traces,
+    Transport, drive, settings::SettingsError, transport::mqtt::Mqtt,
 };
 use tokio::{sync::mpsc, time};
 use tokio_util::sync::CancellationToken;
@@ -31,6 +32,7 @@ pub use storage::StorageError;
 
 use effects::{Bench, Shell};
 use signing::Signing;
+use traces::RunTraces;
 use watching::Watching;
 
 /// How long running guests may take to end after they were told to.
@@ -140,6 +142,10 @@ impl Proplet {
         let store = store.observed(watching.commits());
         let transport = Inspected::new(transport, Signing(settings.signing_key()?));
         let limits = settings.mqtt.limits(id.as_str()).await?;
+        let traces =
+            RunTraces::new(Traces::of("proplet", &settings.mqtt.client_id_or(id.as_str())));
+        // Before it is signed: what an update says of its trace is signed, too.
+        let transport = Inspected::new(transport, traces.inspector(limits.message_bytes_max));
         let entry = executor::EXECUTORS.first().ok_or(PropletError::NoExecutor)?;
         let bench = Bench {
             executor: (entry.build)(&settings.executor(&limits)),
@@ -158,14 +164,19 @@ impl Proplet {
             reports.sender(),
             over.clone(),
         )));
-        let effects =
-            Shell::new(bench, transport.gate(), watching, (reports.sender(), over.clone()));
+        let effects = Shell::new(
+            bench,
+            transport.gate(),
+            (watching, traces.clone()),
+            (reports.sender(), over.clone()),
+        );
         let driver =
             Driver { machine: agent, effects, transport, store, clock: SystemClock, reports };
         let left = drive(driver, over).await?;
         let Driver { transport, effects, store, .. } = left;
         drop(effects);
         transport.close(CLOSE_GRACE).await;
+        traces.close().await;
         drop(store);
         tracing::info!(proplet = %id, "proplet has ended");
         Ok(())

@@ -87,6 +87,10 @@ const OWNERS: &[(&str, &[&str], &[&str])] = &[
     ("cranelift-codegen", &["proplet"], &[]),
     ("axum", &["http-api", "manager", "coordinator", "registrar"], &[]),
     ("prometheus-client", &["service"], &[]),
+    ("opentelemetry", &["service"], &[]),
+    ("opentelemetry-http", &["service"], &[]),
+    ("opentelemetry-otlp", &["service"], &[]),
+    ("opentelemetry_sdk", &["service"], &[]),
     ("rusqlite", &["service"], &[]),
     ("oci-client", &["registry"], &[]),
     ("reqwest", &["registry"], &[]),
@@ -116,6 +120,8 @@ const OWNERS: &[(&str, &[&str], &[&str])] = &[
 const ROOMS: &[(&str, &str, &str)] = &[
     ("crates/service/src/", "rumqttc", "crates/service/src/transport/"),
     ("crates/service/src/", "prometheus_client", "crates/service/src/figures"),
+    ("crates/service/src/", "opentelemetry", "crates/service/src/traces"),
+    ("crates/service/src/", "opentelemetry_sdk", "crates/service/src/traces"),
     ("proplet/src/", "wasmtime", "proplet/src/executor/"),
 ];
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
 use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand};
 use protocol::{
-    ModelLine, ModelUri, ModelVersion, PropletId, RoundId,
+    ModelLine, ModelUri, ModelVersion, PropletId, RoundId, TRACEPARENT_ENV, TraceField,
     message::{Hyperparams, RoundStart},
 };
 use serde_json::{Value, json};
@@ -161,8 +161,15 @@ impl Start {
             encoding: self.encoding.clone(),
             purpose: protocol::message::Purpose::Train,
             staleness_max: None,
+            traceparent: given_trace(),
         })
     }
+}
+
+/// The convention of OpenTelemetry's tools: whoever starts a program says so in its environment.
+pub(super) fn given_trace() -> Option<TraceField> {
+    let given = std::env::var(TRACEPARENT_ENV).ok().filter(|text| !text.is_empty());
+    given.as_deref().map(TraceField::read)
 }
 
 fn watch(round: Option<RoundId>, link: &LinkArgs, format: Format) -> anyhow::Result<ExitCode> {

@@ -175,6 +175,7 @@ impl Show<'_> {
             encoding: self.cast.encoding.clone(),
             purpose: protocol::message::Purpose::Train,
             staleness_max: None,
+            traceparent: None,
         })
     }
 

@@ -67,6 +67,7 @@ impl Coordinator {
             encoding: None,
             purpose: Purpose::Train,
             staleness_max: None,
+            traceparent: None,
         };
         self.tell(Input::Connected { resumed: false });
         self.hear(latest(base.version, &payload))?;

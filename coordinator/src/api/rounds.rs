@@ -72,6 +72,8 @@ pub(super) struct RoundWording {
     session: Option<String>,
     /// Versions that an update of an earlier round of the session may be behind.
     staleness_max: Option<u64>,
+    /// The span below which those of the round hang (W3C Trace Context).
+    traceparent: Option<String>,
 }
 
 impl From<RoundView> for RoundBody {

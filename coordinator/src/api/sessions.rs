@@ -57,6 +57,8 @@ pub(super) struct SessionWording {
     evaluate: Option<Object>,
     target: Option<Object>,
     patience: Option<Object>,
+    /// The span below which those of its rounds hang (W3C Trace Context).
+    traceparent: Option<String>,
 }
 
 type Object = Map<String, Value>;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use protocol::{Output, PropletId, RoundId, TaskId, message::TaskState};
 
-use crate::{Answer, Piece, Refusal, Seeker, Wanted};
+use crate::{Answer, Piece, Refusal, Seeker, TracedTask, Wanted};
 
 /// What only the shell can do.
 #[derive(Debug)]
@@ -26,7 +26,16 @@ pub(crate) type Acts = Vec<Output<Notice>>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// A task went from one state to another.
-    Task { id: TaskId, name: String, from: TaskState, to: TaskState, attempt: u32, why: String },
+    Task {
+        id: TaskId,
+        name: String,
+        from: TaskState,
+        to: TaskState,
+        attempt: u32,
+        why: String,
+        /// Where it has a span.
+        traced: Option<Box<TracedTask>>,
+    },
     /// A task was dropped to make room.
     Dropped { id: TaskId, name: String },
     /// A task's start was sent again.
@@ -66,7 +75,7 @@ impl Notice {
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Task { id, name, from, to, attempt, why } => {
+            Self::Task { id, name, from, to, attempt, why, traced: _ } => {
                 write!(f, "task {id} ({name}) attempt {attempt}: {from} -> {to}")?;
                 if why.is_empty() { Ok(()) } else { write!(f, ": {why}") }
             }

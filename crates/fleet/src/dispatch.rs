@@ -1,7 +1,7 @@
 //! Where a task goes, and the messages that send it there and call it back.
 
 use protocol::{
-    Letter as _, Manifest, Output, PropletId, TaskId, Timestamp,
+    Letter as _, Manifest, Output, PropletId, TaskId, Timestamp, TraceField,
     message::{TaskStart, TaskState, TaskStop},
 };
 
@@ -199,6 +199,7 @@ impl State {
             proplet_id: to.cloned(),
             state: TaskState::Scheduled,
             attempt: task.attempt(),
+            traceparent: spec.parent().map(TraceField::Parent),
             directed: to.is_some_and(|proplet| self.is_directed(proplet)),
         }
     }

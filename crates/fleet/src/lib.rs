@@ -34,6 +34,7 @@ mod spec;
 mod state;
 mod task;
 mod tasks;
+mod trace;
 
 pub use act::{Counts, Effect, Notice};
 pub use api::{
@@ -48,6 +49,7 @@ pub use results::SealedResults;
 pub use showing::Piece;
 pub use spec::{Env, FileRef, Placed, Spec, SpecError};
 pub use task::{Illegal, JsonText};
+pub use trace::TracedTask;
 
 #[cfg(test)]
 mod tests;

@@ -33,6 +33,9 @@ pub struct Limits {
     /// proplets that know what to do with them: once to each, however often it is to run.
     pub inline_len_max: usize,
     pub image_delivery: Delivery,
+    /// Whether the shell keeps spans: then participants' tasks have one of their own, also of
+    /// rounds whose start names no trace.
+    pub keeps_spans: bool,
 }
 
 impl Default for Limits {
@@ -51,6 +54,7 @@ impl Default for Limits {
             chunk_len: 256 << 10,
             inline_len_max: 16 << 10,
             image_delivery: Delivery::Proplet,
+            keeps_spans: false,
         }
     }
 }

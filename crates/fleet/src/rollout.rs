@@ -12,7 +12,8 @@ use std::{
 
 use bytes::Bytes;
 use protocol::{
-    AbsentReason, Digest, Entry, Letter as _, Output, PropletId, RoundId, TaskId, Timestamp,
+    AbsentReason, Digest, Entry, Letter as _, Output, PropletId, RoundId, TRACEPARENT_ENV, TaskId,
+    Timestamp,
     message::{PURPOSE_ENV, RoundAbsent, RoundStart, STRATEGY_ENV, StrategySpec},
 };
 
@@ -25,6 +26,7 @@ use crate::{
     spec::{FileRef, Placed},
     state::State,
     task::Task,
+    trace::RoundTrace,
 };
 
 /// Tasks that are begun in one step.
@@ -68,6 +70,7 @@ struct Shared {
     /// Said only where the round asks for one.
     encoding: Option<(Arc<str>, Arc<str>)>,
     strategy: Option<(Arc<str>, Arc<str>)>,
+    trace: Option<RoundTrace>,
     round: Arc<str>,
     model: Arc<str>,
     hyperparams: Arc<str>,
@@ -253,6 +256,7 @@ impl State {
             model: start.model_uri.to_string().into(),
             hyperparams: start.hyperparams.as_str().into(),
             encoding: start.encoding.as_deref().map(|asked| ("ENCODING".into(), asked.into())),
+            trace: RoundTrace::of(start, self.limits.keeps_spans),
             strategy: start
                 .has_control()
                 .then(|| (STRATEGY_ENV.into(), StrategySpec::SCAFFOLD.into())),
@@ -316,10 +320,13 @@ impl Shared {
         spec.image_url = start.task_wasm_image.clone();
         spec.placed = Placed::Pinned(proplet.clone());
         let purpose = start.purpose.env().map(|value| (PURPOSE_ENV.into(), value.into()));
-        let own =
-            start.env.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into()));
+        let trace = self.trace.map(|trace| trace.task(&start.round_id, proplet).to_string());
+        let is_said = |name: &str| trace.is_some() && name == TRACEPARENT_ENV;
+        let own = start.env.iter().filter(|(name, _)| !is_said(name));
+        let own = own.map(|(name, value)| (name.as_str().into(), value.as_str().into()));
+        let trace = trace.as_deref().map(|text| (TRACEPARENT_ENV.into(), text.into()));
         let more = purpose.into_iter().chain(self.encoding.clone()).chain(self.strategy.clone());
-        let more = more.chain(own);
+        let more = more.chain(own).chain(trace);
         spec.env = self.names.iter().cloned().zip(values).chain(more).collect();
         spec
     }

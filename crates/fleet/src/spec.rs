@@ -35,7 +35,7 @@ impl Env {
         self.0.iter().map(|(name, value)| (&**name, &**value))
     }
 
-    fn get(&self, name: &str) -> Option<&str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
     }
 }

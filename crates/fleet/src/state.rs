@@ -265,5 +265,6 @@ fn told(task: &Task, from: protocol::message::TaskState) -> Notice {
         Phase::Ended(ended) => ended.error.clone().unwrap_or_default(),
     };
     let (id, name) = (task.id.clone(), task.spec.name.clone());
-    Notice::Task { id, name, from, to: task.state(), attempt: task.attempt(), why }
+    let (attempt, traced) = (task.attempt(), task.spec.traced());
+    Notice::Task { id, name, from, to: task.state(), attempt, why, traced }
 }

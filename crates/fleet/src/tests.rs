@@ -8,4 +8,5 @@ mod proplets;
 mod restart;
 mod rounds;
 mod tasks;
+mod trace;
 mod world;

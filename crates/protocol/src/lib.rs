@@ -10,6 +10,7 @@ mod json;
 mod machine;
 mod reason;
 mod time;
+mod trace;
 mod uri;
 
 pub mod ledger;
@@ -31,4 +32,7 @@ pub use reason::{AbsentReason, FailReason, Rejection};
 pub use tensor::{DType, Form, Schema, Slot, Tensor, Tensors};
 pub use time::{Timestamp, TimestampError};
 pub use topic::{Filter, Namespace, Topic, TopicError};
+pub use trace::{
+    Sampled, SpanId, TRACEPARENT_ENV, TraceField, TraceId, Traceparent, TraceparentError,
+};
 pub use uri::{ModelUri, ModelUriError};

@@ -10,6 +10,7 @@ mod session;
 mod signed;
 mod start;
 mod task;
+mod traced;
 mod transfer;
 mod update;
 mod variate;
@@ -33,6 +34,7 @@ pub use signed::{
 };
 pub use start::{Hyperparams, PARTICIPANTS_MAX, RoundStart, StrategySpec, TIMEOUT_S_MAX};
 pub use task::{FailureCode, TaskResults, TaskStart, TaskState, TaskStop};
+pub use traced::{TRACEPARENT_ROOM, read_traceparent, split_traceparent, with_traceparent};
 pub use transfer::{
     ModelBlob, ModelPublishWants, ModelWants, ModuleWants, UpdateOffer, UpdateWants, WANTS_MAX,
     Wants, WantsError, is_blob_form, read_update_offer,

@@ -121,6 +121,7 @@ fn start() -> RoundStart {
         encoding: None,
         purpose: protocol::message::Purpose::Train,
         staleness_max: None,
+        traceparent: None,
     }
 }
 
@@ -318,6 +319,7 @@ fn task_start() -> TaskStart {
         proplet_id: Some("proplet-1".parse().unwrap()),
         state: TaskState::Scheduled,
         attempt: 1,
+        traceparent: None,
         directed: true,
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use encoding::Encoding;
 use protocol::{
     Digest, FailReason, Form, Manifest, ModelUri, ModelVersion, PropletId, Rejection, RoundId,
-    Schema, Tensors, Timestamp, message::StrategySpec,
+    Schema, Tensors, Timestamp, TraceField, message::StrategySpec,
 };
 use transfer::Bitmap;
 
@@ -164,6 +164,8 @@ pub enum Note {
         participants: Option<usize>,
         k: usize,
         deadline: Timestamp,
+        /// What its start says of a trace.
+        traceparent: Option<TraceField>,
     },
     /// A start that was not taken up.
     StartRefused {

@@ -257,12 +257,13 @@ impl Rounds {
         turn.keep(record::keep_made(&uri));
         let payload = publication.payload.to_vec();
         turn.keep(Entry::put_bytes(record::MODEL, id, payload));
+        // Said first: whoever looks at the message on its way knows what it is.
+        turn.note(Note::Made { round: id.clone(), model: uri.clone(), digest });
         turn.publish(publication.seal());
         round.phase = Phase::Publishing(publication);
         turn.keep(record::keep_round(round));
         self.repetition.begin(turn.now);
         self.remember(&uri, leaving, owner, turn);
-        turn.note(Note::Made { round: id.clone(), model: uri, digest });
     }
 
     /// Holds what is published at `uri` against what a round made of it.

@@ -7,7 +7,7 @@ use std::{
 
 use encoding::SpecError;
 use protocol::{
-    FailReason, Letter as _, ModelUri, Output, PropletId, RoundId,
+    FailReason, Letter as _, ModelUri, Output, PropletId, RoundId, TraceField,
     message::{Purpose, RoundFailed, RoundOpened, RoundStart, StrategySpec},
 };
 
@@ -49,7 +49,10 @@ impl Rounds {
         }
         let spec = check(start).and_then(|()| self.spec(start));
         match spec {
-            Ok(spec) => self.open(spec, Duration::from_secs(start.timeout_s), turn),
+            Ok(spec) => {
+                let timeout = Duration::from_secs(start.timeout_s);
+                self.open(spec, timeout, start.traceparent.clone(), turn);
+            }
             Err(what) => {
                 self.bad_start(id.clone(), what.clone(), turn);
                 return Err(Refusal::Bad(what));
@@ -123,10 +126,16 @@ impl Rounds {
             session: None,
             stream: None,
         };
-        self.open(spec, LAZY_TIMEOUT, turn);
+        self.open(spec, LAZY_TIMEOUT, None, turn);
     }
 
-    fn open(&mut self, spec: Spec, timeout: Duration, turn: &mut Turn) {
+    fn open(
+        &mut self,
+        spec: Spec,
+        timeout: Duration,
+        traceparent: Option<TraceField>,
+        turn: &mut Turn,
+    ) {
         let id = spec.id.clone();
         let mut round = Round::open(spec, turn.now, turn.now + timeout);
         let base = self.versions.base(&round.spec.base);
@@ -138,6 +147,7 @@ impl Rounds {
             participants: round.spec.members.count(),
             k: round.spec.k,
             deadline: round.deadline,
+            traceparent,
         });
         turn.keep(record::keep_round(&round));
         turn.out.extend(record::keep_base(&round).map(Output::Keep));

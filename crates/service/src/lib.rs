@@ -11,6 +11,7 @@ pub mod settings;
 mod standing;
 pub mod store;
 pub mod telemetry;
+pub mod traces;
 pub mod transport;
 pub mod words;
 
@@ -20,4 +21,5 @@ pub use drive::{DriveError, Driver, Effects, Reports, drive};
 pub use figures::Figures;
 pub use standing::Standing;
 pub use store::{PromiseId, Quota, Store, StoreError};
+pub use traces::{Begun, Traces};
 pub use transport::{Gate, Inbound, Inspected, Inspector, Receipt, Transport, TransportError};

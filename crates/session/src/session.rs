@@ -254,6 +254,7 @@ impl Session {
             encoding: start.encoding.clone(),
             purpose: Purpose::Train,
             staleness_max: start.asynchronous.map(|spec| spec.staleness_max),
+            traceparent: start.traceparent.clone(),
         }
     }
 

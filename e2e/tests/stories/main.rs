@@ -19,6 +19,7 @@ mod scaffold;
 mod sessions;
 mod settings;
 mod shared;
+mod traces;
 mod walk;
 mod weather;
 mod wire;

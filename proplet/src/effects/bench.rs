@@ -21,6 +21,7 @@ use crate::{
     executor::{self, ENV_INPUTS, Executor, Job, Limits, Metrics, Model, Output, Program},
     fetch::{self, Fetched, Source},
     storage::Storage,
+    traces::RunTrace,
 };
 
 /// How much of a failed guest's last words goes into its result.
@@ -42,9 +43,24 @@ impl Bench {
     /// Runs a task to its end. Cancelling ends it early.
     pub(super) async fn run(
         &self,
+        start: Box<TaskStart>,
+        given: (Option<BaseModel>, Option<Box<Variates>>),
+        cancel: CancellationToken,
+        trace: Option<RunTrace>,
+    ) -> (Outcome, RunMetrics) {
+        let (outcome, metrics) = self.run_traced(start, given, cancel, trace.as_ref()).await;
+        if let Some(trace) = trace {
+            trace.end(&outcome);
+        }
+        (outcome, metrics)
+    }
+
+    async fn run_traced(
+        &self,
         mut start: Box<TaskStart>,
         (base, variates): (Option<BaseModel>, Option<Box<Variates>>),
         cancel: CancellationToken,
+        trace: Option<&RunTrace>,
     ) -> (Outcome, RunMetrics) {
         let federated = start.env.contains_key(ENV_ROUND_ID);
         let fetched = tokio::select! {
@@ -52,6 +68,9 @@ impl Bench {
             () = cancel.cancelled() => Err(failure("cancelled", "the job was cancelled")),
             ready = self.ready(&mut start, base) => ready,
         };
+        if let Some(trace) = trace {
+            trace.fetched(fetched.as_ref().err().map(|why| why.message.clone()));
+        }
         let (program, model) = match fetched {
             Ok(ready) => ready,
             Err(failure) => return (Outcome::Failed(failure), RunMetrics::default()),
@@ -62,6 +81,9 @@ impl Bench {
         });
         let job = Job { variates, ..self.job(*start, program, model, cancel) };
         let done = self.executor.run(job).await;
+        if let Some(trace) = trace {
+            trace.ran(&done.metrics, done.end.as_ref().err().map(ToString::to_string));
+        }
         let metrics = metrics(&done.metrics);
         let outcome = match done.end {
             Ok(Output { update_left: Some(file), state, .. }) if federated => {

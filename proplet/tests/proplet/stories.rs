@@ -1,7 +1,7 @@
 //! Stories of tasks on a real proplet, from start to verdict.
 
 use protocol::{
-    Topic,
+    Topic, TraceField,
     message::{AliveStatus, HeldTask, TaskMetrics, TaskResults, TaskStart, Update, read_update},
 };
 use serde_json::{Value, json};
@@ -40,6 +40,30 @@ async fn a_guest_trains_and_its_update_is_said_until_it_is_judged() {
     platform.say(&task("t-3", Some(guest("silent")))).await;
     platform.result_of("t-3").await;
     assert!(!platform.overheard(&update_topic("r-7")), "its verdict was heard and kept");
+    proplet.stop().await;
+}
+
+/// Whoever keeps spans elsewhere is helped; nobody is told of a trace that is not kept.
+#[tokio::test]
+async fn an_update_says_the_trace_that_its_start_has_said() {
+    let mut platform = Platform::new();
+    let (proplet, _) = platform.start(&[]).await;
+    platform.publish_model(0).await;
+    let given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let unsampled = given.replace("-01", "-00");
+    for (round, said, passed_on) in [
+        ("r-1", Some(given), Some(given)),
+        ("r-2", Some(unsampled.as_str()), None),
+        ("r-3", Some("bad"), None),
+        ("r-4", None, None),
+    ] {
+        let mut start = federated(round, Some(guest("note-contract")), round);
+        start.traceparent = said.map(TraceField::read);
+        platform.say(&start).await;
+        let update: Value = platform.hear(&update_topic(round)).await;
+        assert_eq!(update.get("traceparent").and_then(Value::as_str), passed_on, "{round}");
+        platform.accept(round).await;
+    }
     proplet.stop().await;
 }
 

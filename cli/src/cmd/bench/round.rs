@@ -214,6 +214,7 @@ impl Platform {
             encoding: None,
             purpose: protocol::message::Purpose::Train,
             staleness_max: None,
+            traceparent: None,
         };
         let began = Instant::now();
         let end = self.operator.run_round(&start, stop, |_| {}).await?;

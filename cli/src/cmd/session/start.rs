@@ -7,7 +7,11 @@ use clap::Args;
 use protocol::{ModelLine, PropletId, SessionId, message::SessionStart};
 use serde_json::{Map, Value, json};
 
-use crate::{cmd::task::encoded, operator::LinkArgs, view::Format};
+use crate::{
+    cmd::{round::given_trace, task::encoded},
+    operator::LinkArgs,
+    view::Format,
+};
 
 #[derive(Debug, Args)]
 pub(crate) struct Start {
@@ -116,6 +120,7 @@ impl Start {
         set("k_of_n", self.k.map(Into::into));
         set("timeout_s", self.timeout_s.map(Into::into));
         set("seed", self.seed.map(Into::into));
+        set("traceparent", given_trace().map(|given| given.to_string().into()));
         set("task_wasm_image", self.image.clone().map(Into::into));
         set("model_line", self.line.as_ref().map(|line| line.as_str().into()));
         set("encoding", self.encoding.clone().map(Into::into));

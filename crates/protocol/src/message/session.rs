@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
 use crate::{
     Digest, Letter, ModelLine, ModelUri, ModelVersion, PropletId, SessionId, Timestamp, Topic,
+    TraceField,
     message::{ClipSpec, EvaluateSpec, Hyperparams, StrategySpec, TIMEOUT_S_MAX, bounds},
 };
 
@@ -92,6 +93,9 @@ pub struct SessionStart {
     /// What every choice of the session follows from.
     #[serde(default)]
     pub seed: u64,
+    /// As in a round's start; all rounds of the session hang below it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<TraceField>,
 }
 
 /// Rounds that do not wait for the slow: their updates count in a later one, for less.

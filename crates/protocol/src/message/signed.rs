@@ -17,7 +17,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use self::tail::Tail;
+pub(super) use self::tail::Tail;
 use super::forward::{ORIGIN_FIELD, TIME_FIELD, is_zlib};
 use crate::{Digest, Form, PropletId, RoundId, json::may_say, tensor::safetensors::Header};
 
@@ -119,7 +119,7 @@ fn base_in_text(payload: &[u8]) -> Option<String> {
     serde_json::from_slice::<Said>(payload).ok().map(|said| said.base_model_sha256)
 }
 
-fn with_field(payload: &[u8], name: &str, value: &str) -> Option<Bytes> {
+pub(super) fn with_field(payload: &[u8], name: &str, value: &str) -> Option<Bytes> {
     match Form::of(payload) {
         Form::Json => {
             let body = payload.trim_ascii().strip_suffix(b"}")?;

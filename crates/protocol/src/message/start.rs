@@ -12,7 +12,7 @@ use serde::{
 use serde_json::value::RawValue;
 
 use crate::{
-    Digest, Letter, ModelUri, PropletId, RoundId, SessionId, Topic,
+    Digest, Letter, ModelUri, PropletId, RoundId, SessionId, Topic, TraceField, Traceparent,
     message::{
         Purpose,
         bounds::{self, ClipSpec},
@@ -85,6 +85,9 @@ pub struct RoundStart {
     /// at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub staleness_max: Option<u64>,
+    /// The span below which the round's are to hang.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<TraceField>,
 }
 
 /// A strategy by name, and what it is told.
@@ -139,9 +142,18 @@ impl RoundStart {
         }
     }
 
-    /// The digest of what is asked: equal for a repeated start, different for a changed one.
+    /// The digest of what is asked: equal for a repeated start, different for a changed one. Whose
+    /// trace it is asked in does not matter.
     pub fn fingerprint(&self) -> Digest {
-        Digest::of(&self.seal().payload)
+        match &self.traceparent {
+            None => Digest::of(&self.seal().payload),
+            Some(_) => Digest::of(&Self { traceparent: None, ..self.clone() }.seal().payload),
+        }
+    }
+
+    /// The span that it is asked for in, if it says so, and one can read it.
+    pub fn parent(&self) -> Option<Traceparent> {
+        self.traceparent.as_ref().and_then(TraceField::parent)
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use serde_json::{Value, value::RawValue};
 
-use crate::{Letter, Manifest, PropletId, TaskId, Topic};
+use crate::{Letter, Manifest, PropletId, TaskId, Topic, TraceField, Traceparent};
 
 /// Asks a proplet to run a task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,9 +41,19 @@ pub struct TaskStart {
     /// Counts the runs of one task, so that a repeated message is told from a repeated run.
     #[serde(default)]
     pub attempt: u32,
+    /// The span that the run is to hang below.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<TraceField>,
     /// Sent on the named proplet's own topic rather than to everybody.
     #[serde(skip)]
     pub directed: bool,
+}
+
+impl TaskStart {
+    /// The span that the run hangs below, if it says so, and one can read it.
+    pub fn parent(&self) -> Option<Traceparent> {
+        self.traceparent.as_ref().and_then(TraceField::parent)
+    }
 }
 
 /// Longest `inputs` of a start, as JSON text: opened, they take many times that.

@@ -157,6 +157,7 @@ pub fn start(round: &str, participants: &[&str], k: usize) -> RoundStart {
         encoding: None,
         purpose: protocol::message::Purpose::Train,
         staleness_max: None,
+        traceparent: None,
     }
 }
 

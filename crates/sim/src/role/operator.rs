@@ -233,6 +233,7 @@ impl Operator {
             encoding: None,
             purpose: protocol::message::Purpose::Train,
             staleness_max: None,
+            traceparent: None,
         };
         let envelope = start.seal();
         out.push(Output::Publish(envelope.clone()));

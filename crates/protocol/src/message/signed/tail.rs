@@ -8,21 +8,23 @@ use crate::Digest;
 /// No object is longer.
 const LEN_MAX: usize = 512;
 /// How it begins.
-const STARTS: [&[u8]; 2] = [b"{\"base_model_sha256\":", b"{\"signature\":"];
+const STARTS: [&[u8]; 3] = [b"{\"base_model_sha256\":", b"{\"signature\":", b"{\"traceparent\":"];
 
 /// Empty if nothing stands there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Tail {
+pub(in crate::message) struct Tail {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) base_model_sha256: Option<Digest>,
+    pub(in crate::message) base_model_sha256: Option<Digest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) signature: Option<String>,
+    pub(in crate::message) signature: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::message) traceparent: Option<String>,
 }
 
 impl Tail {
     /// The stream, and what stands behind it.
-    pub(super) fn split(payload: &[u8]) -> (&[u8], Self) {
+    pub(in crate::message) fn split(payload: &[u8]) -> (&[u8], Self) {
         let from = payload.len().saturating_sub(LEN_MAX);
         let last = &payload[from..];
         let starts = STARTS
@@ -37,8 +39,8 @@ impl Tail {
     }
 
     /// The stream with this behind it.
-    pub(super) fn behind(&self, stream: &[u8]) -> Bytes {
-        let text = serde_json::to_vec(self).expect("two texts serialize");
+    pub(in crate::message) fn behind(&self, stream: &[u8]) -> Bytes {
+        let text = serde_json::to_vec(self).expect("three texts serialize");
         [stream, &text].concat().into()
     }
 }
