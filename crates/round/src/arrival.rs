@@ -93,8 +93,10 @@ pub(crate) fn read(payload: Bytes, len_max: usize) -> Arrival {
         return too_large(&payload, origin, len_max);
     }
     if let Some((round, proplet, what)) = read_signature_refused(&payload) {
-        let content = Err(Objection::new(Rejection::Signature, what));
-        return Arrival::about(round, proplet, content);
+        // Whoever forges decides nothing, whatever has become of the sender's own update.
+        let objection = Objection::new(Rejection::Signature, what);
+        let (round, proplet) = (Some(round), Some(proplet));
+        return Arrival::Refused(Refusal { round, proplet, objection });
     }
     let (base, payload) = match split_base_digest(payload.clone()) {
         Ok(split) => split,

@@ -504,6 +504,8 @@ fn what_is_wrong_in_any_case_takes_the_place_of_nothing_that_is_held() {
     assert_eq!(world.verdicts.get(&("r1".to_owned(), 3)), Some(&malformed));
     world.asks("r2", &[0]);
     assert!(world.accepted("r1", 2));
+    world.hears(sent(&forged));
+    assert!(world.accepted("r1", 2), "nor is what it said taken back");
 }
 
 #[test]
