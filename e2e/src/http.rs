@@ -114,16 +114,11 @@ impl Http {
         });
     }
 
-    /// Waits until so many proplets have said of themselves that they take modules in pieces; one
-    /// that is only known to be alive may not.
-    #[track_caller]
-    pub fn wait_for_module_pieces(self, count: usize) {
-        eventually(&format!("{count} proplets take modules in pieces"), || {
-            let answer = self.try_ask("GET", "/proplets?limit=1000", None).ok()?;
-            let proplets = answer.body["proplets"].as_array()?;
-            let takes = |proplet: &&Value| proplet["metadata"]["module_pieces"] == true;
-            (proplets.iter().filter(takes).count() == count).then_some(())
-        });
+    /// Whether the manager has heard a proplet say of itself what it can, and not only that it is
+    /// alive.
+    pub fn has_heard_of(self, proplet: &str) -> bool {
+        let answer = self.try_ask("GET", &format!("/proplets/{proplet}"), None);
+        answer.is_ok_and(|answer| answer.body["metadata"]["module_pieces"] == true)
     }
 }
 

@@ -84,6 +84,11 @@ impl Process {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// What its log is called after.
+    pub fn name(&self) -> &str {
+        &self.command.name
+    }
+
     /// The process id of the latest start.
     pub fn pid(&self) -> u32 {
         self.child.id()

@@ -8,8 +8,8 @@ use std::{
 use tempfile::TempDir;
 
 use crate::{
-    Broker, BrokerKind, Command, Http, OneHotFleet, Operator, Process, aileron, free_port,
-    one_hot_base64, say,
+    Broker, BrokerKind, Command, Http, OneHotFleet, Operator, Process, aileron, eventually,
+    free_port, one_hot_base64, say,
 };
 
 /// Who can be killed.
@@ -179,6 +179,24 @@ impl Stack {
         self.http.wait_for_alive(self.proplets.len());
         operator.peer().wait_for("fl/models/latest");
         operator
+    }
+
+    /// Waits until the manager knows of all proplets what they can. What one said before the
+    /// manager was there for the first time it says again when it connects anew.
+    #[track_caller]
+    pub fn wait_until_introduced(&mut self) {
+        self.http.wait_for_alive(self.proplets.len());
+        let http = self.http;
+        for proplet in &mut self.proplets {
+            let name = proplet.name().to_owned();
+            if !http.has_heard_of(&name) {
+                proplet.kill();
+                proplet.start_again();
+            }
+            eventually(&format!("the manager has heard of {name}"), || {
+                http.has_heard_of(&name).then_some(())
+            });
+        }
     }
 
     /// The broker of the proplets and the operator.

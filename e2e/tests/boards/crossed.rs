@@ -11,7 +11,8 @@ use std::{
 use crate::{good, project};
 
 /// Says how much is tried: unset nothing, since the programs take many minutes to build; with `yes` what has no compiler on
-/// the board; with `full` also what has one; with `optional` the same as with `yes`, or nothing if a tool is missing.
+/// the board; with `full` also what has one; with `arm64` what is for 64-bit boards, where there is no toolchain for the
+/// others; with `optional` the same as with `yes`, or nothing if a tool is missing.
 const EXTENT: &str = "AILERON_TEST_CROSS";
 /// What the stories take, and where it comes from.
 const TOOLS: &[(&str, &str)] = &[
@@ -47,7 +48,7 @@ impl Processor {
         }
     }
 
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Arm64 => "arm64",
             Self::Armv7 => "armv7",
@@ -79,6 +80,16 @@ pub(crate) fn wanted() -> bool {
 /// Whether there is time for everything.
 pub(crate) fn in_full() -> bool {
     extent() == "full"
+}
+
+/// Whether programs for that kind of board are built.
+pub(crate) fn reaches(processor: Processor) -> bool {
+    extent() != "arm64" || processor == Processor::Arm64
+}
+
+/// The smallest kind of board that programs are built for.
+pub(crate) fn smallest() -> Processor {
+    if reaches(Processor::Armv7) { Processor::Armv7 } else { Processor::Arm64 }
 }
 
 fn extent() -> String {

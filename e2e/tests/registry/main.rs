@@ -75,9 +75,9 @@ fn a_round_runs_an_image_and_later_ones_without_a_registry() {
     let mut registry = ImageRegistry::start(dir.path(), Visitors::All);
     let pushed = registry.push(&one_hot(dir.path()), ":1", &[]).unwrap();
     let plan = plan(&registry);
-    let stack = plan.start();
+    let mut stack = plan.start();
     let operator = stack.operator();
-    stack.http.wait_for_module_pieces(PROPLETS);
+    stack.wait_until_introduced();
     let tap = Peer::connect(stack.field().port(), &["m/#"]);
 
     let complete = operator.run(&round(&plan, "r-0", 0, &registry.image(":1")));
@@ -112,7 +112,7 @@ fn a_tag_that_moves_in_mid_round_moves_nothing() {
     let plan = plan(&registry);
     let mut stack = plan.start();
     let operator = stack.operator();
-    stack.http.wait_for_module_pieces(PROPLETS);
+    stack.wait_until_introduced();
     let tap = Peer::connect(stack.field().port(), &["m/#"]);
     let mut round = round(&plan, "r-0", 0, &registry.image(":1"));
     round.hyperparams = plan.fleet.hyperparams(4000);
@@ -152,9 +152,9 @@ fn proplets_that_reach_no_registry_get_the_module_from_the_manager() {
     for (name, value) in login {
         plan = plan.with(&format!("MANAGER_REGISTRY_{}", name.to_uppercase()), value);
     }
-    let stack = plan.start();
+    let mut stack = plan.start();
     let operator = stack.operator();
-    stack.http.wait_for_module_pieces(PROPLETS);
+    stack.wait_until_introduced();
     let tap = Peer::connect(stack.field().port(), &["m/#"]);
     let complete = operator.run(&round(&plan, "r-0", 0, &registry.image(":1")));
     assert_eq!(judge(&operator, &plan.fleet, &complete).len(), PROPLETS, "{complete:?}");

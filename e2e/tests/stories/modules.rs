@@ -76,10 +76,10 @@ fn one_hot(kind: u8) -> String {
 fn goes_once(broker: BrokerKind) {
     let _turn = Turn::take();
     let plan = plan(broker);
-    let stack = plan.start();
+    let mut stack = plan.start();
     let operator = stack.operator();
     let tap = Peer::connect(stack.field().port(), &["m/#"]);
-    stack.http.wait_for_module_pieces(PROPLETS);
+    stack.wait_until_introduced();
     for base in 0..2 {
         let mut round = RoundPlan::one_hot(&plan.fleet, &format!("r-{base}"), base);
         round.file = Some(one_hot(1));
