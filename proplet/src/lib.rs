@@ -1,5 +1,10 @@
 //! The edge agent's shell: it fetches programs, runs them in a sandbox and reports how they ended.
 
+#![cfg_attr(
+    not(feature = "compiler"),
+    allow(dead_code, unreachable_pub, reason = "of what compiles, some is left out")
+)]
+
 mod canonical;
 mod config;
 mod effects;

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    hash::{DefaultHasher, Hash as _, Hasher as _},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -50,9 +49,7 @@ impl<R> Programs<R> {
     ) -> Result<Self, Failure> {
         let engine =
             Engine::new(config).map_err(|error| Failure::host("set up WebAssembly", error))?;
-        let mut hasher = DefaultHasher::new();
-        engine.precompile_compatibility_hash().hash(&mut hasher);
-        let mark = format!("{:016x}", hasher.finish());
+        let mark = mark_of(&engine);
         Ok(Self {
             disk: Disk::new(shelf.dir, shelf.bytes_max, mark.clone()),
             ahead,
@@ -184,6 +181,21 @@ impl<R> Programs<R> {
     fn ready(&self) -> MutexGuard<'_, Recent<R>> {
         lock(&self.ready)
     }
+}
+
+#[cfg(feature = "compiler")]
+fn mark_of(engine: &Engine) -> String {
+    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+    let mut hasher = DefaultHasher::new();
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
+
+/// Nothing is compiled here, so there is nothing to tell apart.
+#[cfg(not(feature = "compiler"))]
+fn mark_of(_: &Engine) -> String {
+    "ahead".to_owned()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
