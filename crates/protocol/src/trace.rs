@@ -228,10 +228,8 @@ impl Serialize for TraceField {
 
 impl<'de> Deserialize<'de> for TraceField {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(match Value::deserialize(deserializer)? {
-            Value::String(text) => Self::read(&text),
-            other => Self::read(&other.to_string()),
-        })
+        let value = Value::deserialize(deserializer)?;
+        Ok(value.as_str().map_or_else(|| Self::read(&value.to_string()), Self::read))
     }
 }
 

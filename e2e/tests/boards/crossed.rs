@@ -11,8 +11,8 @@ use std::{
 use crate::{good, project};
 
 /// Says how much is tried: unset nothing, since the programs take many minutes to build; with `yes` what has no compiler on
-/// the board; with `full` also what has one; with `arm64` what is for 64-bit boards, where there is no toolchain for the
-/// others; with `optional` the same as with `yes`, or nothing if a tool is missing.
+/// the board; with `full` also what has one; with `arm64` what compiles on a 64-bit board alone, which takes one
+/// build; with `optional` the same as with `yes`, or nothing if a tool is missing.
 const EXTENT: &str = "AILERON_TEST_CROSS";
 /// What the stories take, and where it comes from.
 const TOOLS: &[(&str, &str)] = &[
@@ -48,7 +48,7 @@ impl Processor {
         }
     }
 
-    pub(crate) const fn name(self) -> &'static str {
+    const fn name(self) -> &'static str {
         match self {
             Self::Arm64 => "arm64",
             Self::Armv7 => "armv7",
@@ -82,14 +82,9 @@ pub(crate) fn in_full() -> bool {
     extent() == "full"
 }
 
-/// Whether programs for that kind of board are built.
-pub(crate) fn reaches(processor: Processor) -> bool {
-    extent() != "arm64" || processor == Processor::Arm64
-}
-
-/// The smallest kind of board that programs are built for.
-pub(crate) fn smallest() -> Processor {
-    if reaches(Processor::Armv7) { Processor::Armv7 } else { Processor::Arm64 }
+/// Whether that program is built for that kind of board.
+pub(crate) fn reaches(program: &str, processor: Processor) -> bool {
+    extent() != "arm64" || (processor == Processor::Arm64 && !program.ends_with("small"))
 }
 
 fn extent() -> String {
@@ -108,15 +103,26 @@ pub(crate) fn program(name: &str, processor: Processor) -> PathBuf {
 pub(crate) fn package(name: &str, processor: Processor, dir: &Path) -> PathBuf {
     // The package takes the program that is there.
     program(name, processor);
+    let mut deb = deploy("deb");
+    deb.args([name, processor.debian()]).arg(dir);
+    if name.ends_with("small") {
+        deb.env("AILERON", compiler());
+    }
     let _lock = lock();
-    good(
-        deploy("deb")
-            .args([name, processor.debian()])
-            .arg(dir)
-            // The same compiler as in what is shipped; built for tests already.
-            .env("AILERON", e2e::aileron()),
-    );
+    good(&mut deb);
     dir.join(format!("{name}_{}_{}.deb", env!("CARGO_PKG_VERSION"), processor.debian()))
+}
+
+/// `aileron` for this machine, as it is shipped: it compiles for all others, which that of the tests cannot.
+pub(crate) fn compiler() -> PathBuf {
+    let arch = match env::consts::ARCH {
+        "aarch64" => "arm64",
+        _ => "amd64",
+    };
+    let out = dist().join(format!("aileron-{arch}"));
+    let _lock = lock();
+    good(deploy("build").args(["aileron", arch]).arg(&out));
+    out
 }
 
 /// Whether this is root, as a chroot and a network of one's own take; if not, it is as with a missing tool.

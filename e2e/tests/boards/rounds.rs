@@ -36,12 +36,6 @@ const BOARDS: &[Board] = &[
         origin: "compiled",
     },
     Board {
-        id: "arm64-small",
-        program: "aileron-proplet-small",
-        processor: Processor::Arm64,
-        origin: "ahead",
-    },
-    Board {
         id: "armv7-small",
         program: "aileron-proplet-small",
         processor: Processor::Armv7,
@@ -73,8 +67,9 @@ fn boards_of_every_kind_make_the_very_update_that_this_machine_makes() {
         return;
     }
     let more = if crossed::in_full() { BOARDS_IN_FULL } else { &[] };
-    let boards = BOARDS.iter().chain(more).filter(|board| crossed::reaches(board.processor));
-    let boards: Vec<&Board> = boards.collect();
+    let boards = BOARDS.iter().chain(more);
+    let boards: Vec<&Board> =
+        boards.filter(|board| crossed::reaches(board.program, board.processor)).collect();
     let dir = tempfile::tempdir().unwrap();
     let roots: Vec<_> = boards.iter().map(|board| board.unpacked(dir.path())).collect();
     let _turn = Turn::take();
@@ -104,28 +99,28 @@ fn boards_of_every_kind_make_the_very_update_that_this_machine_makes() {
 
 #[test]
 fn a_proplet_without_a_compiler_says_what_it_needs_and_takes_nothing_that_is_not_allowed() {
-    if !crossed::wanted() {
+    if !crossed::wanted() || !crossed::reaches("aileron-proplet-small", Processor::Armv7) {
         return;
     }
-    let board = crossed::smallest();
-    let (program, own) = (crossed::program("aileron-proplet-small", board), board.name());
+    let program = crossed::program("aileron-proplet-small", Processor::Armv7);
+    let compiler = crossed::compiler();
     let _turn = Turn::take();
     let stack = StackPlan::new(BrokerKind::Embedded, 0).start();
     let dir = stack.dir();
     let module = dir.join("module.wasm");
     fs::write(&module, wat::parse_str(r#"(module (func (export "_start")))"#).unwrap()).unwrap();
     let compile = |target: &str| {
-        let mut command = Command::new(aileron());
+        let mut command = Command::new(&compiler);
         command.args(["workload", "compile", "--format=json", "--target", target]).arg(&module);
         let said = good(command.arg("--out").arg(dir.join(target)));
         let said: Value = serde_json::from_str(&said).unwrap();
         said["sha256"].as_str().unwrap().to_owned()
     };
-    let allowed = [compile(own), compile("pulley64")].join(",");
-    let changed = [&fs::read(dir.join(own)).unwrap()[..], b"changed"].concat();
+    let allowed = [compile("armv7"), compile("pulley64")].join(",");
+    let changed = [&fs::read(dir.join("armv7")).unwrap()[..], b"changed"].concat();
     fs::write(dir.join("changed"), changed).unwrap();
 
-    let emulated = Some((board.emulator(), program.as_path()));
+    let emulated = Some((Processor::Armv7.emulator(), program.as_path()));
     let more =
         [("PROPLET_PRECOMPILED_ALLOW", allowed), ("PROPLET_MODULE_DIR", dir.display().to_string())];
     let _board = start(&stack, "board", emulated, &dir, &more);
@@ -135,7 +130,7 @@ fn a_proplet_without_a_compiler_says_what_it_needs_and_takes_nothing_that_is_not
         stack.http.wait_for_end(&stack.http.run_task(&json!({"name": file, "image_url": url})))
     };
     for (file, why) in [
-        ("module.wasm", &*format!("--target {own}")),
+        ("module.wasm", "--target armv7"),
         ("changed", "the owner of the device allows it"),
         ("pulley64", "compiled for architecture 'pulley64'"),
     ] {
@@ -143,7 +138,7 @@ fn a_proplet_without_a_compiler_says_what_it_needs_and_takes_nothing_that_is_not
         assert_eq!(ended["state"], "Failed", "{file}: {ended}");
         assert!(ended["error"].as_str().is_some_and(|it| it.contains(why)), "{file}: {ended}");
     }
-    let ended = run(own);
+    let ended = run("armv7");
     assert_eq!(ended["state"], "Completed", "{ended}");
 }
 

@@ -61,7 +61,7 @@ async fn what_breaks_the_client_of_registries_ends_a_start_and_a_round_with_the_
     let absent = Topic::RoundAbsent { round: "r-1".parse().unwrap() };
     let mut operator = Peer::new(&world.broker, "operator", &[absent]).await;
     let start = json!({
-        "round_id": "r-1", "model_uri": "fl/models/global_model_v0", "participants": ["p-1"],
+        "round_id": "r-1", "model_uri": protocol::ModelUri::global(protocol::ModelVersion(0)), "participants": ["p-1"],
         "task_wasm_image": image, "hyperparams": {},
     });
     operator.say_raw(Topic::RoundStart, &start.to_string());

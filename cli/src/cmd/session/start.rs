@@ -105,14 +105,7 @@ pub(crate) struct Start {
 impl Start {
     /// The spec file with the flags over it, read as the coordinator will read it.
     pub(super) fn message(&self) -> anyhow::Result<SessionStart> {
-        let mut fields = match &self.spec {
-            None => Map::new(),
-            Some(path) => {
-                let text =
-                    fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-                serde_json::from_str(&text).with_context(|| path.display().to_string())?
-            }
-        };
+        let mut fields = self.written()?;
         let mut set = |key: &str, value: Option<Value>| {
             fields.extend(value.map(|value| (key.to_owned(), value)));
         };
@@ -176,6 +169,13 @@ impl Start {
             None => drop(fields.entry("session_id").or_insert_with(made_up)),
         }
         serde_json::from_value(Value::Object(fields)).context("start of the session")
+    }
+
+    /// What the spec file says.
+    fn written(&self) -> anyhow::Result<Map<String, Value>> {
+        let Some(path) = &self.spec else { return Ok(Map::new()) };
+        let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+        serde_json::from_str(&text).with_context(|| path.display().to_string())
     }
 
     fn selection(&self) -> Map<String, Value> {
