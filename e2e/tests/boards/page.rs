@@ -135,7 +135,14 @@ fn blank(board: &Path) {
         fs::create_dir_all(crossed::dist()).unwrap();
         let root = kept.with_extension("root");
         let _ = fs::remove_dir_all(&root);
-        let arguments = ["--foreign", "--variant=minbase", "--arch=arm64", "bookworm"];
+        // Raspberry Pi OS has the certificates of public authorities, which the package recommends.
+        let arguments = [
+            "--foreign",
+            "--variant=minbase",
+            "--include=ca-certificates",
+            "--arch=arm64",
+            "bookworm",
+        ];
         good(Command::new(tool("debootstrap")).args(arguments).arg(&root));
         // In a place of its own, since it leaves things mounted.
         let mut second = Command::new(tool("unshare"));
