@@ -57,14 +57,20 @@ fn scopes_include_the_lesser_ones() {
     assert!(!Entry::new("").may(Scope::Read));
 }
 
+/// A roster with one holder, in its file.
+fn saved(path: &Path) -> (Token, Roster) {
+    let token = Token::make("p1".parse().unwrap());
+    let mut roster = Roster::default();
+    roster.add(token.name().clone(), entry(&token)).unwrap();
+    roster.save(path).unwrap();
+    (token, roster)
+}
+
 #[test]
 fn a_live_roster_follows_its_file_and_survives_a_bad_one() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("roster.json");
-    let token = Token::make("p1".parse().unwrap());
-    let mut roster = Roster::default();
-    roster.add(token.name().clone(), entry(&token)).unwrap();
-    roster.save(&path).unwrap();
+    let (token, mut roster) = saved(&path);
     let live = LiveRoster::open(&path).unwrap();
     assert!(live.now().holder(&token).is_some());
     fs::write(&path, "{ not a roster").unwrap();
@@ -107,10 +113,7 @@ fn a_roster_stays_whose_it_was_and_readable_to_whom_it_was() {
 fn a_roster_that_could_not_be_read_is_read_as_soon_as_it_can() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("roster.json");
-    let token = Token::make("p1".parse().unwrap());
-    let mut roster = Roster::default();
-    roster.add(token.name().clone(), entry(&token)).unwrap();
-    roster.save(&path).unwrap();
+    let (token, mut roster) = saved(&path);
     let live = LiveRoster::open(&path).unwrap();
     roster.revoke(token.name(), "2026-01-13T00:00:00Z").unwrap();
     roster.save(&path).unwrap();

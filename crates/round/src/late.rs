@@ -197,11 +197,10 @@ impl Rounds {
         objection: Objection,
         turn: &mut Turn,
     ) {
-        let is_theirs = objection.reason != Rejection::Signature;
         let of_stream = self.open.get(&id).is_some_and(|round| round.spec.stream.is_some())
             || self.lingering.get(&id).is_some();
         self.reject(Some(id.clone()), Some(proplet.clone()), objection, turn);
-        if of_stream && is_theirs {
+        if of_stream {
             self.absent(&id, proplet, turn);
         }
     }
