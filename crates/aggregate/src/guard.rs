@@ -49,12 +49,12 @@ impl Guard {
         self.check()?;
         let mut guarded = Guarded::default();
         let far = self.far(round, work)?;
-        let all: Vec<usize> = (0..round.facts.len()).collect();
-        let kept: Vec<usize> = match self.norm {
-            NormBound::Reject { .. } => all.iter().copied().filter(|it| far[*it] <= 1.0).collect(),
-            NormBound::Off | NormBound::Clip { .. } => all.clone(),
+        let passes = |update: &usize| match self.norm {
+            NormBound::Reject { .. } => far[*update] <= 1.0,
+            NormBound::Off | NormBound::Clip { .. } => true,
         };
-        guarded.rejected = all.into_iter().filter(|update| !kept.contains(update)).collect();
+        let (kept, rejected): (Vec<usize>, Vec<usize>) = (0..round.facts.len()).partition(passes);
+        guarded.rejected = rejected;
         if kept.is_empty() {
             return Err(AggregateError::Empty.into());
         }
