@@ -64,6 +64,8 @@ struct Link {
     up: bool,
     /// How many connections there have been.
     count: u64,
+    /// Whether the introduction was said again on this one.
+    repeated: bool,
 }
 
 #[derive(Debug)]
@@ -110,7 +112,7 @@ impl Agent {
         Self {
             proplet,
             config,
-            link: Link { up: false, count: 0 },
+            link: Link { up: false, count: 0, repeated: false },
             closing: false,
             next_alive: Timestamp::ZERO,
             next_metrics: None,

@@ -52,7 +52,9 @@ impl TryFrom<Envelope> for News {
     fn try_from(envelope: Envelope) -> Result<Self, OpenError> {
         match &envelope.topic {
             Topic::TaskStart | Topic::DirectStart { .. } => {
-                envelope.open().map(|start| Self::Start(Box::new(start)))
+                let directed = matches!(envelope.topic, Topic::DirectStart { .. });
+                let start: TaskStart = envelope.open()?;
+                Ok(Self::Start(Box::new(TaskStart { directed, ..start })))
             }
             Topic::TaskStop | Topic::DirectStop { .. } => envelope.open().map(Self::Stop),
             Topic::RoundAck { round, proplet } => ack(&envelope, (round, proplet)),

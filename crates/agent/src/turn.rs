@@ -10,13 +10,15 @@ pub(crate) struct Turn {
     pub(crate) now: Timestamp,
     /// The list of tasks changed in a way that the manager should read of at once.
     pub(crate) alive: bool,
+    /// The manager does not seem to have heard the introduction.
+    pub(crate) stranger: bool,
     records: Records,
     outputs: Vec<Output<Effect>>,
 }
 
 impl Turn {
     pub(crate) const fn new(now: Timestamp, records: Records) -> Self {
-        Self { now, alive: false, records, outputs: vec![] }
+        Self { now, alive: false, stranger: false, records, outputs: vec![] }
     }
 
     pub(crate) fn keep(&mut self, entry: impl FnOnce() -> Entry) {

@@ -37,6 +37,8 @@ impl Agent {
         if self.closing || !meant {
             return;
         }
+        // Whoever knows this proplet says to it alone what is meant for it alone.
+        turn.stranger |= start.proplet_id.is_some() && !start.directed;
         match self.attempt_held(&start.id) {
             Some(held) if held > start.attempt => return,
             Some(held) if held == start.attempt => {

@@ -13,6 +13,7 @@ impl Agent {
     pub(super) fn connected(&mut self, turn: &mut Turn) {
         self.link.up = true;
         self.link.count += 1;
+        self.link.repeated = false;
         if self.closing {
             return;
         }
@@ -31,15 +32,7 @@ impl Agent {
         self.next_alive = turn.now + self.config.alive_every;
         self.next_metrics = None;
         self.measure_later(turn);
-        let mut metadata = self.config.metadata.clone();
-        metadata.insert("directed".to_owned(), true.into());
-        let create = PropletCreate {
-            proplet_id: self.proplet.clone(),
-            namespace: self.config.namespace.clone(),
-            metadata,
-            tasks: Some(self.held()),
-        };
-        turn.publish(create.seal());
+        turn.publish(self.introduction().seal());
     }
 
     /// Says what is due. While the broker is away, nothing is: it would only pile up.
@@ -50,7 +43,13 @@ impl Agent {
         for envelope in self.updates.due(turn.now) {
             turn.publish(envelope);
         }
-        if turn.alive || self.next_alive <= turn.now {
+        // A manager that began after this connection has not heard who is there. Once a connection is
+        // enough, since there are managers that know no topics of single proplets.
+        if turn.stranger && !self.link.repeated {
+            self.link.repeated = true;
+            self.next_alive = turn.now + self.config.alive_every;
+            turn.publish(self.introduction().seal());
+        } else if turn.alive || self.next_alive <= turn.now {
             self.next_alive = turn.now + self.config.alive_every;
             turn.publish(self.alive(AliveStatus::Alive).seal());
         }
@@ -98,6 +97,18 @@ impl Agent {
         }
         if self.ending.is_empty() {
             turn.effect(Effect::Stopped);
+        }
+    }
+
+    /// Who this is.
+    fn introduction(&self) -> PropletCreate {
+        let mut metadata = self.config.metadata.clone();
+        metadata.insert("directed".to_owned(), true.into());
+        PropletCreate {
+            proplet_id: self.proplet.clone(),
+            namespace: self.config.namespace.clone(),
+            metadata,
+            tasks: Some(self.held()),
         }
     }
 

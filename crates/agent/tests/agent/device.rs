@@ -290,15 +290,14 @@ pub(crate) fn model(version: u64) -> Bytes {
 }
 
 pub(crate) fn plain(task: &str, attempt: u32) -> TaskStart {
-    serde_json::from_value(serde_json::json!({
+    let start = serde_json::from_value(serde_json::json!({
         "id": task, "name": task, "proplet_id": me(), "attempt": attempt, "file": "AGFzbQ==",
-    }))
-    .expect("a start")
+    }));
+    TaskStart { directed: true, ..start.expect("a start") }
 }
 
 pub(crate) fn federated(task: &str, attempt: u32, round: &str, version: u64) -> TaskStart {
     let mut start = plain(task, attempt);
-    start.directed = true;
     start.env = BTreeMap::from([
         ("ROUND_ID".to_owned(), round.to_owned()),
         ("MODEL_URI".to_owned(), uri(version)),

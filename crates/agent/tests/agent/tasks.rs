@@ -6,7 +6,7 @@ use agent::{BaseModel, GuestOutput, Measurement, News, Outcome, Report};
 use bytes::Bytes;
 use protocol::{
     Envelope, Filter, Input, Letter as _, Machine as _, ModelLine, ModelUri, ModelVersion, Topic,
-    message::{AliveStatus, PropletMetrics, TaskMetrics},
+    message::{AliveStatus, PropletMetrics, TaskMetrics, TaskStart},
 };
 use serde_json::{Value, json};
 
@@ -41,6 +41,27 @@ fn at_connect_it_introduces_itself_and_then_gives_signs_of_life() {
     let alive = device.take_alive();
     assert_eq!(alive.len(), 3);
     assert!(alive.iter().all(|alive| alive.status == AliveStatus::Alive));
+}
+
+#[test]
+fn whoever_seems_not_to_know_it_is_told_once_a_connection_who_it_is() {
+    let mut device = Device::connected(|config| config.concurrency = 3);
+    let shared = |task: &str| TaskStart { directed: false, ..plain(task, 0) };
+    device.hear(&shared("t-1"));
+    let create = device.take_create();
+    assert_eq!(create.metadata["directed"], json!(true));
+    assert_eq!(create.tasks, held(&[("t-1", 0)]), "so the start need not be sent again");
+    device.hear(&shared("t-2"));
+    device.hear(&TaskStart { proplet_id: None, ..shared("t-3") });
+    assert!(device.said.iter().all(|it| it.topic != Topic::PropletCreate), "{:?}", device.said);
+
+    device.step(Input::Report(Report::Lost { connection: 1 }));
+    device.connect();
+    device.take_create();
+    device.hear(&TaskStart { proplet_id: None, ..shared("t-4") });
+    assert!(device.said.iter().all(|it| it.topic != Topic::PropletCreate), "for everybody");
+    device.hear(&shared("t-5"));
+    device.take_create();
 }
 
 #[test]
