@@ -23,20 +23,22 @@ const TOOLS: &[(&str, &str)] = &[
     ("dpkg-deb", "apt-get install -y dpkg"),
     ("ip", "apt-get install -y iproute2"),
 ];
+/// Where Debian puts the C library of 32-bit boards (its package libc6-armhf-cross).
+const ARMHF_LIBRARIES: &str = "/usr/arm-linux-gnueabihf";
 
 /// A kind of board.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Processor {
     Arm64,
-    Armv7,
+    Armhf,
 }
 
 impl Processor {
-    /// What Debian calls it.
-    pub(crate) const fn debian(self) -> &'static str {
+    /// What Debian and `deploy/build` call it.
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Arm64 => "arm64",
-            Self::Armv7 => "armhf",
+            Self::Armhf => "armhf",
         }
     }
 
@@ -44,14 +46,24 @@ impl Processor {
     pub(crate) const fn emulator(self) -> &'static str {
         match self {
             Self::Arm64 => "qemu-aarch64-static",
-            Self::Armv7 => "qemu-arm-static",
+            Self::Armhf => "qemu-arm-static",
         }
     }
 
-    const fn name(self) -> &'static str {
+    /// What the emulator has to be told in its environment.
+    pub(crate) const fn environment(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Self::Arm64 => "arm64",
-            Self::Armv7 => "armv7",
+            Self::Arm64 => &[],
+            Self::Armhf => &[("QEMU_LD_PREFIX", ARMHF_LIBRARIES)],
+        }
+    }
+
+    /// What its packages need.
+    pub(crate) const fn depends(self) -> &'static str {
+        match self {
+            // The program is static.
+            Self::Arm64 => "",
+            Self::Armhf => "libc6 (>= 2.28), libgcc-s1 | libgcc1",
         }
     }
 }
@@ -104,13 +116,13 @@ pub(crate) fn package(name: &str, processor: Processor, dir: &Path) -> PathBuf {
     // The package takes the program that is there.
     program(name, processor);
     let mut deb = deploy("deb");
-    deb.args([name, processor.debian()]).arg(dir);
+    deb.args([name, processor.name()]).arg(dir);
     if name.ends_with("small") {
         deb.env("AILERON", compiler());
     }
     let _lock = lock();
     good(&mut deb);
-    dir.join(format!("{name}_{}_{}.deb", env!("CARGO_PKG_VERSION"), processor.debian()))
+    dir.join(format!("{name}_{}_{}.deb", env!("CARGO_PKG_VERSION"), processor.name()))
 }
 
 /// `aileron` for this machine, as it is shipped: it compiles for all others, which that of the tests cannot.

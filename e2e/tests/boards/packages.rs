@@ -20,7 +20,7 @@ fn a_package_has_the_program_its_unit_and_settings_that_stay() {
         return;
     }
     for (name, processor) in
-        [("aileron-proplet", Processor::Arm64), ("aileron-proplet-small", Processor::Armv7)]
+        [("aileron-proplet", Processor::Arm64), ("aileron-proplet-small", Processor::Armhf)]
     {
         if !crossed::reaches(name, processor) {
             continue;
@@ -33,6 +33,7 @@ fn a_package_has_the_program_its_unit_and_settings_that_stay() {
         the_files_are_whole(&package, &root);
         the_unit_names_what_is_there(&root);
         let mut program = Command::new(tool(processor.emulator()));
+        program.envs(processor.environment().iter().copied());
         let said = good(program.arg(root.join("usr/bin/aileron-proplet")).arg("--version"));
         assert_eq!(said, concat!("aileron-proplet ", env!("CARGO_PKG_VERSION")));
         let ahead = root.join("usr/lib/aileron/precompiled");
@@ -45,9 +46,9 @@ fn a_package_has_the_program_its_unit_and_settings_that_stay() {
 fn says_what_it_is(package: &Path, name: &str, processor: Processor) {
     let field = |field: &str| good(Command::new("dpkg-deb").arg("--field").arg(package).arg(field));
     assert_eq!(field("Package"), name);
-    assert_eq!(field("Architecture"), processor.debian());
+    assert_eq!(field("Architecture"), processor.name());
     assert_eq!(field("Version"), env!("CARGO_PKG_VERSION"));
-    assert_eq!(field("Depends"), "", "a static program needs nothing");
+    assert_eq!(field("Depends"), processor.depends());
     let other = if name.ends_with("small") { "aileron-proplet" } else { "aileron-proplet-small" };
     assert_eq!(field("Conflicts"), other);
 }

@@ -36,18 +36,18 @@ const BOARDS: &[Board] = &[
         origin: "compiled",
     },
     Board {
-        id: "armv7-small",
+        id: "armhf-small",
         program: "aileron-proplet-small",
-        processor: Processor::Armv7,
+        processor: Processor::Armhf,
         origin: "ahead",
     },
 ];
 
 /// Another compiler to build.
 const BOARDS_IN_FULL: &[Board] = &[Board {
-    id: "armv7",
+    id: "armhf",
     program: "aileron-proplet",
-    processor: Processor::Armv7,
+    processor: Processor::Armhf,
     origin: "compiled",
 }];
 
@@ -84,7 +84,7 @@ fn boards_of_every_kind_make_the_very_update_that_this_machine_makes() {
     let mut running = vec![start(&stack, "here", None, &digits, &[])];
     for (board, root) in boards.iter().zip(&roots) {
         let program = root.join("usr/bin/aileron-proplet");
-        let emulated = Some((board.processor.emulator(), program.as_path()));
+        let emulated = Some((board.processor, program.as_path()));
         let ahead = root.join("usr/lib/aileron/precompiled");
         let env = [("PROPLET_PRECOMPILED_DIR", ahead.display().to_string())];
         let env = if ahead.exists() { &env[..] } else { &[] };
@@ -99,10 +99,10 @@ fn boards_of_every_kind_make_the_very_update_that_this_machine_makes() {
 
 #[test]
 fn a_proplet_without_a_compiler_says_what_it_needs_and_takes_nothing_that_is_not_allowed() {
-    if !crossed::wanted() || !crossed::reaches("aileron-proplet-small", Processor::Armv7) {
+    if !crossed::wanted() || !crossed::reaches("aileron-proplet-small", Processor::Armhf) {
         return;
     }
-    let program = crossed::program("aileron-proplet-small", Processor::Armv7);
+    let program = crossed::program("aileron-proplet-small", Processor::Armhf);
     let compiler = crossed::compiler();
     let _turn = Turn::take();
     let stack = StackPlan::new(BrokerKind::Embedded, 0).start();
@@ -120,7 +120,7 @@ fn a_proplet_without_a_compiler_says_what_it_needs_and_takes_nothing_that_is_not
     let changed = [&fs::read(dir.join("armv7")).unwrap()[..], b"changed"].concat();
     fs::write(dir.join("changed"), changed).unwrap();
 
-    let emulated = Some((Processor::Armv7.emulator(), program.as_path()));
+    let emulated = Some((Processor::Armhf, program.as_path()));
     let more =
         [("PROPLET_PRECOMPILED_ALLOW", allowed), ("PROPLET_MODULE_DIR", dir.display().to_string())];
     let _board = start(&stack, "board", emulated, &dir, &more);
@@ -146,7 +146,7 @@ fn a_proplet_without_a_compiler_says_what_it_needs_and_takes_nothing_that_is_not
 fn start(
     stack: &Stack,
     id: &str,
-    emulated: Option<(&str, &Path)>,
+    emulated: Option<(Processor, &Path)>,
     digits: &Path,
     more: &[(&str, String)],
 ) -> Process {
@@ -161,10 +161,12 @@ fn start(
         env.push(("PROPLET_DATA_DIR", data.display().to_string()));
     }
     env.extend(more.iter().cloned());
+    let emulator = emulated.map(|(processor, _)| processor.environment()).unwrap_or_default();
+    env.extend(emulator.iter().map(|(key, value)| (*key, (*value).to_owned())));
     let env: Vec<_> = env.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
     let mut command = e2e::Command::service(&dir, id, "proplet", &env);
-    if let Some((emulator, program)) = emulated {
-        command.program = tool(emulator);
+    if let Some((processor, program)) = emulated {
+        command.program = tool(processor.emulator());
         command.args = vec![program.display().to_string()];
     }
     command.start()
