@@ -82,7 +82,7 @@ pub struct PropletSettings {
     /// Which modules run: all, or only those signed by a key in module_signers_file
     #[arg(long, value_enum, default_value_t = ModulePolicy::Off)]
     pub module_policy: ModulePolicy,
-    /// Public keys (ed25519, base64, one a line) of those whose modules run
+    /// Public keys of those whose modules run: ed25519 in base64, one a line, or cosign's in PEM
     #[arg(long, value_name = "FILE")]
     pub module_signers_file: Option<PathBuf>,
     /// Whether modules of images are pulled from registries, or come through the manager
@@ -237,7 +237,7 @@ impl PropletSettings {
             (ModulePolicy::Signed, Some(path)) => match ModuleSigners::load(path) {
                 Ok(signers) => Ok(Some(signers)),
                 Err(why) => {
-                    let takes = format!("a file with one public key a line ({why})");
+                    let takes = format!("a file of public keys, one a line or in PEM ({why})");
                     wrong(path.display().to_string(), takes)
                 }
             },

@@ -2,6 +2,7 @@
 
 mod bench;
 mod measure;
+mod vouch;
 
 use std::{collections::BTreeMap, sync::Arc};
 

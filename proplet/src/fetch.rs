@@ -15,7 +15,7 @@ mod tests;
 use std::{path::PathBuf, time::Duration};
 
 use bytes::Bytes;
-use protocol::Digest;
+use protocol::{Digest, ImageRef};
 use registry::Cache;
 use tokio::task;
 
@@ -60,6 +60,8 @@ pub struct Fetched {
     pub program: Program,
     /// As it stands where the program does; nobody has checked it yet.
     pub signature: Option<String>,
+    /// Where it came from, by digest, if that is an image.
+    pub image: Option<ImageRef>,
 }
 
 /// The program from `source`. It blocks no thread of the runtime; a download that nobody waits for
@@ -73,7 +75,18 @@ pub async fn fetch(source: Source, settings: &Settings) -> Result<Fetched, Fetch
     let program = fetched.await;
     let program = program
         .unwrap_or_else(|error| Err(FetchError::Interrupted { reason: error.to_string() }))?;
-    Ok(Fetched { program, signature: None })
+    Ok(Fetched { program, signature: None, image: None })
+}
+
+/// Whether cosign has signed an image, as the judge sees it.
+#[cfg(feature = "cosign")]
+pub(crate) async fn cosigned(
+    image: &ImageRef,
+    settings: &Settings,
+    judge: registry::Judge<'_>,
+) -> Result<(), FetchError> {
+    let registry = oci::registry(image, settings)?;
+    registry.cosigned(image, judge).await.map_err(|why| FetchError::Image(Box::new(why)))
 }
 
 fn fetch_blocking(source: &Source, settings: &Settings) -> Result<Program, FetchError> {

@@ -3,6 +3,8 @@
 
 mod authority;
 mod certificate;
+#[cfg(feature = "cosign")]
+mod cosign;
 mod enroll;
 mod kit;
 mod live;
@@ -16,6 +18,8 @@ mod signing;
 
 pub use authority::{Authority, AuthorityError, Certified, Issued, Subject, Validity, moment};
 pub use certificate::{Facts, facts, first_certificate, has_signed};
+#[cfg(feature = "cosign")]
+pub use cosign::NotCosigned;
 pub use enroll::{Applicant, Invitation, JoinError, JoinRequest, JoinToken, Welcome};
 pub use kit::{
     KIT_AUTHORITY, KIT_FILE_BYTES_MAX, KIT_FILES_MAX, KIT_MANIFEST, KIT_SIGNATURE, KitError,

@@ -9,15 +9,23 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use protocol::Digest;
 
+#[cfg(feature = "cosign")]
+use crate::cosign::{self, CosignKey, NotCosigned};
 use crate::{SigningKey, is_signed};
 
 /// Stands before the digest, so that no signature of something else is taken for one of a module.
 const STATEMENT: &str = "aileron module sha256:";
 const KEY_LEN: usize = 32;
+/// How a key begins that is no line of its own.
+const PEM: &str = "-----BEGIN";
 
 /// The public keys of those whose modules may run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ModuleSigners(BTreeSet<String>);
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ModuleSigners {
+    keys: BTreeSet<String>,
+    #[cfg(feature = "cosign")]
+    cosign: Vec<CosignKey>,
+}
 
 /// Why there are no signers.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +34,8 @@ pub enum ModuleSignersError {
     File { path: PathBuf, source: io::Error },
     #[error("{}, line {line}: {text:?} is not an ed25519 public key in base64", path.display())]
     NotAKey { path: PathBuf, line: usize, text: String },
+    #[error("{}, line {line}: {what}", path.display())]
+    NotAPem { path: PathBuf, line: usize, what: &'static str },
     #[error("{} names no key", path.display())]
     None { path: PathBuf },
 }
@@ -50,12 +60,21 @@ pub fn sign_module(key: &SigningKey, module: Digest) -> String {
 
 impl ModuleSigners {
     /// Reads a file with one public key a line; what stands behind the key, or behind `#`, is for
-    /// the eye.
+    /// the eye. Keys in PEM, as cosign writes them, may stand among the lines.
     pub fn load(path: &Path) -> Result<Self, ModuleSignersError> {
         let text = fs::read_to_string(path)
             .map_err(|source| ModuleSignersError::File { path: path.to_owned(), source })?;
-        let mut keys = BTreeSet::new();
-        for (index, line) in text.lines().enumerate() {
+        let mut signers = Self::default();
+        let mut lines = text.lines().enumerate();
+        while let Some((index, line)) = lines.next() {
+            if line.starts_with(PEM) {
+                let rest = &mut lines.by_ref().map(|(_, line)| line);
+                signers.add_pem(line, rest).map_err(|what| {
+                    let (path, line) = (path.to_owned(), index + 1);
+                    ModuleSignersError::NotAPem { path, line, what }
+                })?;
+                continue;
+            }
             let line = line.split('#').next().unwrap_or_default();
             let Some(key) = line.split_whitespace().next() else { continue };
             if STANDARD.decode(key).ok().is_none_or(|bytes| bytes.len() != KEY_LEN) {
@@ -63,12 +82,34 @@ impl ModuleSigners {
                 let text = key.chars().take(80).collect();
                 return Err(ModuleSignersError::NotAKey { path, line, text });
             }
-            keys.insert(key.to_owned());
+            signers.keys.insert(key.to_owned());
         }
-        if keys.is_empty() {
+        if signers == Self::default() {
             return Err(ModuleSignersError::None { path: path.to_owned() });
         }
-        Ok(Self(keys))
+        Ok(signers)
+    }
+
+    #[cfg(feature = "cosign")]
+    fn add_pem<'a>(
+        &mut self,
+        begin: &str,
+        rest: &mut impl Iterator<Item = &'a str>,
+    ) -> Result<(), &'static str> {
+        self.cosign.push(CosignKey::read(begin, rest)?);
+        Ok(())
+    }
+
+    /// What is not understood is not passed over: its owner counts on it.
+    #[cfg(not(feature = "cosign"))]
+    fn add_pem<'a>(
+        &mut self,
+        _: &str,
+        _: &mut impl Iterator<Item = &'a str>,
+    ) -> Result<(), &'static str> {
+        Err(
+            "a key in PEM, as cosign's are, is of no use to this program, which is built without the feature cosign",
+        )
     }
 
     /// Whether one of them has signed this module.
@@ -77,13 +118,31 @@ impl ModuleSigners {
         let signature = signature.ok_or(Unsigned::NotAtAll(module))?;
         let (key, signature) = signature.split_once(':').ok_or(Unsigned::Malformed(module))?;
         let shown = || key.chars().take(80).collect();
-        if !self.0.contains(key) {
+        if !self.keys.contains(key) {
             return Err(Unsigned::Stranger { module, key: shown() });
         }
         if !is_signed(key, &statement(module), signature) {
             return Err(Unsigned::Wrong { module, key: shown() });
         }
         Ok(())
+    }
+
+    /// Whether there are keys of cosign's among theirs.
+    #[cfg(feature = "cosign")]
+    pub fn use_cosign(&self) -> bool {
+        !self.cosign.is_empty()
+    }
+
+    /// Whether one of them has signed this image with cosign: `payload` is what was signed, the
+    /// signature is in base64.
+    #[cfg(feature = "cosign")]
+    pub fn check_cosigned(
+        &self,
+        image: Digest,
+        payload: &[u8],
+        signature: &str,
+    ) -> Result<(), NotCosigned> {
+        cosign::check(&self.cosign, image, payload, signature)
     }
 }
 
@@ -133,5 +192,16 @@ mod tests {
             let why = ModuleSigners::load(&path).unwrap_err().to_string();
             assert!(why.contains(word), "{why}");
         }
+    }
+
+    #[test]
+    #[cfg(not(feature = "cosign"))]
+    fn a_key_that_cannot_be_used_is_not_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("signers");
+        let key = SigningKey::make().unwrap().public();
+        fs::write(&path, format!("{key}\n-----BEGIN PUBLIC KEY-----\n")).unwrap();
+        let why = ModuleSigners::load(&path).unwrap_err().to_string();
+        assert!(why.contains("line 2") && why.contains("feature cosign"), "{why}");
     }
 }

@@ -18,6 +18,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const MODULE: &str = "wasm";
 const MANIFEST: &str = "manifest";
 const UNFINISHED: &str = "unfinished";
+#[cfg(feature = "cosign")]
+const COSIGNED: &str = "cosign";
 /// Sets apart what threads of one process write.
 static WRITES: AtomicU64 = AtomicU64::new(0);
 
@@ -64,6 +66,21 @@ impl Cache {
         self.keep(&self.place(digest, MANIFEST), bytes);
     }
 
+    /// What was kept of cosign's for the image of this digest. Nothing says whether it is whole, but
+    /// its signature.
+    #[cfg(feature = "cosign")]
+    pub(crate) fn cosigned(&self, image: Digest, len_max: u64) -> Option<Vec<u8>> {
+        let path = self.place(image, COSIGNED);
+        let bytes = bounded(&path, len_max)?;
+        touch(&path);
+        Some(bytes)
+    }
+
+    #[cfg(feature = "cosign")]
+    pub(crate) fn keep_cosigned(&self, image: Digest, bytes: &[u8]) {
+        self.keep(&self.place(image, COSIGNED), bytes);
+    }
+
     /// Waits until nobody else pulls this module. It may be there by then.
     pub(crate) async fn claim(&self, digest: Digest) -> io::Result<Claim> {
         fs::create_dir_all(&self.dir)?;
@@ -96,16 +113,12 @@ impl Cache {
 
     fn read(&self, path: &Path, digest: Digest) -> Option<Vec<u8>> {
         // What can be kept can be read.
-        if fs::metadata(path).ok()?.len() > self.bytes_max {
-            return None;
-        }
-        let bytes = fs::read(path).ok()?;
+        let bytes = bounded(path, self.bytes_max)?;
         if Digest::of(&bytes) != digest {
             tracing::warn!(file = %path.display(), "what was kept is damaged, and is fetched again");
             return None;
         }
-        // When it was used last; where that cannot be noted, it goes earlier than it might.
-        let _ = File::options().write(true).open(path).and_then(|file| file.set_modified(now()));
+        touch(path);
         Some(bytes)
     }
 
@@ -149,6 +162,18 @@ impl Cache {
             }
         }
     }
+}
+
+fn bounded(path: &Path, len_max: u64) -> Option<Vec<u8>> {
+    if fs::metadata(path).ok()?.len() > len_max {
+        return None;
+    }
+    fs::read(path).ok()
+}
+
+/// When it was used last; where that cannot be noted, it goes earlier than it might.
+fn touch(path: &Path) {
+    let _ = File::options().write(true).open(path).and_then(|file| file.set_modified(now()));
 }
 
 #[expect(clippy::disallowed_methods, reason = "files are dated by the system, whose clock this is")]

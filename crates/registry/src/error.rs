@@ -39,6 +39,8 @@ pub enum RegistryError {
     Longer { image: ImageRef, size: u64 },
     #[error("{image} is not an image of one WebAssembly module: {what}")]
     NoModule { image: ImageRef, what: String },
+    #[error("{image}: cosign has not signed it as this device wants it: {what}")]
+    NotCosigned { image: ImageRef, what: String },
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
     #[error(
@@ -77,6 +79,7 @@ impl RegistryError {
             | Self::TooLarge { .. }
             | Self::Longer { .. }
             | Self::NoModule { .. }
+            | Self::NotCosigned { .. }
             | Self::File { .. }
             | Self::Helper { .. }
             | Self::AuthFile { .. }
@@ -102,6 +105,7 @@ impl RegistryError {
             Self::Digest { .. } => "image_digest",
             Self::TooLarge { .. } | Self::Longer { .. } => "image_too_large",
             Self::NoModule { .. } => "image_no_module",
+            Self::NotCosigned { .. } => "module_unsigned",
             Self::File { .. } => "image_io",
             Self::Realm { .. } | Self::Helper { .. } | Self::AuthFile { .. } => "image_credentials",
             Self::NoCertificate { .. } | Self::NoRoots | Self::Client { .. } => "image_client",

@@ -2,6 +2,8 @@
 //! It refuses to know tasks, rounds and what a module does.
 
 mod cache;
+#[cfg(feature = "cosign")]
+mod cosign;
 mod credentials;
 mod error;
 mod manifest;
@@ -12,6 +14,8 @@ mod remote;
 mod settings;
 
 pub use cache::Cache;
+#[cfg(feature = "cosign")]
+pub use cosign::{Cosigned, Judge};
 pub use error::RegistryError;
 pub use manifest::Image;
 pub use pull::{Progress, Registry};

@@ -30,7 +30,7 @@ const BLOCK: usize = 1 << 20;
 #[derive(Clone, Debug)]
 pub struct Registry {
     pub(crate) settings: Settings,
-    cache: Option<Cache>,
+    pub(crate) cache: Option<Cache>,
 }
 
 impl Registry {

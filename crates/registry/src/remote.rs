@@ -23,7 +23,7 @@ use crate::{RegistryError, Settings, credentials, realm::Scout};
 const ATTEMPTS_MAX: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(500);
 /// A question may take two greetings, a token, and itself.
-const REQUESTS_MAX: u32 = 4;
+pub(crate) const REQUESTS_MAX: u32 = 4;
 /// The longest time to open a connection.
 pub(crate) const CONNECT_MAX: Duration = Duration::from_secs(10);
 pub(crate) const USER_AGENT: &str = concat!("aileron/", env!("CARGO_PKG_VERSION"));
@@ -73,6 +73,16 @@ impl Remote {
 
     /// The bytes of the image's manifest, which have its digest.
     pub(crate) async fn manifest(&self, digest: Digest) -> Result<Vec<u8>, RegistryError> {
+        let bytes = self.manifest_now().await?;
+        let found = Digest::of(&bytes);
+        if found != digest {
+            return Err(RegistryError::digest(&self.image, digest, found));
+        }
+        Ok(bytes)
+    }
+
+    /// The bytes of the manifest, whichever it is.
+    pub(crate) async fn manifest_now(&self) -> Result<Vec<u8>, RegistryError> {
         let accepted = [
             oci_client::manifest::OCI_IMAGE_MEDIA_TYPE,
             oci_client::manifest::IMAGE_MANIFEST_MEDIA_TYPE,
@@ -81,10 +91,6 @@ impl Remote {
         ];
         let asked = self.client.pull_manifest_raw(&self.reference, &self.auth, &accepted);
         let (bytes, _) = self.in_time(asked).await?;
-        let found = Digest::of(&bytes);
-        if found != digest {
-            return Err(RegistryError::digest(&self.image, digest, found));
-        }
         Ok(bytes.to_vec())
     }
 

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod cosign;
+
 use std::{
     fs,
     path::{Path, PathBuf},

@@ -17,9 +17,10 @@ use serde_json::Value;
 use tokio::task;
 use tokio_util::sync::CancellationToken;
 
+use super::vouch;
 use crate::{
     executor::{self, ENV_INPUTS, Executor, Job, Limits, Metrics, Model, Output, Program},
-    fetch::{self, Fetched, Source},
+    fetch::{self, Source},
     storage::Storage,
     traces::RunTrace,
 };
@@ -142,12 +143,11 @@ impl Bench {
             }
         };
         let fetched = fetch::fetch(source, &self.fetch).await;
-        let Fetched { program, signature } = fetched.map_err(|why| failure(why.code(), why))?;
+        let fetched = fetched.map_err(|why| failure(why.code(), why))?;
         if let Some(signers) = &self.signers {
-            let signed = signers.check(program.digest(), signature.or(given).as_deref());
-            signed.map_err(|why| failure("module_unsigned", why))?;
+            vouch::check(signers, &fetched, given.as_deref(), &self.fetch).await?;
         }
-        Ok(program)
+        Ok(fetched.program)
     }
 
     /// A module that came in pieces. It was checked as a whole when it came, and is pinned.
@@ -203,7 +203,7 @@ impl Bench {
     }
 }
 
-fn failure(code: &str, message: impl ToString) -> Failure {
+pub(super) fn failure(code: &str, message: impl ToString) -> Failure {
     Failure { code: FailureCode(code.to_owned()), message: message.to_string() }
 }
 

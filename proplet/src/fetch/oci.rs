@@ -8,14 +8,20 @@ use crate::executor::Program;
 
 /// The image's module, with the signature that the image has; from the cache if it was here before.
 pub(super) async fn pull(image: &ImageRef, settings: &Settings) -> Result<Fetched, FetchError> {
-    let Some(registries) = &settings.registries else {
-        return Err(FetchError::ImagesOff { image: image.clone() });
-    };
-    let registry = Registry::new(registries.clone(), settings.cache.clone());
+    let registry = registry(image, settings)?;
     let pulled = registry.pull(image, settings.bytes_max, &mut |_, _| {}).await;
     let (image, bytes) = pulled.map_err(|why| FetchError::Image(Box::new(why)))?;
     tracing::info!(image = %image.image, bytes = bytes.len(), "has the module of an image");
-    Ok(Fetched { program: Program::new(bytes), signature: image.signature })
+    let registry::Image { image, signature, .. } = image;
+    Ok(Fetched { program: Program::new(bytes), signature, image: Some(image) })
+}
+
+/// Registries, if the owner lets it talk to them.
+pub(super) fn registry(image: &ImageRef, settings: &Settings) -> Result<Registry, FetchError> {
+    let Some(registries) = &settings.registries else {
+        return Err(FetchError::ImagesOff { image: image.clone() });
+    };
+    Ok(Registry::new(registries.clone(), settings.cache.clone()))
 }
 
 /// A pinned program that was fetched before. What is damaged is fetched again.

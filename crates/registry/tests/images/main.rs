@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+#[cfg(feature = "cosign")]
+mod cosign;
 mod proxy;
 mod pulling;
 mod pushing;
