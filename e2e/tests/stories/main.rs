@@ -8,6 +8,7 @@ mod encodings;
 mod evaluation;
 mod goodbye;
 mod hostile;
+mod introductions;
 mod kills;
 mod ledger;
 mod lines;
