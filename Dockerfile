@@ -16,7 +16,7 @@ ARG TARGETARCH
 # Told by GET /health; the image has no repository to find it in.
 ARG MANAGER_COMMIT
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
-    deploy/build aileron "$TARGETARCH" /out/image/aileron
+    deploy/build aileron-image "$TARGETARCH" /out/image/aileron
 RUN install -D -m 644 /etc/ssl/certs/ca-certificates.crt /out/image/etc/ssl/certs/ca-certificates.crt \
  && install -d /out/own/state /out/own/data
 

@@ -63,7 +63,7 @@ impl Processor {
         match self {
             // The program is static.
             Self::Arm64 => "",
-            Self::Armhf => "libc6 (>= 2.28), libgcc-s1 | libgcc1",
+            Self::Armhf => "libc6 (>= 2.28)",
         }
     }
 }
