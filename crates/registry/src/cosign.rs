@@ -11,7 +11,7 @@ use tokio::time;
 
 use crate::{
     Registry, RegistryError,
-    remote::{Patience, REQUESTS_MAX, Remote, chain},
+    remote::{REQUESTS_MAX, Remote, chain},
 };
 
 /// What a layer is called that is something signed.
@@ -55,7 +55,8 @@ impl Registry {
         let beside = format!("oci://{}/{}:{tag}", image.host(), image.name());
         let beside: ImageRef = beside.parse().expect("an image's name and a tag");
         let not = |what| RegistryError::NotCosigned { image: image.clone(), what };
-        let manifest = match self.manifest_beside(&beside).await {
+        let asked = self.ask(&beside, |remote| async move { remote.manifest_now().await });
+        let manifest = match asked.await {
             Err(RegistryError::NotFound { .. }) => {
                 return Err(not(format!("there is no {tag} beside it")));
             }
@@ -102,17 +103,6 @@ impl Registry {
         }
     }
 
-    async fn manifest_beside(&self, beside: &ImageRef) -> Result<Vec<u8>, RegistryError> {
-        let mut patience = Patience::new();
-        loop {
-            let remote = Remote::open(beside, &self.settings).await?;
-            match remote.manifest_now().await {
-                Ok(bytes) => return Ok(bytes),
-                Err(why) => patience.bear(why).await?,
-            }
-        }
-    }
-
     /// A layer of it: what was signed, which has the layer's digest, and the signature.
     async fn signed(
         &self,
@@ -136,18 +126,14 @@ impl Registry {
             let (image, size_max) = (beside.clone(), PAYLOAD_LEN_MAX);
             return Err(RegistryError::TooLarge { image, size, size_max });
         }
-        let mut patience = Patience::new();
-        loop {
-            let remote = Remote::open(beside, &self.settings).await?;
+        let asked = self.ask(beside, |remote| async move {
             let whole = time::timeout(
                 remote.stall * REQUESTS_MAX * 2,
                 payload(&remote, &layer.digest, (digest, size)),
             );
-            match whole.await.unwrap_or_else(|_| Err(remote.stalled())) {
-                Ok(payload) => return Ok(Cosigned { payload, signature: signature.to_owned() }),
-                Err(why) => patience.bear(why).await?,
-            }
-        }
+            whole.await.unwrap_or_else(|_| Err(remote.stalled()))
+        });
+        Ok(Cosigned { payload: asked.await?, signature: signature.to_owned() })
     }
 }
 

@@ -44,11 +44,25 @@ impl Registry {
         if image.digest().is_some() {
             return Ok(image.clone());
         }
+        let asked = self.ask(image, |remote| async move { remote.digest().await });
+        Ok(image.pinned(asked.await?))
+    }
+
+    /// What the image's registry answers in the end: it is asked again, by a new client each time, as
+    /// long as there is use in that.
+    pub(crate) async fn ask<T, F>(
+        &self,
+        image: &ImageRef,
+        question: impl Fn(Remote) -> F,
+    ) -> Result<T, RegistryError>
+    where
+        F: Future<Output = Result<T, RegistryError>>,
+    {
         let mut patience = Patience::new();
         loop {
             let remote = Remote::open(image, &self.settings).await?;
-            match remote.digest().await {
-                Ok(digest) => return Ok(image.pinned(digest)),
+            match question(remote).await {
+                Ok(answer) => return Ok(answer),
                 Err(why) => patience.bear(why).await?,
             }
         }
@@ -62,24 +76,13 @@ impl Registry {
         let is_kept = kept.is_some();
         let bytes = match kept {
             Some(bytes) => bytes,
-            None => self.manifest(&image, digest).await?,
+            None => self.ask(&image, |remote| async move { remote.manifest(digest).await }).await?,
         };
         let read = Image::read(&image, &bytes)?;
         if let Some(cache) = self.cache.as_ref().filter(|_| !is_kept) {
             cache.keep_manifest(digest, &bytes);
         }
         Ok(read)
-    }
-
-    async fn manifest(&self, image: &ImageRef, digest: Digest) -> Result<Vec<u8>, RegistryError> {
-        let mut patience = Patience::new();
-        loop {
-            let remote = Remote::open(image, &self.settings).await?;
-            match remote.manifest(digest).await {
-                Ok(bytes) => return Ok(bytes),
-                Err(why) => patience.bear(why).await?,
-            }
-        }
     }
 
     /// The image's module, by way of the cache; it takes no network if it is there. Several that want

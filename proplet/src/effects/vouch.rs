@@ -1,7 +1,9 @@
 //! Whether those whom the owner of the device trusts vouch for a program: by a signature in its
 //! image, or, if they have keys of cosign's, by one beside it.
 
-use access::{ModuleSigners, Unsigned};
+use access::ModuleSigners;
+#[cfg(feature = "cosign")]
+use access::Unsigned;
 use agent::Failure;
 #[cfg(feature = "cosign")]
 use protocol::Digest;
@@ -15,6 +17,14 @@ use crate::fetch::{self, Fetched};
 const UNSIGNED: &str = "module_unsigned";
 
 /// `given` is the signature that came with the task, for a program that came with it, too.
+#[cfg_attr(
+    not(feature = "cosign"),
+    expect(
+        unused_variables,
+        clippy::unused_async,
+        reason = "cosign's are asked for in a registry"
+    )
+)]
 pub(super) async fn check(
     signers: &ModuleSigners,
     fetched: &Fetched,
@@ -24,7 +34,9 @@ pub(super) async fn check(
     let signature = fetched.signature.as_deref().or(given);
     match signers.check(fetched.program.digest(), signature) {
         Ok(()) => Ok(()),
-        Err(why) => check_cosigned(signers, fetched, settings, why).await,
+        #[cfg(feature = "cosign")]
+        Err(why) if signers.use_cosign() => check_cosigned(signers, fetched, settings, why).await,
+        Err(why) => Err(failure(UNSIGNED, why)),
     }
 }
 
@@ -37,9 +49,6 @@ async fn check_cosigned(
     settings: &fetch::Settings,
     why: Unsigned,
 ) -> Result<(), Failure> {
-    if !signers.use_cosign() {
-        return Err(failure(UNSIGNED, why));
-    }
     let Some(image) = &fetched.image else {
         let also = "cosign signs the manifest of an image, and this module came without one: as a file, or handed over by the manager";
         return Err(failure(UNSIGNED, format!("{why}; {also}")));
@@ -50,15 +59,4 @@ async fn check_cosigned(
     };
     let judged = fetch::cosigned(image, settings, &judge).await;
     judged.map_err(|also| failure(also.code(), format!("{why}; {also}")))
-}
-
-#[cfg(not(feature = "cosign"))]
-#[expect(clippy::unused_async, reason = "with the feature it asks a registry")]
-async fn check_cosigned(
-    _: &ModuleSigners,
-    _: &Fetched,
-    _: &fetch::Settings,
-    why: Unsigned,
-) -> Result<(), Failure> {
-    Err(failure(UNSIGNED, why))
 }

@@ -45,13 +45,15 @@ impl Agent {
         }
         // A manager that began after this connection has not heard who is there. Once a connection is
         // enough, since there are managers that know no topics of single proplets.
-        if turn.stranger && !self.link.repeated {
-            self.link.repeated = true;
+        let again = turn.stranger && !self.link.repeated;
+        if again || turn.alive || self.next_alive <= turn.now {
+            self.link.repeated |= again;
             self.next_alive = turn.now + self.config.alive_every;
-            turn.publish(self.introduction().seal());
-        } else if turn.alive || self.next_alive <= turn.now {
-            self.next_alive = turn.now + self.config.alive_every;
-            turn.publish(self.alive(AliveStatus::Alive).seal());
+            turn.publish(if again {
+                self.introduction().seal()
+            } else {
+                self.alive(AliveStatus::Alive).seal()
+            });
         }
         if self.next_metrics.is_some_and(|due| due <= turn.now) {
             // Whoever does nothing has nothing to say of itself.
