@@ -1,5 +1,6 @@
 //! The HTTP port: a bounded number of connections, none of which may stand still for long.
 
+mod farewell;
 mod line;
 mod tls;
 
@@ -8,7 +9,7 @@ use std::{
     net::SocketAddr,
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -22,6 +23,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use farewell::Farewell;
 pub use line::Line;
 pub use tls::HttpTls;
 
@@ -58,6 +60,7 @@ pub(crate) struct Moving {
     stream: TcpStream,
     idle: Pin<Box<Sleep>>,
     idle_max: Duration,
+    farewell: Option<Farewell>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -136,7 +139,7 @@ async fn accepted(
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let idle = Box::pin(time::sleep(idle_max));
-                return (Moving { stream, idle, idle_max, _place: place }, peer);
+                return (Moving { stream, idle, idle_max, farewell: None, _place: place }, peer);
             }
             Err(why) => {
                 tracing::warn!("cannot accept an HTTP connection: {why}");
@@ -203,7 +206,11 @@ impl AsyncWrite for Moving {
         pin!(&mut self.stream).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        pin!(&mut self.stream).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { stream, farewell, .. } = self.get_mut();
+        if farewell.is_none() {
+            ready!(pin!(&mut *stream).poll_shutdown(cx))?;
+        }
+        farewell.get_or_insert_default().poll(stream, cx).map(Ok)
     }
 }

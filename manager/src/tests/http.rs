@@ -1,6 +1,6 @@
 //! As much of an HTTP client as it takes to be rude.
 
-use std::net::SocketAddr;
+use std::{io, net::SocketAddr};
 
 use serde_json::Value;
 use tokio::{
@@ -79,6 +79,20 @@ where
     let _ = from.read_to_end(&mut said).await;
     writing.abort();
     parse(&said)
+}
+
+/// One that does not listen until its whole body is sent.
+pub(super) async fn call_deaf(at: SocketAddr, path: &str, body: &[u8]) -> io::Result<Said> {
+    let mut stream = TcpStream::connect(at).await?;
+    let len = body.len();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\nContent-Length: {len}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(body).await?;
+    let mut said = vec![];
+    stream.read_to_end(&mut said).await?;
+    Ok(parse(&said))
 }
 
 pub(super) fn parse(said: &[u8]) -> Said {

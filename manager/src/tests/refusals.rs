@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    http::{call, call_with, form},
+    http::{call, call_deaf, call_with, form},
     world::World,
 };
 
@@ -103,6 +103,17 @@ async fn modules_have_a_limit_and_must_be_modules() {
     assert_eq!(said.status, 413, "{said:?}");
     assert!(said.error().starts_with("the body has more than"), "{}", said.error());
     assert_eq!(world.get("/tasks").await.json()["total"], 1);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_sends_all_before_it_listens_hears_the_refusal() {
+    let world = World::with(&["--upload-bytes-max=100"]).await;
+    let huge = vec![b' '; 16 << 20];
+    for (path, status) in [("/tasks", 413), ("/nothing/here", 404)] {
+        let said = call_deaf(world.at, path, &huge).await.unwrap();
+        assert_eq!(said.status, status, "{path}: {said:?}");
+    }
     world.stop().await;
 }
 
