@@ -40,7 +40,7 @@ impl Effects<Fleet<Caller>> for Desk {
     fn perform(&mut self, effect: Effect<Caller>, report: &mpsc::Sender<Report<Caller>>) {
         match effect {
             // A caller that has gone away does not want its answer any more.
-            Effect::Reply { to, answer } => drop(to.send(answer)),
+            Effect::Reply { to, answer } => drop(to.send(*answer)),
             Effect::Pass(piece) => {
                 let (gate, report) = (self.gate.clone(), report.clone());
                 task::spawn(async move {

@@ -36,19 +36,16 @@ pub struct Agent {
     proplet: PropletId,
     config: Arc<Config>,
     link: Link,
-    /// The process is to end: nothing is taken and nothing is said any more.
-    closing: bool,
     next_alive: Timestamp,
-    next_metrics: Option<Timestamp>,
+    /// [`NEVER`], while there is nothing to say.
+    next_metrics: Timestamp,
     queue: VecDeque<Box<TaskStart>>,
     /// In a slot, until base model and module are there.
     waiting: Slots<Waiting>,
     /// In a slot.
     running: Slots<Run>,
-    /// Cancelled runs; each still has its slot until it reports that it finished.
-    ending: BTreeMap<(TaskId, u32), Kit>,
-    /// What ran when the last process died, until that could be said.
-    interrupted: BTreeMap<TaskId, u32>,
+    /// Made when there is any.
+    cut_off: Option<Box<CutOff>>,
     results: Results,
     updates: Updates,
     residuals: Residuals,
@@ -56,6 +53,15 @@ pub struct Agent {
     states: Residuals,
     models: Models,
     fetches: Fetches,
+}
+
+/// Runs that did not come to their end by themselves.
+#[derive(Debug, Default)]
+struct CutOff {
+    /// Cancelled; each still has its slot until it reports that it finished.
+    ending: BTreeMap<(TaskId, u32), Kit>,
+    /// What ran when the last process died, until that could be said.
+    interrupted: BTreeMap<TaskId, u32>,
 }
 
 /// The connection to the broker.
@@ -66,7 +72,12 @@ struct Link {
     count: u64,
     /// Whether the introduction was said again on this one.
     repeated: bool,
+    /// The process is to end: nothing is taken and nothing is said any more.
+    closing: bool,
 }
+
+/// The end of time.
+const NEVER: Timestamp = Timestamp::from_micros(u64::MAX);
 
 #[derive(Debug)]
 struct Waiting {
@@ -83,8 +94,8 @@ struct Waiting {
 #[derive(Debug, Default)]
 struct Kit {
     model: Option<BaseModel>,
-    module: Option<Digest>,
-    variate: Option<Variate>,
+    module: Option<Box<Digest>>,
+    variate: Option<Box<Variate>>,
 }
 
 #[derive(Debug)]
@@ -95,7 +106,7 @@ struct Run {
     /// What it has made, while that becomes a blob.
     packing: Option<Box<Update>>,
     /// Its state, in a round with control variates.
-    own: Option<Own>,
+    own: Option<Box<Own>>,
 }
 
 impl Agent {
@@ -106,33 +117,38 @@ impl Agent {
 
     /// One of many with the same settings; `proplet` and `seed` stand in for those in `config`.
     pub fn alike(proplet: PropletId, seed: u64, config: Arc<Config>) -> Self {
-        let results = Results::new(config.results_kept_max, config.results_bytes_max);
-        let updates = Updates::new(proplet.clone(), config.updates_bytes_max, seed);
-        let models = Models::new(config.models_bytes_max);
+        let updates = Updates::new(&proplet, seed);
         Self {
             proplet,
             config,
-            link: Link { up: false, count: 0, repeated: false },
-            closing: false,
+            link: Link { up: false, count: 0, repeated: false, closing: false },
             next_alive: Timestamp::ZERO,
-            next_metrics: None,
+            next_metrics: NEVER,
             queue: VecDeque::new(),
             waiting: Slots::new(),
             running: Slots::new(),
-            ending: BTreeMap::new(),
-            interrupted: BTreeMap::new(),
-            results,
+            cut_off: None,
+            results: Results::default(),
             updates,
             residuals: Residuals::of_encodings(),
             states: Residuals::of_guests(),
-            models,
+            models: Models::default(),
             fetches: Fetches::default(),
         }
     }
 
     /// How many tasks take a slot.
     pub fn slots_taken(&self) -> usize {
-        self.waiting.len() + self.running.len() + self.ending.len()
+        self.waiting.len() + self.running.len() + self.ending_len()
+    }
+
+    /// How many connections to the broker there have been.
+    pub const fn connections(&self) -> u64 {
+        self.link.count
+    }
+
+    fn ending_len(&self) -> usize {
+        self.cut_off.as_ref().map_or(0, |cut_off| cut_off.ending.len())
     }
 
     fn hear(&mut self, news: News, turn: &mut Turn) {
@@ -230,7 +246,8 @@ impl Machine for Agent {
                     self.results.restore(kept);
                 }
             } else if entry.table == record::RUNNING {
-                self.interrupted.extend(record::read_running(&entry)?);
+                let running = record::read_running(&entry)?;
+                self.cut_off.get_or_insert_default().interrupted.extend(running);
             } else if let Some(round) = record::read_update_round(&entry)? {
                 let payload = entry.value.map(Bytes::from).unwrap_or_default();
                 self.updates.put(round, payload);
@@ -248,7 +265,7 @@ impl Machine for Agent {
             Input::Connected { .. } => self.connected(&mut turn),
             Input::Tick => {}
         }
-        if !self.closing {
+        if !self.link.closing {
             self.attend_fetches(&mut turn);
             self.give_up_waiting(&mut turn);
             self.fill_slots(&mut turn);
@@ -263,11 +280,11 @@ impl Machine for Agent {
     }
 
     fn deadline(&self) -> Option<Timestamp> {
-        if self.closing || !self.link.up {
+        if self.link.closing || !self.link.up {
             return None;
         }
         let waits = self.waiting.values().filter(|waiting| self.depends(waiting).is_some());
         let waits = waits.map(|waiting| waiting.until).chain(self.fetches.deadline());
-        waits.chain([self.next_alive]).chain(self.next_metrics).chain(self.updates.deadline()).min()
+        waits.chain([self.next_alive, self.next_metrics]).chain(self.updates.deadline()).min()
     }
 }

@@ -14,11 +14,12 @@ pub(crate) enum Known {
 
 /// Rounds that go on at the same time seldom begin from more models than this.
 const KEPT_MAX: usize = 4;
+/// Nor from more than these of one line: the newest, and the one before while its round goes on.
+const OF_LINE_MAX: usize = 2;
 
 /// The most recently used models; a version never changes, so one that was heard stays true.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Models {
-    bytes_max: usize,
     /// Most recently used last.
     kept: Vec<(ModelUri, Known)>,
 }
@@ -34,10 +35,6 @@ impl Known {
 }
 
 impl Models {
-    pub(crate) const fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, kept: vec![] }
-    }
-
     pub(crate) fn get(&mut self, model: &ModelUri) -> Option<Known> {
         let at = self.kept.iter().position(|(kept, _)| kept == model)?;
         let used = self.kept.remove(at);
@@ -48,17 +45,24 @@ impl Models {
 
     /// Keeps a model in place of those not used for longest; one that is larger than everything
     /// that may be kept is not kept at all.
-    pub(crate) fn put(&mut self, model: ModelUri, known: Known) {
+    pub(crate) fn put(&mut self, model: ModelUri, known: Known, bytes_max: usize) {
         self.forget(&model);
-        if known.weight() > self.bytes_max {
+        if known.weight() > bytes_max {
             return;
+        }
+        let mut of_line = self.kept.iter().filter(|(kept, _)| kept.line == model.line);
+        if let Some((oldest, _)) = of_line.next()
+            && of_line.count() + 1 >= OF_LINE_MAX
+        {
+            let oldest = oldest.clone();
+            self.forget(&oldest);
+        }
+        while self.kept.len() >= KEPT_MAX || self.weight() + known.weight() > bytes_max {
+            self.kept.remove(0);
         }
         // A hundred thousand agents may be simulated at once: no more memory than is needed.
         self.kept.reserve_exact(1);
         self.kept.push((model, known));
-        while self.kept.len() > KEPT_MAX || self.weight() > self.bytes_max {
-            self.kept.remove(0);
-        }
     }
 
     fn weight(&self) -> usize {
@@ -83,18 +87,38 @@ mod tests {
 
     #[test]
     fn the_models_used_longest_ago_go_first() {
-        let mut models = Models::new(10);
+        let mut models = Models::default();
         let whole = || Known::Whole(Bytes::from_static(b"1234"));
-        models.put(model(1), whole());
-        models.put(model(2), whole());
+        models.put(model(1), whole(), 10);
+        models.put(model(2), whole(), 10);
         assert!(models.get(&model(1)).is_some());
-        models.put(model(3), whole());
+        models.put(model(3), whole(), 10);
         assert_eq!(models.get(&model(2)), None);
         assert!(models.get(&model(1)).is_some() && models.get(&model(3)).is_some());
-        models.put(model(4), Known::Whole(Bytes::from_static(b"12345678901")));
+        let long = Known::Whole(Bytes::from_static(b"12345678901"));
+        models.put(model(4), long, 10);
         assert_eq!(models.get(&model(4)), None);
         assert!(models.get(&model(1)).is_some());
         models.forget(&model(1));
         assert_eq!(models.get(&model(1)), None);
+    }
+
+    #[test]
+    fn of_a_line_the_two_used_last_are_kept() {
+        let mut models = Models::default();
+        let whole = || Known::Whole(Bytes::from_static(b"1234"));
+        (1..=3).for_each(|version| models.put(model(version), whole(), 100));
+        assert_eq!(models.get(&model(1)), None);
+        assert!(models.get(&model(2)).is_some() && models.get(&model(3)).is_some());
+        models.put(model(3), whole(), 100);
+        models.put(model(4), whole(), 100);
+        assert_eq!(models.get(&model(2)), None);
+        assert!(models.get(&model(3)).is_some() && models.get(&model(4)).is_some());
+        for name in ["a", "b", "c"] {
+            let uri = ModelUri { line: name.parse().unwrap(), version: ModelVersion(1) };
+            models.put(uri, whole(), 100);
+        }
+        assert_eq!(models.get(&model(3)), None);
+        assert!(models.get(&model(4)).is_some(), "other lines take the place of older ones");
     }
 }

@@ -33,7 +33,13 @@ pub enum ResidualValues {
 #[derive(Debug)]
 pub(crate) struct Residuals {
     /// Where they are kept.
-    tables: Tables,
+    tables: &'static Tables,
+    /// Made when there is something to hold: most devices have nothing.
+    held: Option<Box<Held>>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
     /// By the line of models, and the encoding or the workload.
     kept: BTreeMap<String, Kept>,
     /// Of updates whose verdict has not been heard.
@@ -90,16 +96,21 @@ impl Residual {
 impl Residuals {
     /// None yet of what encodings leave out.
     pub(crate) const fn of_encodings() -> Self {
-        Self::kept_in(Tables { records: RESIDUALS, values: RESIDUAL_VALUES })
+        Self::kept_in(&Tables { records: RESIDUALS, values: RESIDUAL_VALUES })
     }
 
     /// None yet of the states of guests.
     pub(crate) const fn of_guests() -> Self {
-        Self::kept_in(Tables { records: STATES, values: STATE_VALUES })
+        Self::kept_in(&Tables { records: STATES, values: STATE_VALUES })
     }
 
-    const fn kept_in(tables: Tables) -> Self {
-        Self { tables, kept: BTreeMap::new(), waiting: BTreeMap::new() }
+    const fn kept_in(tables: &'static Tables) -> Self {
+        Self { tables, held: None }
+    }
+
+    fn held(&self) -> &Held {
+        static NOTHING: Held = Held { kept: BTreeMap::new(), waiting: BTreeMap::new() };
+        self.held.as_deref().unwrap_or(&NOTHING)
     }
 
     /// Whether it is kept among these.
@@ -109,12 +120,12 @@ impl Residuals {
 
     /// Whether an update to this round has left something, and waits for its verdict.
     pub(crate) fn awaits(&self, round: &RoundId) -> bool {
-        self.waiting.contains_key(round)
+        self.held().waiting.contains_key(round)
     }
 
     /// What the last update of this series, a line of models in an encoding, that counted left out.
     pub(crate) fn of(&self, series: &str) -> Option<Residual> {
-        self.kept.get(series).map(|kept| kept.residual.clone())
+        self.held().kept.get(series).map(|kept| kept.residual.clone())
     }
 
     /// An update waits for its verdict, which left this out.
@@ -126,7 +137,8 @@ impl Residuals {
     ) -> Vec<Entry> {
         let record = record(&series, Some(round.clone()), 0, &residual);
         let entries = self.tables.put(&waiting_key(&round), &record, &residual);
-        self.waiting.insert(round, Waiting { series, residual });
+        let held = self.held.get_or_insert_default();
+        held.waiting.insert(round, Waiting { series, residual });
         entries
     }
 
@@ -137,23 +149,22 @@ impl Residuals {
         round: &RoundId,
         verdict: Verdict,
     ) -> (Vec<Entry>, Vec<Digest>) {
-        let Some(Waiting { series, residual }) = self.waiting.remove(round) else {
-            return (vec![], vec![]);
-        };
+        let waited = self.held.as_mut().and_then(|held| Some((held.waiting.remove(round)?, held)));
+        let Some((Waiting { series, residual }, held)) = waited else { return (vec![], vec![]) };
         let mut entries = self.tables.forget(&waiting_key(round), &residual);
         let mut blobs = vec![];
         match verdict {
             Verdict::Rejected(_) => blobs.extend(residual.blob()),
             Verdict::Accepted => {
-                let sequence = self.kept.values().map(|kept| kept.sequence).max().unwrap_or(0) + 1;
+                let sequence = held.kept.values().map(|kept| kept.sequence).max().unwrap_or(0) + 1;
                 let key = kept_key(&series);
-                if let Some(before) = self.kept.remove(&series) {
+                if let Some(before) = held.kept.remove(&series) {
                     entries.extend(self.tables.forget(&key, &before.residual));
                     blobs.extend(before.residual.blob());
                 }
                 let record = record(&series, None, sequence, &residual);
                 entries.extend(self.tables.put(&key, &record, &residual));
-                self.kept.insert(series, Kept { sequence, residual });
+                held.kept.insert(series, Kept { sequence, residual });
                 let (gone, unused) = self.make_room();
                 entries.extend(gone);
                 blobs.extend(unused);
@@ -164,14 +175,15 @@ impl Residuals {
 
     /// The blobs that are needed, each as often as it is.
     pub(crate) fn blobs(&self) -> Vec<Digest> {
-        let kept = self.kept.values().map(|kept| &kept.residual);
-        let waiting = self.waiting.values().map(|waiting| &waiting.residual);
+        let Held { kept, waiting } = self.held();
+        let kept = kept.values().map(|kept| &kept.residual);
+        let waiting = waiting.values().map(|waiting| &waiting.residual);
         kept.chain(waiting).filter_map(Residual::blob).collect()
     }
 
     /// Bytes of those that wait, in memory.
     pub(crate) fn waiting_len(&self) -> usize {
-        self.waiting.values().map(|waiting| waiting.residual.len()).sum()
+        self.held().waiting.values().map(|waiting| waiting.residual.len()).sum()
     }
 
     /// Takes back what was kept.
@@ -190,23 +202,24 @@ impl Residuals {
             let here = values.remove(&key).map(|bytes| ResidualValues::Here(bytes.into()));
             let Some(values) = blob.map(ResidualValues::Stored).or(here) else { continue };
             let residual = Residual { schema, values };
+            let held = self.held.get_or_insert_default();
             match round {
-                Some(round) => drop(self.waiting.insert(round, Waiting { series, residual })),
-                None => drop(self.kept.insert(series, Kept { sequence, residual })),
+                Some(round) => drop(held.waiting.insert(round, Waiting { series, residual })),
+                None => drop(held.kept.insert(series, Kept { sequence, residual })),
             }
         }
         Ok(())
     }
 
     fn make_room(&mut self) -> (Vec<Entry>, Option<Digest>) {
-        if self.kept.len() <= KEPT_MAX {
-            return (vec![], None);
-        }
-        let oldest = self.kept.iter().min_by_key(|(_, kept)| kept.sequence);
-        let Some(series) = oldest.map(|(series, _)| series.clone()) else {
-            return (vec![], None);
-        };
-        let gone = self.kept.remove(&series).map(|kept| kept.residual);
+        let full = self.held.as_mut().filter(|held| held.kept.len() > KEPT_MAX);
+        let oldest = full.and_then(|held| {
+            let (series, _) = held.kept.iter().min_by_key(|(_, kept)| kept.sequence)?;
+            let series = series.clone();
+            let gone = held.kept.remove(&series).map(|kept| kept.residual);
+            Some((series, gone))
+        });
+        let Some((series, gone)) = oldest else { return (vec![], None) };
         let key = kept_key(&series);
         let entries = gone.as_ref().map(|residual| self.tables.forget(&key, residual));
         (entries.unwrap_or_default(), gone.and_then(|residual| residual.blob()))

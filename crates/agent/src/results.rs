@@ -1,24 +1,21 @@
 //! How the last tasks ended, kept so that a repeated start is answered, not run.
 
-use std::collections::VecDeque;
-
 use bytes::Bytes;
 use protocol::{Entry, Envelope, Letter as _, RoundId, TaskId, Topic, message::TaskResults};
 
 use crate::{
+    Config,
     record::{RESULTS, ResultRecord},
     turn::Turn,
 };
 
 /// The kept results, within a number and a number of bytes.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Results {
-    kept_max: usize,
-    bytes_max: usize,
     bytes: usize,
     next: u64,
     /// The oldest first. There are few, and they are asked for by name seldom.
-    kept: VecDeque<Kept>,
+    kept: Vec<Kept>,
 }
 
 /// One kept result.
@@ -39,10 +36,6 @@ impl Kept {
 }
 
 impl Results {
-    pub(crate) const fn new(kept_max: usize, bytes_max: usize) -> Self {
-        Self { kept_max, bytes_max, bytes: 0, next: 0, kept: VecDeque::new() }
-    }
-
     pub(crate) fn get(&self, task: &TaskId) -> Option<&Kept> {
         self.kept.iter().find(|kept| kept.task == *task)
     }
@@ -52,16 +45,20 @@ impl Results {
         &mut self,
         (results, payload): (TaskResults, Bytes),
         round: Option<RoundId>,
+        config: &Config,
         turn: &mut Turn,
     ) {
         let record = ResultRecord { sequence: self.next, round, results };
         turn.keep(|| Entry::put(RESULTS, &record.results.task_id, &record));
         self.remove(&record.results.task_id);
         let len = payload.len();
-        while self.kept.len() >= self.kept_max.max(1)
-            || self.bytes.saturating_add(len) > self.bytes_max
+        while self.kept.len() >= config.results_kept_max.max(1)
+            || self.bytes.saturating_add(len) > config.results_bytes_max
         {
-            let Some(oldest) = self.kept.pop_front() else { break };
+            if self.kept.is_empty() {
+                break;
+            }
+            let oldest = self.kept.remove(0);
             turn.keep(|| Entry::forget(RESULTS, &oldest.task));
             self.bytes -= oldest.payload.len();
         }
@@ -90,8 +87,6 @@ impl Results {
 
     fn remove(&mut self, task: &TaskId) {
         let Some(place) = self.kept.iter().position(|kept| kept.task == *task) else { return };
-        if let Some(old) = self.kept.remove(place) {
-            self.bytes -= old.payload.len();
-        }
+        self.bytes -= self.kept.remove(place).payload.len();
     }
 }

@@ -10,11 +10,9 @@ use transfer::{Offer, OfferRules};
 
 use crate::backoff;
 
-/// Updates by round, within a number of bytes.
+/// Updates by round.
 #[derive(Debug)]
 pub(crate) struct Updates {
-    sender: PropletId,
-    bytes_max: usize,
     seed: u64,
     /// In the order of their rounds. There is one, mostly, and a leaf of a map has room for eleven.
     waiting: Vec<(RoundId, Waiting)>,
@@ -54,9 +52,9 @@ impl Moves {
 }
 
 impl Updates {
-    pub(crate) fn new(sender: PropletId, bytes_max: usize, seed: u64) -> Self {
+    pub(crate) fn new(sender: &PropletId, seed: u64) -> Self {
         let seed = backoff::hash(seed, sender.as_str());
-        Self { sender, bytes_max, seed, waiting: vec![] }
+        Self { seed, waiting: vec![] }
     }
 
     pub(crate) fn contains(&self, round: &RoundId) -> bool {
@@ -64,10 +62,10 @@ impl Updates {
     }
 
     /// How many there are, and their bytes, if `len` bytes more are too many.
-    pub(crate) fn full(&self, len: usize) -> Option<(usize, usize)> {
+    pub(crate) fn full(&self, len: usize, bytes_max: usize) -> Option<(usize, usize)> {
         let bytes: usize = self.all().map(|waiting| waiting.payload.len()).sum();
         let count = self.waiting.len();
-        (count > 0 && bytes.saturating_add(len) > self.bytes_max).then_some((count, bytes))
+        (count > 0 && bytes.saturating_add(len) > bytes_max).then_some((count, bytes))
     }
 
     /// Takes an update in, a new one or one from before a restart; it is due at once.
@@ -153,8 +151,8 @@ impl Updates {
         }
     }
 
-    /// What is to be said now.
-    pub(crate) fn due(&mut self, now: Timestamp) -> Vec<Envelope> {
+    /// What this proplet is to say now.
+    pub(crate) fn due(&mut self, proplet: &PropletId, now: Timestamp) -> Vec<Envelope> {
         let mut said = vec![];
         for (round, waiting) in &mut self.waiting {
             if waiting.due > now {
@@ -163,7 +161,7 @@ impl Updates {
             waiting.said = waiting.said.saturating_add(1);
             waiting.due =
                 now + backoff::wait(waiting.said, backoff::hash(self.seed, round.as_str()));
-            let topic = Topic::RoundUpdate { round: round.clone(), proplet: self.sender.clone() };
+            let topic = Topic::RoundUpdate { round: round.clone(), proplet: proplet.clone() };
             said.push(Envelope { topic, payload: waiting.payload.clone() });
         }
         said

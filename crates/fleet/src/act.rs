@@ -10,7 +10,7 @@ use crate::{Answer, Piece, Refusal, Seeker, TracedTask, Wanted};
 #[derive(Debug)]
 pub enum Effect<R> {
     /// Answers whoever asked; everything that the answer rests on is durable by then.
-    Reply { to: R, answer: Result<Answer, Refusal> },
+    Reply { to: R, answer: Box<Result<Answer, Refusal>> },
     /// Is for the log.
     Tell(Notice),
     /// A piece is to go out: report [`crate::Report::Passed`] once there is room for it.

@@ -159,7 +159,7 @@ impl State {
     /// How a task's module goes to a proplet, or to everybody that listens to the shared topic.
     fn carried(&self, task: &Task, to: Option<&PropletId>) -> Carried {
         let pulled = task.pinned.as_ref().and_then(|pinned| pinned.file);
-        let file = task.spec.file.or_else(|| pulled.filter(|_| self.hands_over(to)));
+        let file = task.spec.file().or_else(|| pulled.filter(|_| self.hands_over(to)));
         let Some(file) = file else { return Carried::Nothing };
         let knows = |id: &PropletId| self.proplets.get(id).is_some_and(Proplet::takes_pieces);
         let known = match to {

@@ -26,7 +26,10 @@ impl<R> Fleet<R> {
     fn asked(&mut self, reply: R, ask: Ask, now: Timestamp, acts: &mut Acts) -> Effect<R> {
         match self.state.wanted_to_start(&ask) {
             Some((id, wanted)) => Effect::Find { wanted, seeker: Seeker::Start { id, reply } },
-            None => Effect::Reply { to: reply, answer: self.state.answer(ask, now, acts) },
+            None => {
+                let answer = Box::new(self.state.answer(ask, now, acts));
+                Effect::Reply { to: reply, answer }
+            }
         }
     }
 
@@ -63,6 +66,7 @@ impl<R: Debug> Machine for Fleet<R> {
                 Seeker::Round(round) => self.state.image_found(&round, found, now, &mut acts),
                 Seeker::Start { id, reply: to } => {
                     let answer = self.state.start_found((&id, &wanted), found, now, &mut acts);
+                    let answer = Box::new(answer);
                     reply = Some(Output::Effect(Effect::Reply { to, answer }));
                 }
             },
@@ -72,13 +76,16 @@ impl<R: Debug> Machine for Fleet<R> {
             Input::Tick => {}
         }
         self.state.catch_up(now, &mut acts);
+        // In place: both have the same size.
+        let mut outputs: Vec<_> = acts.into_iter().map(tell).collect();
         let passing = std::mem::take(&mut self.state.showing.passing);
-        let passing = passing.into_iter().map(|piece| Output::Effect(Effect::Pass(piece)));
+        outputs.extend(passing.into_iter().map(|piece| Output::Effect(Effect::Pass(piece))));
         let asked = std::mem::take(&mut self.state.images.asked).into_iter();
-        let asked = asked.map(|(wanted, round)| {
+        outputs.extend(asked.map(|(wanted, round)| {
             Output::Effect(Effect::Find { wanted, seeker: Seeker::Round(round) })
-        });
-        acts.into_iter().map(tell).chain(passing).chain(asked).chain(reply).collect()
+        }));
+        outputs.extend(reply);
+        outputs
     }
 
     fn disconnected(&mut self) {

@@ -11,7 +11,8 @@ const FEW: usize = 8;
 #[derive(Clone, Debug)]
 pub(crate) enum Load {
     Few(Vec<TaskId>),
-    Many(BTreeSet<TaskId>),
+    #[expect(clippy::box_collection, reason = "most are the other kind, and there are many")]
+    Many(Box<BTreeSet<TaskId>>),
 }
 
 impl Default for Load {
@@ -49,7 +50,7 @@ impl Load {
                 Err(_) => {
                     let mut many: BTreeSet<_> = std::mem::take(tasks).into_iter().collect();
                     many.insert(task);
-                    *self = Self::Many(many);
+                    *self = Self::Many(Box::new(many));
                 }
             },
             Self::Many(tasks) => return tasks.insert(task),

@@ -24,7 +24,12 @@ pub(crate) struct Metrics {
     by_task: BTreeMap<TaskId, VecDeque<TaskMetrics>>,
     /// Whose report came when; at least as long as there are reports.
     order: VecDeque<TaskId>,
+    /// How many of these were forgotten meanwhile, about.
+    stale: usize,
 }
+
+/// So many forgotten reports are not worth a look.
+const STALE_MIN: usize = 1000;
 
 impl Metrics {
     fn add(&mut self, metrics: TaskMetrics) {
@@ -55,7 +60,12 @@ impl Metrics {
     }
 
     pub(crate) fn forget(&mut self, task: &TaskId) {
-        self.by_task.remove(task);
+        let Some(list) = self.by_task.remove(task) else { return };
+        self.stale += list.len();
+        if self.stale > STALE_MIN.max(self.order.len() / 2) {
+            self.stale = 0;
+            self.order.retain(|task| self.by_task.contains_key(task));
+        }
     }
 }
 

@@ -156,9 +156,22 @@ impl Proplets {
 
     /// It is alive until `expires_at`.
     pub(crate) fn mark_alive(&mut self, id: &PropletId, expires_at: Timestamp) {
-        let Some(proplet) = self.by_id.get_mut(id) else { return };
+        self.heard(id, expires_at, |_, _| ());
+    }
+
+    /// Changes what is known of a proplet that is alive until `expires_at`; a new one is made.
+    /// `learn` is also told whether it was alive before.
+    pub(crate) fn heard(
+        &mut self,
+        id: &PropletId,
+        expires_at: Timestamp,
+        learn: impl FnOnce(&mut Proplet, bool),
+    ) {
+        let known = self.by_id.entry(id.clone());
+        let proplet = known.or_insert_with(|| Box::new(Proplet::new(id.clone())));
         let was_alive = std::mem::replace(&mut proplet.alive, true);
         proplet.expires_at = expires_at;
+        learn(proplet, was_alive);
         if !was_alive && let Some(by_load) = self.by_load.get_mut() {
             by_load.insert((proplet.active.len(), id.clone()));
         }

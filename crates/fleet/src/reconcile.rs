@@ -12,7 +12,7 @@ use crate::{
     Notice,
     act::Acts,
     dispatch::Urgency,
-    proplet::Metadata,
+    proplet::{Metadata, Proplet},
     record,
     state::State,
     task::{Phase, Stage, Task},
@@ -42,12 +42,13 @@ impl State {
         if !self.admit(&id, out) {
             return;
         }
-        let known = self.proplets.know(&id);
-        known.namespace = create.namespace;
-        known.metadata = Metadata::of(create.metadata);
-        known.lists_tasks = create.tasks.is_some();
-        known.kept_at = None;
-        self.sign_of_life(&id, now, out);
+        let lists_tasks = create.tasks.is_some();
+        self.sign_of_life(&id, now, out, |known| {
+            known.namespace = create.namespace;
+            known.metadata = Metadata::of(create.metadata);
+            known.lists_tasks = lists_tasks;
+            known.kept_at = None;
+        });
         match create.tasks {
             Some(held) => {
                 let held = self.compare(&id, held, now, out);
@@ -73,13 +74,13 @@ impl State {
         if !self.admit(&id, out) {
             return;
         }
-        let was_alive = self.proplets.is_alive(&id);
-        let known = self.proplets.know(&id);
-        if known.lists_tasks != alive.tasks.is_some() {
-            known.lists_tasks = alive.tasks.is_some();
-            known.kept_at = None;
-        }
-        self.sign_of_life(&id, now, out);
+        let lists_tasks = alive.tasks.is_some();
+        let was_alive = self.sign_of_life(&id, now, out, |known| {
+            if known.lists_tasks != lists_tasks {
+                known.lists_tasks = lists_tasks;
+                known.kept_at = None;
+            }
+        });
         if let Some(held) = alive.tasks {
             let held = self.compare(&id, held, now, out);
             self.resend_missing((&id, &held), Urgency::InTime, now, out);
@@ -99,20 +100,30 @@ impl State {
         !full
     }
 
-    fn sign_of_life(&mut self, id: &PropletId, now: Timestamp, out: &mut Acts) {
-        let was_alive = self.proplets.is_alive(id);
-        let known = self.proplets.know(id);
-        known.last_alive_at = Some(now);
-        let fresh = known.kept_at.is_some_and(|at| now.since(at) < KEPT_AGE_MAX);
-        self.proplets.mark_alive(id, now + self.limits.liveness);
-        if !was_alive {
-            out.push(Output::Effect(Notice::Alive { proplet: id.clone() }));
-        }
-        if !was_alive || !fresh {
-            let known = self.proplets.know(id);
-            known.kept_at = Some(now);
-            self.limits.records.keep(out, || record::proplet(known));
-        }
+    /// Whether it was alive before.
+    fn sign_of_life(
+        &mut self,
+        id: &PropletId,
+        now: Timestamp,
+        out: &mut Acts,
+        learn: impl FnOnce(&mut Proplet),
+    ) -> bool {
+        let records = self.limits.records;
+        let mut was_there = false;
+        self.proplets.heard(id, now + self.limits.liveness, |known, was_alive| {
+            was_there = was_alive;
+            learn(known);
+            known.last_alive_at = Some(now);
+            if !was_alive {
+                out.push(Output::Effect(Notice::Alive { proplet: id.clone() }));
+            }
+            let fresh = known.kept_at.is_some_and(|at| now.since(at) < KEPT_AGE_MAX);
+            if !was_alive || !fresh {
+                known.kept_at = Some(now);
+                records.keep(out, || record::proplet(known));
+            }
+        });
+        was_there
     }
 
     /// Learns from what a proplet holds, and stops what it should not; returns it in order.

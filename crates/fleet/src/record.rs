@@ -125,7 +125,7 @@ pub(crate) fn task(task: &Task) -> Entry {
         seq: task.seq,
         name: Cow::Borrowed(&spec.name),
         image_url: spec.image_url.as_deref().map(Cow::Borrowed),
-        file: spec.file.map(FileRecord::of),
+        file: spec.file().map(FileRecord::of),
         pinned: task.pinned.as_deref().map(PinnedRecord::of),
         cli_args: Cow::Borrowed(&spec.cli_args),
         inputs: Cow::Borrowed(&spec.inputs),
@@ -280,7 +280,7 @@ impl TaskRecord<'_> {
         let spec = Spec {
             name: self.name.into_owned(),
             image_url: self.image_url.map(Cow::into_owned),
-            file: self.file.map(FileRecord::revive),
+            file: self.file.map(|file| Box::new(file.revive())),
             cli_args: self.cli_args.into_owned(),
             inputs: self.inputs.into_owned(),
             env: self.env.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),

@@ -18,15 +18,8 @@ use protocol::{
 };
 
 use crate::{
-    Found, Notice, Spec,
-    act::Acts,
-    file,
-    image::Pinned,
-    record::STARTS,
-    spec::{FileRef, Placed},
-    state::State,
-    task::Task,
-    trace::RoundTrace,
+    Env, Found, Notice, Spec, act::Acts, file, image::Pinned, record::STARTS, spec::Placed,
+    state::State, task::Task, trace::RoundTrace,
 };
 
 /// Tasks that are begun in one step.
@@ -65,15 +58,11 @@ pub(crate) struct Rollout {
 struct Shared {
     file: Result<Option<Bytes>, String>,
     pinned: Option<Arc<Pinned>>,
-    /// Of every task's environment; the proplet's own name is the last.
-    names: [Arc<str>; 4],
-    /// Said only where the round asks for one.
-    encoding: Option<(Arc<str>, Arc<str>)>,
-    strategy: Option<(Arc<str>, Arc<str>)>,
+    /// What their environments have in common.
+    env: Env,
+    /// The name of the variable that holds the proplet's.
+    proplet_id: Arc<str>,
     trace: Option<RoundTrace>,
-    round: Arc<str>,
-    model: Arc<str>,
-    hyperparams: Arc<str>,
 }
 
 impl Rollout {
@@ -248,19 +237,9 @@ impl State {
             Ok(pinned) => (start.file.as_deref().map(|text| self.module(text)).transpose(), pinned),
             Err(why) => (Err(why), None),
         };
-        Shared {
-            file,
-            pinned,
-            names: ["ROUND_ID", "MODEL_URI", "HYPERPARAMS", "PROPLET_ID"].map(Arc::from),
-            round: start.round_id.as_str().into(),
-            model: start.model_uri.to_string().into(),
-            hyperparams: start.hyperparams.as_str().into(),
-            encoding: start.encoding.as_deref().map(|asked| ("ENCODING".into(), asked.into())),
-            trace: RoundTrace::of(start, self.limits.keeps_spans),
-            strategy: start
-                .has_control()
-                .then(|| (STRATEGY_ENV.into(), StrategySpec::SCAFFOLD.into())),
-        }
+        let trace = RoundTrace::of(start, self.limits.keeps_spans);
+        let env = Env::common(common_env(start, trace.is_some()));
+        Shared { file, pinned, env, proplet_id: "PROPLET_ID".into(), trace }
     }
 
     /// Makes one participant's task, and sends it.
@@ -286,7 +265,7 @@ impl State {
         if self.tasks.get(&id).is_some() {
             return Err(failed(format!("task {id} exists already")));
         }
-        spec.file = file.as_ref().map(|bytes| -> FileRef { self.files.take(bytes.clone(), out) });
+        spec.file = file.as_ref().map(|bytes| Box::new(self.files.take(bytes.clone(), out)));
         // It is kept in the next step of its life, which is this one's.
         let mut task = Task::new(id.clone(), self.tasks.seq_next(), spec, now);
         task.pinned.clone_from(&shared.pinned);
@@ -310,26 +289,36 @@ impl State {
 
 impl Shared {
     fn spec(&self, start: &RoundStart, proplet: &PropletId) -> Spec {
-        let values = [
-            Arc::clone(&self.round),
-            Arc::clone(&self.model),
-            Arc::clone(&self.hyperparams),
-            proplet.as_str().into(),
-        ];
         let mut spec = Spec::named(task_name(&start.round_id, proplet));
         spec.image_url = start.task_wasm_image.clone();
         spec.placed = Placed::Pinned(proplet.clone());
-        let purpose = start.purpose.env().map(|value| (PURPOSE_ENV.into(), value.into()));
         let trace = self.trace.map(|trace| trace.task(&start.round_id, proplet).to_string());
-        let is_said = |name: &str| trace.is_some() && name == TRACEPARENT_ENV;
-        let own = start.env.iter().filter(|(name, _)| !is_said(name));
-        let own = own.map(|(name, value)| (name.as_str().into(), value.as_str().into()));
-        let trace = trace.as_deref().map(|text| (TRACEPARENT_ENV.into(), text.into()));
-        let more = purpose.into_iter().chain(self.encoding.clone()).chain(self.strategy.clone());
-        let more = more.chain(own).chain(trace);
-        spec.env = self.names.iter().cloned().zip(values).chain(more).collect();
+        let trace = trace.map(|text| (TRACEPARENT_ENV.into(), text.into()));
+        let own = [(Arc::clone(&self.proplet_id), proplet.as_str().into())];
+        spec.env = Env::alike(&self.env, own.into_iter().chain(trace));
         spec
     }
+}
+
+/// What the environments of a round's tasks have in common. Tasks that are traced say so
+/// themselves.
+fn common_env(start: &RoundStart, traced: bool) -> impl Iterator<Item = (Arc<str>, Arc<str>)> {
+    let always = [
+        ("ROUND_ID", start.round_id.as_str().into()),
+        ("MODEL_URI", start.model_uri.to_string().into()),
+        ("HYPERPARAMS", start.hyperparams.as_str().into()),
+    ];
+    let control = start.has_control();
+    // Said only where the round asks for it.
+    let asked = [
+        start.purpose.env().map(|value| (PURPOSE_ENV, value.into())),
+        start.encoding.as_deref().map(|encoding| ("ENCODING", encoding.into())),
+        control.then(|| (STRATEGY_ENV, StrategySpec::SCAFFOLD.into())),
+    ];
+    let own = start.env.iter().filter(move |(name, _)| !(traced && *name == TRACEPARENT_ENV));
+    let own = own.map(|(name, value)| (name.as_str(), value.as_str().into()));
+    let all = always.into_iter().chain(asked.into_iter().flatten()).chain(own);
+    all.map(|(name, value)| (name.into(), value))
 }
 
 fn task_name(round: &RoundId, proplet: &PropletId) -> String {

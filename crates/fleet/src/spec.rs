@@ -16,7 +16,8 @@ const RETRIES_DEFAULT: u32 = 1;
 pub struct Spec {
     pub name: String,
     pub image_url: Option<String>,
-    pub file: Option<FileRef>,
+    /// Boxed, since a round's hundred thousand tasks mostly have none.
+    pub(crate) file: Option<Box<FileRef>>,
     pub cli_args: Vec<String>,
     pub inputs: Vec<Value>,
     pub env: Env,
@@ -27,12 +28,36 @@ pub struct Spec {
 }
 
 /// Environment variables in the order of their names. What many tasks say alike, they share.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Env(Box<[(Arc<str>, Arc<str>)]>);
+#[derive(Clone, Debug, Default)]
+pub struct Env {
+    /// Both in order.
+    common: Arc<[Variable]>,
+    own: Box<[Variable]>,
+}
+
+type Variable = (Arc<str>, Arc<str>);
 
 impl Env {
+    /// One of many that have the variables of `common`, which are not looked at again.
+    pub(crate) fn alike(common: &Self, own: impl IntoIterator<Item = Variable>) -> Self {
+        let Self { own, .. } = own.into_iter().collect();
+        Self { common: Arc::clone(&common.common), own }
+    }
+
+    /// What tasks can have in common.
+    pub(crate) fn common(variables: impl IntoIterator<Item = Variable>) -> Self {
+        let Self { own, .. } = variables.into_iter().collect();
+        Self { common: own.into(), own: Box::default() }
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (&**name, &**value))
+        let (mut common, mut own) = (self.common.iter().peekable(), self.own.iter().peekable());
+        let next = move || match (common.peek(), own.peek()) {
+            (Some(one), Some(other)) if other < one => own.next(),
+            (Some(_), _) => common.next(),
+            (None, _) => own.next(),
+        };
+        std::iter::from_fn(next).map(|(name, value)| (&**name, &**value))
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
@@ -40,13 +65,21 @@ impl Env {
     }
 }
 
-impl FromIterator<(Arc<str>, Arc<str>)> for Env {
-    fn from_iter<I: IntoIterator<Item = (Arc<str>, Arc<str>)>>(pairs: I) -> Self {
-        let mut pairs: Box<[_]> = pairs.into_iter().collect();
-        pairs.sort_unstable();
-        Self(pairs)
+impl FromIterator<Variable> for Env {
+    fn from_iter<I: IntoIterator<Item = Variable>>(pairs: I) -> Self {
+        let mut own: Box<[_]> = pairs.into_iter().collect();
+        own.sort_unstable();
+        Self { common: Arc::default(), own }
     }
 }
+
+impl PartialEq for Env {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Env {}
 
 /// Where a task may run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +134,11 @@ impl Spec {
             placed: Placed::Anywhere,
             retries: RETRIES_DEFAULT,
         }
+    }
+
+    /// The module that was uploaded for it.
+    pub fn file(&self) -> Option<FileRef> {
+        self.file.as_deref().copied()
     }
 
     /// The round that waits for this task, if it is federated.

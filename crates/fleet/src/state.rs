@@ -175,11 +175,13 @@ impl State {
     ) -> Result<(), Illegal> {
         let (proplets, records) = (&mut self.proplets, self.limits.records);
         let changed = self.tasks.change(id, |task| {
-            let (before, on, attempt) = (task.state(), task.running_on(), task.attempt());
-            let had_ended = task.ended().is_some();
+            let (before, places, attempt) = (task.state(), task.places(), task.attempt());
+            let (on, had_ended) = (task.running_on(), task.ended().is_some());
             act(task)?;
             task.updated_at = now;
-            proplets.move_task(id, &on, &task.running_on());
+            if task.places() != places {
+                proplets.move_task(id, &on, &task.running_on());
+            }
             records.keep(out, || record::task(task));
             if before != task.state() || attempt != task.attempt() {
                 out.push(Output::Effect(told(task, before)));

@@ -77,7 +77,7 @@ impl Task {
     /// The modules that are held for it.
     pub(crate) fn files(&self) -> impl Iterator<Item = FileRef> + use<> {
         let pinned = self.pinned.as_ref().and_then(|pinned| pinned.file);
-        self.spec.file.into_iter().chain(pinned)
+        self.spec.file().into_iter().chain(pinned)
     }
 
     pub(crate) const fn attempt(&self) -> u32 {
@@ -113,6 +113,13 @@ impl Task {
         let runs = self.phase.runs().into_iter().flat_map(Runs::iter);
         let open = runs.filter(|(_, run)| run.is_open());
         open.map(|(proplet, _)| proplet.clone()).collect()
+    }
+
+    /// Changes whenever the places do where it runs; most steps of its life change no place.
+    pub(crate) fn places(&self) -> Option<(u32, u32, usize)> {
+        let runs = self.phase.runs()?;
+        let open = runs.values().filter(|run| run.is_open()).count();
+        Some((self.attempt, self.retried, open))
     }
 
     /// Every proplet that its latest attempt was sent to.
@@ -208,7 +215,7 @@ impl Task {
         }
         let illegal = self.illegal("be reported on");
         let run = self.open_run(on).ok_or(illegal)?;
-        run.stage = Stage::Reported { since: run.since(), outcome };
+        run.stage = Stage::Reported { since: run.since(), outcome: Box::new(outcome) };
         self.end_if_all_reported(now);
         Ok(())
     }
@@ -226,7 +233,7 @@ impl Task {
         let since = self.open_run(on).ok_or(illegal)?.since();
         if again {
             let last = on.clone();
-            self.phase = Phase::Waiting(Waiting { last, since, why, resume_at });
+            self.phase = Phase::Waiting(Box::new(Waiting { last, since, why, resume_at }));
             return Ok(());
         }
         self.report(on, Outcome::Interrupted(why), now)
@@ -240,7 +247,7 @@ impl Task {
         let illegal = self.illegal("stop");
         let Phase::Active(active) = &mut self.phase else { return Err(illegal) };
         for run in active.runs.values_mut().filter(|run| run.is_open()) {
-            let outcome = Outcome::Interrupted(why.to_owned());
+            let outcome = Box::new(Outcome::Interrupted(why.to_owned()));
             run.stage = Stage::Reported { since: run.since(), outcome };
         }
         self.end_if_all_reported(now);
@@ -258,7 +265,7 @@ impl Task {
         if let Phase::Active(active) = &self.phase
             && let Some(ended) = active.ended(self.spec.is_broadcast(), now)
         {
-            self.phase = Phase::Ended(ended);
+            self.phase = Phase::Ended(Box::new(ended));
         }
     }
 

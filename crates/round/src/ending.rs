@@ -9,7 +9,7 @@ use protocol::{
 
 use crate::{
     Effect, Kept, Note, Rounds,
-    outcome::{Ending, Outcome},
+    outcome::{Ending, Members, Outcome},
     record,
     round::{Phase, Round},
     turn::Turn,
@@ -18,17 +18,20 @@ use crate::{
 impl Rounds {
     /// `uri` is what the round made; of an evaluation, what it looked at.
     pub(crate) fn complete(&mut self, id: &RoundId, uri: ModelUri, turn: &mut Turn) {
+        self.forget_outcomes(id, turn);
         let Some(round) = self.open.get(id) else { return };
+        let mut participants = Vec::with_capacity(round.taken().count());
+        participants.extend(round.taken().map(|(proplet, _)| proplet.clone()));
         let duration = round.closed_at.unwrap_or(turn.now).since(round.opened_at);
         let complete = RoundComplete {
             round_id: id.clone(),
             model_version: uri.version,
             model_topic: uri.clone(),
-            num_updates: round.taken().count(),
+            num_updates: participants.len(),
             total_samples: round.total_samples(),
             completed_at: turn.now,
             duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
-            participants: round.taken().map(|(proplet, _)| proplet.clone()).collect(),
+            participants,
             metrics: round.metrics(),
             contributions: round.contributions(),
             rejected: round.rejected.clone(),
@@ -56,6 +59,7 @@ impl Rounds {
         error: Option<String>,
         turn: &mut Turn,
     ) {
+        self.forget_outcomes(id, turn);
         let Some(round) = self.open.get(id) else { return };
         let counted = round.counted.len();
         let failed = RoundFailed {
@@ -73,6 +77,15 @@ impl Rounds {
         self.end(id, Ending::Failed(failed), newest, turn);
     }
 
+    /// Before the outcome of this round is put together: of a large round it takes as much memory as
+    /// those that are forgotten for it.
+    fn forget_outcomes(&mut self, id: &RoundId, turn: &mut Turn) {
+        let Some(round) = self.open.get(id) else { return };
+        for old in self.outcomes.make_room(round.counted.len()) {
+            turn.keep(Entry::forget(record::OUTCOME, &old));
+        }
+    }
+
     /// Promises the outcome and remembers it in place of the round, or beside what lingers of it;
     /// `newest` is the model that the next round starts from.
     fn end(&mut self, id: &RoundId, ending: Ending, newest: ModelVersion, turn: &mut Turn) {
@@ -87,7 +100,7 @@ impl Rounds {
         }
         self.let_values_go(&mut round, turn);
         let counted = round.counted.iter().map(|(proplet, it)| (proplet.clone(), it.fingerprint));
-        let (counted, start) = (counted.collect(), round.spec.start);
+        let (counted, start) = (Members::from(counted), round.spec.start);
         let stream = round.spec.stream.clone();
         round.phase = Phase::Lingering;
         if round.lingers(newest) {
@@ -98,9 +111,7 @@ impl Rounds {
         let outcome = Outcome { start, ending, counted, digest };
         turn.keep_with(|| record::keep_outcome(self.outcomes.ordinal(), &outcome));
         turn.promise(outcome.seal());
-        for old in self.outcomes.push(outcome) {
-            turn.keep(Entry::forget(record::OUTCOME, &old));
-        }
+        self.outcomes.push(outcome);
         if let Some(stream) = stream {
             self.trim_lingering(&stream, newest, turn);
         }

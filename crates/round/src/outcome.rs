@@ -16,10 +16,15 @@ pub(crate) struct Outcome {
     pub(crate) start: Option<Digest>,
     pub(crate) ending: Ending,
     /// Fingerprints of what was counted.
-    pub(crate) counted: BTreeMap<PropletId, Digest>,
+    pub(crate) counted: Members,
     /// Of the model that it made.
     pub(crate) digest: Option<Digest>,
 }
+
+/// Digests by proplet, in order; in a list, since there can be a hundred thousand, and they are
+/// seldom added to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Members(Vec<(PropletId, Digest)>);
 
 /// How a round ended.
 #[derive(Clone, Debug)]
@@ -53,6 +58,37 @@ impl Outcome {
     }
 }
 
+impl Members {
+    pub(crate) const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn get(&self, proplet: &PropletId) -> Option<&Digest> {
+        let place = self.0.binary_search_by(|(known, _)| known.cmp(proplet)).ok()?;
+        Some(&self.0[place].1)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &(PropletId, Digest)> {
+        self.0.iter()
+    }
+
+    /// Those that are known already get the new digest.
+    fn extend(&mut self, more: impl Iterator<Item = (PropletId, Digest)>) {
+        let all: BTreeMap<_, _> = std::mem::take(&mut self.0).into_iter().chain(more).collect();
+        self.0 = all.into_iter().collect();
+    }
+}
+
+/// In order, and as many as it says.
+impl<I: ExactSizeIterator<Item = (PropletId, Digest)>> From<I> for Members {
+    fn from(members: I) -> Self {
+        let mut list = Vec::with_capacity(members.len());
+        list.extend(members);
+        debug_assert!(list.is_sorted_by(|(one, _), (next, _)| one < next), "maps are in order");
+        Self(list)
+    }
+}
+
 impl Outcomes {
     pub(crate) fn restore(&mut self, outcomes: Vec<(u64, Outcome)>) {
         for (ordinal, outcome) in outcomes {
@@ -73,12 +109,11 @@ impl Outcomes {
         self.by_ordinal.last_key_value().map_or(0, |(last, _)| last + 1)
     }
 
-    /// Takes the newest outcome; hands out those that have to be forgotten for it.
-    pub(crate) fn push(&mut self, outcome: Outcome) -> Vec<RoundId> {
-        self.put(self.ordinal(), outcome);
+    /// Makes room for the outcome of a round with so many members: the rounds that have to be
+    /// forgotten for it. Beside a round of the largest kind one more of these is remembered.
+    pub(crate) fn make_room(&mut self, members: usize) -> Vec<RoundId> {
         let mut forgotten = vec![];
-        while self.by_ordinal.len() > OUTCOMES_MAX
-            || (self.members > OUTCOME_MEMBERS_MAX && self.by_ordinal.len() > 1)
+        while self.by_ordinal.len() >= OUTCOMES_MAX || self.members + members > OUTCOME_MEMBERS_MAX
         {
             let Some((_, round)) = self.by_ordinal.pop_first() else { break };
             if let Some((_, outcome)) = self.by_round.remove(&round) {
@@ -87,6 +122,11 @@ impl Outcomes {
             forgotten.push(round);
         }
         forgotten
+    }
+
+    /// Takes the newest outcome, for which there is room.
+    pub(crate) fn push(&mut self, outcome: Outcome) {
+        self.put(self.ordinal(), outcome);
     }
 
     /// Adds to what was counted; what is remembered now, if that is anything new.
@@ -107,5 +147,53 @@ impl Outcomes {
         self.members += outcome.counted.len();
         self.by_ordinal.insert(ordinal, outcome.round().clone());
         self.by_round.insert(outcome.round().clone(), (ordinal, outcome));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use protocol::{FailReason, Timestamp};
+
+    use super::*;
+
+    const LARGE: usize = OUTCOME_MEMBERS_MAX / 2;
+
+    fn ends(outcomes: &mut Outcomes, name: &str, members: usize) -> Vec<RoundId> {
+        let forgotten = outcomes.make_room(members);
+        let digest = Digest::of(b"update");
+        let counted = (0..members).map(|n| (format!("p-{n:06}").parse().unwrap(), digest));
+        let failed = RoundFailed {
+            round_id: name.parse().unwrap(),
+            reason: FailReason::Aggregation,
+            num_updates: members,
+            k_of_n: 1,
+            failed_at: Timestamp::ZERO,
+            error: None,
+            outstanding: BTreeSet::new(),
+        };
+        let ending = Ending::Failed(failed);
+        outcomes.push(Outcome { start: None, ending, counted: counted.into(), digest: None });
+        forgotten
+    }
+
+    #[test]
+    fn the_oldest_make_room_and_a_small_round_pushes_out_no_large_one() {
+        let round = |name: &str| name.parse::<RoundId>().unwrap();
+        let mut outcomes = Outcomes::default();
+        assert!(ends(&mut outcomes, "small-1", 3).is_empty());
+        assert_eq!(ends(&mut outcomes, "large-1", LARGE), []);
+        assert_eq!(ends(&mut outcomes, "large-2", LARGE), [round("small-1")]);
+        assert_eq!(ends(&mut outcomes, "small-2", 1), [round("large-1")]);
+        assert!(ends(&mut outcomes, "small-3", 5).is_empty());
+        assert_eq!(outcomes.members, LARGE + 6);
+        assert!(outcomes.get(&round("large-2")).is_some());
+        assert_eq!(ends(&mut outcomes, "large-3", LARGE), [round("large-2")]);
+        let kept: Vec<_> = outcomes.newest_first().map(|it| it.round().to_string()).collect();
+        assert_eq!(kept, ["large-3", "small-3", "small-2"]);
+        let known = &outcomes.get(&round("small-3")).unwrap().counted;
+        let [first, next] = ["p-000004", "p-000005"].map(|name| name.parse().unwrap());
+        assert!(known.get(&first).is_some() && known.get(&next).is_none());
     }
 }

@@ -249,7 +249,7 @@ pub(crate) fn keep_outcome(ordinal: u64, outcome: &Outcome) -> Entry {
         Ending::Complete(complete) => EndingRecord::Complete(complete),
         Ending::Failed(failed) => EndingRecord::Failed(failed),
     };
-    let counted = outcome.counted.clone();
+    let counted = outcome.counted.iter().cloned().collect();
     let (start, digest) = (outcome.start, outcome.digest);
     let record = OutcomeRecord { ordinal, start, ending, counted, digest };
     Entry::put(OUTCOME, outcome.round(), &record)
@@ -365,6 +365,6 @@ fn outcome(record: OutcomeRecord) -> (u64, Outcome) {
         EndingRecord::Failed(failed) => Ending::Failed(failed),
     };
     let OutcomeRecord { start, counted, digest, .. } = record;
-    let outcome = Outcome { start, ending, counted, digest };
+    let outcome = Outcome { start, ending, counted: counted.into_iter().into(), digest };
     (record.ordinal, outcome)
 }

@@ -15,7 +15,9 @@ pub(crate) struct Client {
     /// Counts connections, so that packets of earlier ones are told apart.
     conn: u32,
     attempts: u32,
-    outgoing: VecDeque<Outgoing>,
+    /// Made when there is something: while nothing breaks a connection, there never is.
+    #[expect(clippy::box_collection, reason = "most have none, and there are many")]
+    outgoing: Option<Box<VecDeque<Outgoing>>>,
     /// Every subscription, and those that were taken back and the broker may not know of.
     wants: Vec<Wanted>,
     /// Whether this process has been connected before.
@@ -111,7 +113,7 @@ impl Client {
     pub(crate) fn lost(&mut self, acked_us: u64) {
         self.state = State::Away;
         self.forget_acknowledged(acked_us);
-        for outgoing in &mut self.outgoing {
+        for outgoing in self.outgoing.iter_mut().flat_map(|all| &mut **all) {
             outgoing.acked_us = None;
         }
         for wanted in &mut self.wants {
@@ -122,7 +124,9 @@ impl Client {
     /// The process died: only promises are left.
     pub(crate) fn died(&mut self, acked_us: u64) {
         self.lost(acked_us);
-        self.outgoing.retain(|it| it.durability == Durability::Promised);
+        if let Some(outgoing) = &mut self.outgoing {
+            outgoing.retain(|it| it.durability == Durability::Promised);
+        }
         self.wants.clear();
         self.was_there = false;
         self.attempts = 0;
@@ -130,7 +134,7 @@ impl Client {
 
     /// The disk is gone, too.
     pub(crate) fn wiped(&mut self) {
-        self.outgoing.clear();
+        self.outgoing = None;
     }
 
     /// How long to wait before the next attempt, without the random part.
@@ -174,21 +178,22 @@ impl Client {
         heard_us: u64,
     ) {
         self.forget_acknowledged(heard_us);
-        self.outgoing.push_back(Outgoing { message, durability, acked_us });
+        self.outgoing.get_or_insert_default().push_back(Outgoing { message, durability, acked_us });
     }
 
     /// Everything that waits, so that it can be sent; to be put back.
     pub(crate) fn take_outgoing(&mut self) -> VecDeque<Outgoing> {
-        std::mem::take(&mut self.outgoing)
+        self.outgoing.take().map(|all| *all).unwrap_or_default()
     }
 
     pub(crate) fn put_outgoing(&mut self, outgoing: VecDeque<Outgoing>) {
-        self.outgoing = outgoing;
+        self.outgoing = (!outgoing.is_empty()).then(|| Box::new(outgoing));
     }
 
     fn forget_acknowledged(&mut self, now_us: u64) {
-        while self.outgoing.front().is_some_and(|it| it.acked_us.is_some_and(|at| at <= now_us)) {
-            self.outgoing.pop_front();
+        let Some(outgoing) = &mut self.outgoing else { return };
+        while outgoing.front().is_some_and(|it| it.acked_us.is_some_and(|at| at <= now_us)) {
+            outgoing.pop_front();
         }
     }
 }

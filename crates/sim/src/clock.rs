@@ -1,5 +1,7 @@
 //! What a node's clock shows at a virtual time, and when it will show something.
 
+use std::sync::Arc;
+
 use protocol::Timestamp;
 
 use crate::ClockSpec;
@@ -10,12 +12,18 @@ const BILLION: i128 = 1_000_000_000;
 /// keep their time monotonic, so a step back makes it stand still.
 #[derive(Clone, Debug)]
 pub(crate) struct Clock {
+    course: Arc<Course>,
+    shown: u64,
+}
+
+/// How a clock runs; shared by all that run alike.
+#[derive(Debug)]
+struct Course {
     /// What it shows at 0.
     start: i128,
     drift_ppb: i128,
     /// When it jumps, and by how much in all from then on.
     steps: Vec<(u64, i128)>,
-    shown: u64,
 }
 
 impl Clock {
@@ -27,17 +35,17 @@ impl Clock {
             sum += i128::from(step.by_us);
             (step.at.micros(), sum)
         });
-        Self {
+        let course = Course {
             start: i128::from(epoch.as_micros()) + i128::from(spec.offset_us),
             drift_ppb: ((spec.drift_ppm * 1e3) as i128).clamp(-BILLION / 2, BILLION),
             steps: steps.collect(),
-            shown: 0,
-        }
+        };
+        Self { course: Arc::new(course), shown: 0 }
     }
 
     /// What it shows now.
     pub(crate) fn at(&mut self, time_us: u64) -> Timestamp {
-        let raw = self.raw(time_us);
+        let raw = self.course.raw(time_us);
         self.shown = self.shown.max(u64::try_from(raw.max(0)).unwrap_or(u64::MAX));
         Timestamp::from_micros(self.shown)
     }
@@ -50,10 +58,11 @@ impl Clock {
         }
         let mut begin = 0;
         let mut jump = 0;
-        let ends = self.steps.iter().map(|(at, _)| *at).chain([u64::MAX]);
-        let jumps = self.steps.iter().map(|(_, sum)| *sum).chain([0]);
+        let course = &self.course;
+        let ends = course.steps.iter().map(|(at, _)| *at).chain([u64::MAX]);
+        let jumps = course.steps.iter().map(|(_, sum)| *sum).chain([0]);
         for (end, next_jump) in ends.zip(jumps) {
-            let time = self.solve(wanted - jump).max(begin).max(from_us);
+            let time = course.solve(wanted - jump).max(begin).max(from_us);
             if time < end {
                 return time;
             }
@@ -62,7 +71,9 @@ impl Clock {
         }
         u64::MAX
     }
+}
 
+impl Course {
     fn raw(&self, time_us: u64) -> i128 {
         let jump = self.steps.iter().rev().find(|(at, _)| *at <= time_us);
         let time = i128::from(time_us);

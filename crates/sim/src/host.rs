@@ -18,13 +18,16 @@ pub(crate) struct Host<M> {
 /// What survives the process.
 #[derive(Debug, Default)]
 pub(crate) struct Disk {
-    entries: BTreeMap<(&'static str, String), Vec<u8>>,
+    /// Of most machines there is nothing: what nobody will read is not kept.
+    entries: Option<Box<Entries>>,
     records: Records,
 }
 
+type Entries = BTreeMap<(&'static str, String), Vec<u8>>;
+
 impl<M: Machine> Host<M> {
     pub(crate) fn new(machine: M, records: Records) -> Self {
-        Self { machine: Some(machine), disk: Disk { entries: BTreeMap::new(), records } }
+        Self { machine: Some(machine), disk: Disk { entries: None, records } }
     }
 
     pub(crate) const fn machine(&self) -> Option<&M> {
@@ -46,16 +49,15 @@ impl<M: Machine> Host<M> {
     }
 
     pub(crate) fn wipe(&mut self) {
-        self.disk.entries.clear();
+        self.disk.entries = None;
     }
 
     /// A new process with what is on the disk.
     pub(crate) fn revive(&mut self, mut machine: M) {
-        let entries = self.disk.entries.iter().map(|((table, key), value)| Entry {
-            table,
-            key: key.clone(),
-            value: Some(value.clone()),
-        });
+        let entries =
+            self.disk.entries.iter().flat_map(|entries| &**entries).map(|((table, key), value)| {
+                Entry { table, key: key.clone(), value: Some(value.clone()) }
+            });
         let restored = machine.restore(entries.collect());
         assert!(restored.is_ok(), "what a machine keeps it can read: {:?}", restored.err());
         self.machine = Some(machine);
@@ -94,9 +96,10 @@ impl Disk {
             return;
         }
         let Entry { table, key, value } = entry;
+        let entries = self.entries.get_or_insert_default();
         match value {
-            Some(value) => drop(self.entries.insert((table, key), value)),
-            None => drop(self.entries.remove(&(table, key))),
+            Some(value) => drop(entries.insert((table, key), value)),
+            None => drop(entries.remove(&(table, key))),
         }
     }
 }

@@ -14,13 +14,16 @@ pub(crate) struct Network {
     model: NetworkModel,
     seed: u64,
     rules: NetworkSpec,
-    specs: Vec<LinkSpec>,
+    /// Kinds of links, and the medium that they share.
+    specs: Vec<(LinkSpec, Option<u32>)>,
     media: Vec<Medium>,
-    names: Vec<Arc<str>>,
-    /// By node: to the broker, and from it.
-    lines: Vec<[Line; 2]>,
+    names: Arc<[Arc<str>]>,
+    /// By node: what its lines to the broker and from it are like.
+    kinds: Arc<[[u32; 2]]>,
+    /// To the broker, and from it, by node.
+    lines: [Vec<Line>; 2],
     /// Between nodes, made when first used.
-    pairs: BTreeMap<(u32, u32), Line>,
+    pairs: BTreeMap<(u32, u32), (u32, Line)>,
 }
 
 /// Which way on a node's line to the broker.
@@ -33,8 +36,6 @@ pub(crate) enum Way {
 /// One direction of one link, in use.
 #[derive(Clone, Copy, Debug)]
 struct Line {
-    spec: u32,
-    medium: Option<u32>,
     dice: Dice,
     /// When what was sent before has left.
     free_us: u64,
@@ -82,29 +83,62 @@ impl Network {
             seed,
             specs: vec![],
             media: media.collect(),
-            lines: vec![],
+            kinds: [].into(),
+            lines: [vec![], vec![]],
             pairs: BTreeMap::new(),
-            names,
+            names: names.into(),
             rules,
         };
         let broker = crate::PeerEvent::BROKER;
-        let lines = (0..network.names.len()).map(|i| {
-            let name = Arc::clone(&network.names[i]);
-            [network.line(&name, broker), network.line(broker, &name)]
-        });
-        network.lines = lines.collect();
+        let names = Arc::clone(&network.names);
+        let mut kinds = Vec::with_capacity(names.len());
+        let mut lines = [Vec::with_capacity(names.len()), Vec::with_capacity(names.len())];
+        for name in &*names {
+            let ways = [network.line(name, broker), network.line(broker, name)];
+            kinds.push(ways.map(|(kind, _)| kind));
+            lines.iter_mut().zip(ways).for_each(|(lines, (_, line))| lines.push(line));
+        }
+        (network.kinds, network.lines) = (kinds.into(), lines);
         network
+    }
+
+    /// What a half of the world needs in which only nodes from `first` on send; this keeps what
+    /// the others send, and all that goes to nodes.
+    pub(crate) fn divide(&mut self, first: u32) -> Self {
+        let [up, _] = &mut self.lines;
+        let own = up[..first as usize].to_vec();
+        let up = std::mem::replace(up, own);
+        Self {
+            model: self.model,
+            seed: self.seed,
+            rules: self.rules.clone(),
+            specs: self.specs.clone(),
+            media: self.media.clone(),
+            names: Arc::clone(&self.names),
+            kinds: Arc::clone(&self.kinds),
+            lines: [up, vec![]],
+            pairs: BTreeMap::new(),
+        }
+    }
+
+    /// Takes back what was divided from it.
+    pub(crate) fn join(&mut self, other: &mut Self) {
+        let own = std::mem::take(&mut self.lines[Way::Up as usize]);
+        let mut up = std::mem::take(&mut other.lines[Way::Up as usize]);
+        up[..own.len()].copy_from_slice(&own);
+        self.lines[Way::Up as usize] = up;
     }
 
     /// When a packet of this node's connection arrives at the other end.
     pub(crate) fn send(&mut self, node: u32, way: Way, bytes: u64, now_us: u64) -> u64 {
-        let line = &mut self.lines[node as usize][way as usize];
+        let line = &mut self.lines[way as usize][node as usize];
         let departs = now_us.max(line.cut_until_us);
         let arrives = match self.model {
             NetworkModel::Direct => direct::arrival(departs),
             NetworkModel::Latency => {
-                let spec = &self.specs[line.spec as usize];
-                let medium = line.medium.map(|medium| &mut self.media[medium as usize]);
+                let kind = self.kinds[node as usize][way as usize];
+                let (spec, medium) = &self.specs[kind as usize];
+                let medium = medium.map(|medium| &mut self.media[medium as usize]);
                 latency::connection(spec, line, medium, bytes + HEADER_BYTES, departs)
             }
         };
@@ -119,16 +153,17 @@ impl Network {
             let line = self.line(&from, &to);
             self.pairs.insert((src, dst), line);
         }
-        let cut = [src, dst].map(|node| self.lines[node as usize][0].cut_until_us > now_us);
+        let cut = [src, dst].map(|node| self.cut_until_us(node) > now_us);
         if cut != [false, false] {
             return vec![];
         }
         match self.model {
             NetworkModel::Direct => vec![direct::arrival(now_us)],
             NetworkModel::Latency => {
-                let line = self.pairs.get_mut(&(src, dst)).expect("it was made above");
-                let spec = &self.specs[line.spec as usize];
-                let medium = line.medium.map(|medium| &mut self.media[medium as usize]);
+                let known = self.pairs.get_mut(&(src, dst));
+                let (kind, line) = known.expect("it was made above");
+                let (spec, medium) = &self.specs[*kind as usize];
+                let medium = medium.map(|medium| &mut self.media[medium as usize]);
                 latency::datagram(spec, line, medium, bytes, now_us)
             }
         }
@@ -136,10 +171,9 @@ impl Network {
 
     /// A delay that nothing on this line undercuts.
     pub(crate) fn delay_us(&self, node: u32, way: Way) -> u64 {
-        let line = &self.lines[node as usize][way as usize];
         match self.model {
             NetworkModel::Direct => 0,
-            NetworkModel::Latency => self.specs[line.spec as usize].latency_us,
+            NetworkModel::Latency => self.latency_us(node, way),
         }
     }
 
@@ -150,14 +184,13 @@ impl Network {
     /// The shortest time that a packet takes between the broker and any node from `first` on,
     /// either way, or to `listener`; `None` if such lines have something in common.
     pub(crate) fn apart_us(&self, listener: u32, first: u32) -> Option<u64> {
-        let crowd = self.lines[first as usize..].iter().flatten();
-        let alone = crowd.clone().all(|line| line.medium.is_none());
+        let crowd = || self.kinds[first as usize..].iter().flatten();
+        let alone = crowd().all(|kind| self.specs[*kind as usize].1.is_none());
         let shortest = match self.model {
             NetworkModel::Direct => None,
             NetworkModel::Latency => {
-                let listener = &self.lines[listener as usize][Way::Down as usize];
-                let lines = crowd.chain([listener]);
-                lines.map(|line| self.specs[line.spec as usize].latency_us).min()
+                let crowd = crowd().map(|kind| self.specs[*kind as usize].0.latency_us);
+                crowd.chain([self.latency_us(listener, Way::Down)]).min()
             }
         };
         shortest.filter(|_| alone)
@@ -172,31 +205,39 @@ impl Network {
 
     /// Nothing passes from and to this node until then.
     pub(crate) fn cut(&mut self, node: u32, until_us: u64) {
-        for line in &mut self.lines[node as usize] {
+        for lines in &mut self.lines {
+            let line = &mut lines[node as usize];
             line.cut_until_us = line.cut_until_us.max(until_us);
         }
     }
 
     /// When this node can be reached again; the past if it can.
     pub(crate) fn cut_until_us(&self, node: u32) -> u64 {
-        self.lines[node as usize][0].cut_until_us
+        self.lines[Way::Up as usize][node as usize].cut_until_us
     }
 
     /// A new connection keeps no order with the one before.
     pub(crate) fn reset(&mut self, node: u32, now_us: u64) {
-        for line in &mut self.lines[node as usize] {
+        // In a half of the world only one of its lines is known.
+        for line in self.lines.iter_mut().filter_map(|lines| lines.get_mut(node as usize)) {
             line.last_us = now_us;
         }
     }
 
-    fn line(&mut self, src: &str, dst: &str) -> Line {
+    fn latency_us(&self, node: u32, way: Way) -> u64 {
+        self.specs[self.kinds[node as usize][way as usize] as usize].0.latency_us
+    }
+
+    /// What the link from `src` to `dst` is like, and its state.
+    fn line(&mut self, src: &str, dst: &str) -> (u32, Line) {
         let (spec, shared) = self.rules.between(src, dst);
         let medium =
             shared.and_then(|name| self.rules.shared.iter().position(|it| it.name == name));
+        let medium = medium.and_then(|medium| u32::try_from(medium).ok());
         // Most links are alike, and alike to the one before.
-        let known = self.specs.iter().rposition(|known| *known == spec);
+        let known = self.specs.iter().rposition(|(known, on)| *known == spec && *on == medium);
         let place = known.unwrap_or_else(|| {
-            self.specs.push(spec.clone());
+            self.specs.push((spec.clone(), medium));
             self.specs.len() - 1
         });
         let dice = if spec.jitter_us > 0
@@ -208,14 +249,9 @@ impl Network {
         } else {
             Dice::of(0, "", "")
         };
-        Line {
-            spec: u32::try_from(place).expect("fewer than 2^32 kinds of links"),
-            medium: medium.and_then(|medium| u32::try_from(medium).ok()),
-            dice,
-            free_us: 0,
-            last_us: 0,
-            cut_until_us: 0,
-        }
+        let kind = u32::try_from(place).expect("fewer than 2^32 kinds of links");
+        let line = Line { dice, free_us: 0, last_us: 0, cut_until_us: 0 };
+        (kind, line)
     }
 }
 

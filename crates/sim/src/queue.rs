@@ -1,9 +1,13 @@
 //! The one queue of events, and their total order: time, class, source, sequence.
 
+mod pool;
+
 use std::{
     cmp::{Ordering, Reverse},
     collections::{BTreeMap, BinaryHeap},
 };
+
+use pool::{List, Pool};
 
 /// What goes first among events of one time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,16 +45,17 @@ pub(crate) struct Queue<E> {
     soon: Vec<Vec<Placed<E>>>,
     /// A bit for each moment that has events, from the lowest.
     taken: [u64; MOMENTS / 64],
-    later: BTreeMap<u64, Stretch<E>>,
+    later: BTreeMap<u64, Stretch>,
+    pool: Pool<Placed<E>>,
     seqs: Vec<u64>,
 }
 
-/// Moments that come later.
+/// Moments that come later: an hour has fifty thousand such stretches, most with few events.
 #[derive(Debug)]
-struct Stretch<E> {
+struct Stretch {
     /// The earliest of its events, which stand in no order.
     first: Key,
-    events: Vec<Placed<E>>,
+    events: List,
 }
 
 #[derive(Debug)]
@@ -78,6 +83,7 @@ impl<E> Queue<E> {
             soon: (0..MOMENTS).map(|_| vec![]).collect(),
             taken: [0; MOMENTS / 64],
             later: BTreeMap::new(),
+            pool: Pool::default(),
             seqs: vec![0; sources],
         }
     }
@@ -97,10 +103,10 @@ impl<E> Queue<E> {
         } else if stretch == self.moment >> STRETCH_BITS {
             self.put(moment, placed);
         } else {
-            let later =
-                self.later.entry(stretch).or_insert_with(|| Stretch { first: key, events: vec![] });
+            let none = || Stretch { first: key, events: List::default() };
+            let later = self.later.entry(stretch).or_insert_with(none);
             later.first = later.first.min(key);
-            later.events.push(placed);
+            self.pool.push(&mut later.events, placed);
         }
     }
 
@@ -155,8 +161,8 @@ impl<E> Queue<E> {
     /// Makes the next moment that has events the present one.
     fn advance(&mut self) {
         if self.next_moment().is_none() {
-            let Some((_, stretch)) = self.later.pop_first() else { return };
-            for placed in stretch.events {
+            let Some((_, mut stretch)) = self.later.pop_first() else { return };
+            while let Some(placed) = self.pool.pop(&mut stretch.events) {
                 self.put(placed.key.time_us >> MOMENT_BITS, placed);
             }
         }

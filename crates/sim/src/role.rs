@@ -50,7 +50,7 @@ pub(crate) enum Act {
     /// Tell this node later.
     Tell {
         after_us: u64,
-        mail: Mail,
+        mail: Box<Mail>,
     },
     Note(String),
 }
@@ -67,7 +67,7 @@ pub(crate) enum Mail {
 #[derive(Debug)]
 pub(crate) enum Feed {
     Message(Arc<Message>),
-    Mail(Mail),
+    Mail(Box<Mail>),
     Connected { resumed: bool },
     Lost,
     Tick,
@@ -80,32 +80,36 @@ pub(crate) enum Notes {
     Ignored,
 }
 
-/// What a node is.
+/// What a node is; small itself, since nearly all of a hundred thousand are of one kind.
 #[derive(Debug)]
 pub(crate) enum Role {
     Broker,
     Manager {
         host: Box<Host<Fleet<()>>>,
-        limits: fleet::Limits,
+        limits: Box<fleet::Limits>,
     },
     Coordinator {
         host: Box<Host<Rounds>>,
-        rules: round::Rules,
+        rules: Box<round::Rules>,
         averaging: Averaging,
     },
     ModelServer {
         host: Box<Host<Lines>>,
-        initial: lineage::Offer,
-        library: Library,
+        initial: Box<lineage::Offer>,
+        library: Box<Library>,
     },
-    Proplet {
-        host: Box<Host<agent::Agent>>,
-        bench: Bench,
-    },
+    Proplet(Box<Worker>),
     Operator(Box<Host<Operator>>),
     /// The coordinator's other half, a client of its own as in the service.
     Sessions(Box<Host<Sessions>>),
     Peer,
+}
+
+/// A proplet with what its shell does beside.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    host: Host<agent::Agent>,
+    bench: Bench,
 }
 
 /// The longest model that the model server takes.
@@ -114,12 +118,13 @@ const LINEAGE: lineage::Rules =
 
 impl Role {
     pub(crate) fn manager(limits: fleet::Limits) -> Self {
-        Self::Manager { host: Box::new(Host::new(Fleet::new(limits), limits.records)), limits }
+        let host = Box::new(Host::new(Fleet::new(limits), limits.records));
+        Self::Manager { host, limits: Box::new(limits) }
     }
 
     pub(crate) fn coordinator(rules: round::Rules, averaging: Averaging) -> Self {
         let host = Box::new(Host::new(Rounds::new(rules), rules.records));
-        Self::Coordinator { host, rules, averaging }
+        Self::Coordinator { host, rules: Box::new(rules), averaging }
     }
 
     pub(crate) fn model_server(
@@ -128,11 +133,12 @@ impl Role {
         records: Records,
     ) -> Self {
         let host = Box::new(Host::new(lineage(initial.clone()), records));
-        Self::ModelServer { host, initial, library }
+        Self::ModelServer { host, initial: Box::new(initial), library: Box::new(library) }
     }
 
     pub(crate) fn proplet(bench: Bench) -> Self {
-        Self::Proplet { host: Box::new(Host::new(bench.agent(), bench.records())), bench }
+        let host = Host::new(bench.agent(), bench.records());
+        Self::Proplet(Box::new(Worker { host, bench }))
     }
 
     pub(crate) fn sessions(records: Records) -> Self {
@@ -145,7 +151,7 @@ impl Role {
             Self::Manager { host, .. } => host.filters(),
             Self::Coordinator { host, .. } => host.filters(),
             Self::ModelServer { host, .. } => host.filters(),
-            Self::Proplet { host, .. } => host.filters(),
+            Self::Proplet(worker) => worker.host.filters(),
             Self::Operator(host) => host.filters(),
             Self::Sessions(host) => host.filters(),
         }
@@ -157,7 +163,7 @@ impl Role {
             Self::Manager { host, .. } => host.deadline(),
             Self::Coordinator { host, .. } => host.deadline(),
             Self::ModelServer { host, .. } => host.deadline(),
-            Self::Proplet { host, .. } => host.deadline(),
+            Self::Proplet(worker) => worker.host.deadline(),
             Self::Operator(host) => host.deadline(),
             Self::Sessions(host) => host.deadline(),
         }
@@ -170,7 +176,7 @@ impl Role {
             Self::Manager { host, .. } => host.disconnected(),
             Self::Coordinator { host, .. } => host.disconnected(),
             Self::ModelServer { host, .. } => host.disconnected(),
-            Self::Proplet { host, .. } => host.disconnected(),
+            Self::Proplet(worker) => worker.host.disconnected(),
             Self::Operator(host) => host.disconnected(),
             Self::Sessions(host) => host.disconnected(),
         }
@@ -183,7 +189,7 @@ impl Role {
             Self::Manager { host, .. } => host.die(),
             Self::Coordinator { host, .. } => host.die(),
             Self::ModelServer { host, .. } => host.die(),
-            Self::Proplet { host, .. } => host.die(),
+            Self::Proplet(worker) => worker.host.die(),
             Self::Operator(host) => host.die(),
             Self::Sessions(host) => host.die(),
         }
@@ -199,7 +205,7 @@ impl Role {
                 host.wipe();
                 library.wipe();
             }
-            Self::Proplet { host, .. } => host.wipe(),
+            Self::Proplet(worker) => worker.host.wipe(),
             Self::Sessions(host) => host.wipe(),
         }
     }
@@ -208,11 +214,11 @@ impl Role {
     pub(crate) fn revive(&mut self) {
         match self {
             Self::Broker | Self::Peer => {}
-            Self::Manager { host, limits } => host.revive(Fleet::new(*limits)),
-            Self::Coordinator { host, rules, .. } => host.revive(Rounds::new(*rules)),
-            Self::ModelServer { host, initial, .. } => host.revive(lineage(initial.clone())),
-            Self::Proplet { host, bench } => {
-                bench.restarted();
+            Self::Manager { host, limits } => host.revive(Fleet::new(**limits)),
+            Self::Coordinator { host, rules, .. } => host.revive(Rounds::new(**rules)),
+            Self::ModelServer { host, initial, .. } => host.revive(lineage((**initial).clone())),
+            Self::Proplet(worker) => {
+                let Worker { host, bench } = &mut **worker;
                 host.revive(bench.agent());
             }
             Self::Sessions(host) => host.revive(Sessions::default()),
@@ -224,7 +230,7 @@ impl Role {
     /// What the broker says in this node's name when it is gone.
     pub(crate) fn will(&self) -> Option<Envelope> {
         match self {
-            Self::Proplet { bench, .. } => Some(bench.last_will()),
+            Self::Proplet(worker) => Some(worker.bench.last_will()),
             Self::Broker
             | Self::Manager { .. }
             | Self::Coordinator { .. }
@@ -280,8 +286,11 @@ impl Role {
                 let Some(input) = input(feed, mail)? else { return Ok(()) };
                 host.step(input, now, acts, |effect, acts| library.perform(effect, notes, acts));
             }
-            Self::Proplet { host, bench } => {
-                let lost = matches!(feed, Feed::Lost).then(|| bench.lost());
+            Self::Proplet(worker) => {
+                let Worker { host, bench } = &mut **worker;
+                let agent = host.machine().filter(|_| matches!(feed, Feed::Lost));
+                let lost =
+                    agent.map(|agent| agent::Report::Lost { connection: agent.connections() });
                 let mail = |mail| match mail {
                     Mail::Agent(report) => Some(report),
                     Mail::Round(_) | Mail::Lineage(_) => None,
@@ -291,9 +300,6 @@ impl Role {
                     None => input(feed, mail)?,
                 };
                 let Some(input) = input else { return Ok(()) };
-                if let Input::Connected { .. } = input {
-                    bench.connected();
-                }
                 host.step(input, now, acts, |effect, acts| bench.perform(effect, notes, acts));
             }
             Self::Operator(host) => {
@@ -348,7 +354,7 @@ where
             Some(envelope) => Some(Input::News(N::try_from(envelope)?)),
             None => None,
         },
-        Feed::Mail(mail) => read(mail).map(Input::Report),
+        Feed::Mail(mail) => read(*mail).map(Input::Report),
         Feed::Connected { resumed } => Some(Input::Connected { resumed }),
         Feed::Lost => None,
         Feed::Tick => Some(Input::Tick),

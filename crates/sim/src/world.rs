@@ -8,6 +8,7 @@ mod halves;
 mod nodes;
 mod packets;
 mod peers;
+mod plan;
 mod run;
 mod steps;
 mod tasks;
@@ -36,7 +37,7 @@ use self::{
     halves::{Outbox, Part},
     nodes::Nodes,
     peers::Peers,
-    tasks::Tasks,
+    tasks::{Running, Tasks},
     watch::Watcher,
 };
 
@@ -166,6 +167,7 @@ struct Node {
     life: u32,
     alive: bool,
     alarm: Alarm,
+    running: Vec<Running>,
     ticked_us: u64,
     pace: f64,
     lie: Option<Behaviour>,

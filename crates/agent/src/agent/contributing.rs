@@ -140,9 +140,11 @@ impl Agent {
             return self.running.remove(task);
         }
         blobs.into_iter().for_each(|blob| turn.effect(Effect::Drop(blob)));
-        if let Some(kit) = self.ending.remove(&(task.clone(), attempt)) {
+        let key = (task.clone(), attempt);
+        let cut_off = self.cut_off.as_mut();
+        if let Some(kit) = cut_off.and_then(|cut_off| cut_off.ending.remove(&key)) {
             release(&kit, turn);
-            if self.closing && self.ending.is_empty() {
+            if self.link.closing && self.ending_len() == 0 {
                 turn.effect(Effect::Stopped);
             }
         }
@@ -154,7 +156,7 @@ impl Agent {
         release(&run.kit, turn);
         turn.keep(|| Entry::forget(record::RUNNING, task));
         if let (End::Update { round, .. }, Some(own)) = (&end, run.own) {
-            self.await_verdict(round, own, turn);
+            self.await_verdict(round, *own, turn);
         }
         self.conclude(task, run.attempt, end, turn);
     }
@@ -244,7 +246,8 @@ impl Agent {
 
     pub(super) fn has_room(&self, len: usize) -> Result<(), Failure> {
         let states = self.states.waiting_len();
-        let Some((count, bytes)) = self.updates.full(len + states) else { return Ok(()) };
+        let full = self.updates.full(len + states, self.config.updates_bytes_max);
+        let Some((count, bytes)) = full else { return Ok(()) };
         let message = format!("{count} updates of {bytes} bytes still wait for a verdict");
         Err(Failure::new("updates_full", message))
     }
@@ -273,7 +276,7 @@ pub(super) fn release(kit: &Kit, turn: &mut Turn) {
         Some(BaseModel::Stored(sha256)) => turn.effect(Effect::Release(sha256)),
         Some(BaseModel::Here(_)) | None => {}
     }
-    if let Some(sha256) = kit.module {
-        turn.effect(Effect::Release(sha256));
+    if let Some(sha256) = &kit.module {
+        turn.effect(Effect::Release(**sha256));
     }
 }

@@ -28,7 +28,7 @@ impl Agent {
             return;
         }
         turn.unlisten(Topic::Model { uri: uri.clone() });
-        self.models.put(uri, Known::Whole(payload.clone()));
+        self.models.put(uri, Known::Whole(payload.clone()), self.config.models_bytes_max);
         let here = BaseModel::Here(payload.clone());
         self.supply(&need, |kit| kit.model = Some(here.clone()), turn);
     }
@@ -40,7 +40,8 @@ impl Agent {
             return;
         }
         turn.unlisten(Topic::Model { uri: uri.clone() });
-        self.models.put(uri, Known::Pieces(Box::new(blob.clone())));
+        let known = Known::Pieces(Box::new(blob.clone()));
+        self.models.put(uri, known, self.config.models_bytes_max);
         self.fetch(need, blob, turn);
     }
 
@@ -137,7 +138,7 @@ impl Agent {
         }
         let give = |kit: &mut Kit| match need {
             Need::Model(_) => kit.model = Some(BaseModel::Stored(sha256)),
-            Need::Module(_) => kit.module = Some(sha256),
+            Need::Module(_) => kit.module = Some(Box::new(sha256)),
             Need::Variate(_) => unreachable!("{IN_ONE_MESSAGE}"),
         };
         self.supply(need, give, turn);
@@ -184,7 +185,7 @@ impl Agent {
 
     /// Somebody lacks pieces of an update.
     pub(super) fn wanted(&mut self, wanted: &UpdateWants, turn: &mut Turn) {
-        if wanted.proplet_id != self.proplet || self.closing {
+        if wanted.proplet_id != self.proplet || self.link.closing {
             return;
         }
         let round = &wanted.round_id;
@@ -301,7 +302,7 @@ impl Agent {
                 turn.publish(wants.seal());
             }
             Need::Module(sha256) => {
-                let proplet_id = self.config.proplet.clone();
+                let proplet_id = self.proplet.clone();
                 turn.publish(ModuleWants { proplet_id, sha256: *sha256 }.seal());
             }
             Need::Variate(_) => unreachable!("{IN_ONE_MESSAGE}"),

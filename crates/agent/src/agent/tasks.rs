@@ -34,7 +34,7 @@ impl Agent {
     /// attempt is history, a newer one takes the place of the old.
     pub(super) fn take(&mut self, start: Box<TaskStart>, turn: &mut Turn) {
         let meant = start.proplet_id.as_ref().is_none_or(|meant| *meant == self.proplet);
-        if self.closing || !meant {
+        if self.link.closing || !meant {
             return;
         }
         // Whoever knows this proplet says to it alone what is meant for it alone.
@@ -59,7 +59,7 @@ impl Agent {
     pub(super) fn stop(&mut self, stop: &TaskStop, turn: &mut Turn) {
         let everybody = stop.broadcast == Some(true) || stop.proplet_id.is_none();
         let meant = everybody || stop.proplet_id.as_ref() == Some(&self.proplet);
-        if self.closing || !meant {
+        if self.link.closing || !meant {
             return;
         }
         let Some(attempt) = self.attempt_held(&stop.id) else {
@@ -118,7 +118,8 @@ impl Agent {
 
     /// Reports what the last process left running when it died.
     pub(super) fn report_interrupted(&mut self, turn: &mut Turn) {
-        for (task, attempt) in std::mem::take(&mut self.interrupted) {
+        let Some(cut_off) = &mut self.cut_off else { return };
+        for (task, attempt) in std::mem::take(&mut cut_off.interrupted) {
             turn.keep(|| Entry::forget(record::RUNNING, &task));
             self.conclude(&task, attempt, Failure::interrupted().into(), turn);
         }
@@ -195,7 +196,7 @@ impl Agent {
         start.env.entry(ENV_PROPLET_ID.to_owned()).or_insert_with(name);
         turn.keep(|| record::running(&task, attempt));
         turn.note(Note::Started { task: task.clone(), attempt });
-        let own = kit.variate.take().map(|variate| self.own(&start, &purpose, variate));
+        let own = kit.variate.take().map(|variate| self.own(&start, &purpose, *variate));
         let (variates, own) = own.unzip();
         turn.effect(Effect::Run { start, model: kit.model.clone(), variates });
         turn.alive = true;
@@ -231,7 +232,8 @@ impl Agent {
         };
         turn.note(note);
         let envelope = results.seal();
-        self.results.keep((results, envelope.payload.clone()), round, turn);
+        let payload = envelope.payload.clone();
+        self.results.keep((results, payload), round, &self.config, turn);
         turn.promise(envelope);
     }
 
@@ -265,7 +267,8 @@ impl Agent {
             if run.packing.is_none() {
                 turn.effect(Effect::Cancel { task: task.clone(), attempt });
             }
-            self.ending.insert((task.clone(), attempt), run.kit);
+            let cut_off = self.cut_off.get_or_insert_default();
+            cut_off.ending.insert((task.clone(), attempt), run.kit);
         }
     }
 

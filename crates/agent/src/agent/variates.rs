@@ -70,7 +70,7 @@ impl Agent {
         }
         turn.unlisten(Topic::RoundVariate { round });
         let variate = || Variate { series: series.clone(), payload: payload.clone() };
-        self.supply(&need, |kit| kit.variate = Some(variate()), turn);
+        self.supply(&need, |kit| kit.variate = Some(Box::new(variate())), turn);
     }
 
     /// What a guest is given, and where its state goes.
@@ -79,7 +79,7 @@ impl Agent {
         start: &TaskStart,
         purpose: &Purpose,
         variate: Variate,
-    ) -> (Box<Variates>, Own) {
+    ) -> (Box<Variates>, Box<Own>) {
         let line = purpose.model().map(|model| model.line.to_string()).unwrap_or_default();
         let kind = format!("{line}/{}", workload(start));
         let series = Digest::of(variate.series.as_str().as_bytes());
@@ -89,7 +89,7 @@ impl Agent {
             ResidualValues::Stored(_) => None,
         });
         let variates = Box::new(Variates { control: variate.payload, state });
-        (variates, Own { kind, series, made: None })
+        (variates, Box::new(Own { kind, series, made: None }))
     }
 
     /// Takes out of an outcome what the guest has left; one that should have and did not has failed.

@@ -5,7 +5,7 @@ use protocol::{
     message::{AliveStatus, HeldTask, PropletAlive, PropletCreate, PropletMetrics},
 };
 
-use super::Agent;
+use super::{Agent, NEVER};
 use crate::{Effect, Measurement, turn::Turn};
 
 impl Agent {
@@ -14,7 +14,7 @@ impl Agent {
         self.link.up = true;
         self.link.count += 1;
         self.link.repeated = false;
-        if self.closing {
+        if self.link.closing {
             return;
         }
         // The pins of the process before are gone.
@@ -30,7 +30,7 @@ impl Agent {
         }
         self.go_on_fetching(turn);
         self.next_alive = turn.now + self.config.alive_every;
-        self.next_metrics = None;
+        self.next_metrics = NEVER;
         self.measure_later(turn);
         turn.publish(self.introduction().seal());
     }
@@ -40,7 +40,7 @@ impl Agent {
         if !self.link.up {
             return;
         }
-        for envelope in self.updates.due(turn.now) {
+        for envelope in self.updates.due(&self.proplet, turn.now) {
             turn.publish(envelope);
         }
         // A manager that began after this connection has not heard who is there. Once a connection is
@@ -55,9 +55,9 @@ impl Agent {
                 self.alive(AliveStatus::Alive).seal()
             });
         }
-        if self.next_metrics.is_some_and(|due| due <= turn.now) {
+        if self.next_metrics <= turn.now {
             // Whoever does nothing has nothing to say of itself.
-            self.next_metrics = None;
+            self.next_metrics = NEVER;
             if self.slots_taken() > 0 {
                 self.measure_later(turn);
             }
@@ -68,12 +68,13 @@ impl Agent {
     /// Something has happened that will show in the metrics: once connected, and whenever something
     /// runs.
     pub(super) fn measure_later(&mut self, turn: &Turn) {
-        let due = self.config.metrics_every.map(|every| turn.now + every);
-        self.next_metrics = self.next_metrics.or(due);
+        if let Some(every) = self.config.metrics_every.filter(|_| self.next_metrics == NEVER) {
+            self.next_metrics = turn.now + every;
+        }
     }
 
     pub(super) fn measured(&self, measurement: Measurement, turn: &mut Turn) {
-        if self.closing || !self.link.up {
+        if self.link.closing || !self.link.up {
             return;
         }
         let Measurement { cpu_percent, memory_bytes, uptime_s } = measurement;
@@ -89,15 +90,15 @@ impl Agent {
 
     /// Interrupts what runs, says goodbye, and from now on says nothing.
     pub(super) fn shut_down(&mut self, turn: &mut Turn) {
-        if self.closing {
+        if self.link.closing {
             return;
         }
         self.interrupt_all(turn);
-        self.closing = true;
+        self.link.closing = true;
         if self.link.up {
             turn.publish(self.alive(AliveStatus::Offline).seal());
         }
-        if self.ending.is_empty() {
+        if self.ending_len() == 0 {
             turn.effect(Effect::Stopped);
         }
     }

@@ -136,7 +136,7 @@ impl State {
         let mut spec = edit.apply(Spec::named(String::new()))?;
         if let Some(Some(file)) = edit.file {
             self.check_room(&file)?;
-            spec.file = Some(self.files.take(file, out));
+            spec.file = Some(Box::new(self.files.take(file, out)));
         }
         let task = Task::new(id, self.tasks.seq_next(), spec, now);
         let shown = TaskView::of(&task);
@@ -154,13 +154,13 @@ impl State {
         let task = self.task(id)?;
         task.at_rest("be changed")?;
         check_state(&edit, task.state())?;
-        let before = task.spec.file;
+        let before = task.spec.file();
         let mut spec = edit.apply((*task.spec).clone())?;
         if let Some(file) = edit.file {
             if let Some(bytes) = &file {
                 self.check_room(bytes)?;
             }
-            spec.file = file.map(|bytes| self.files.take(bytes, out));
+            spec.file = file.map(|bytes| Box::new(self.files.take(bytes, out)));
             if let Some(before) = before {
                 self.release_file(before, out);
             }

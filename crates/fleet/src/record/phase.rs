@@ -92,9 +92,10 @@ impl<'a> PhaseRecord<'a> {
                 Phase::Active(Active { runs: Runs::revive(runs) })
             }
             Self::Waiting { last, since, why, resume_at } => {
-                Phase::Waiting(Waiting { last, since, why: why.into_owned(), resume_at })
+                let why = why.into_owned();
+                Phase::Waiting(Box::new(Waiting { last, since, why, resume_at }))
             }
-            Self::Ended(ended) => Phase::Ended(Ended {
+            Self::Ended(ended) => Phase::Ended(Box::new(Ended {
                 end: match ended.end {
                     EndRecord::Completed => End::Completed,
                     EndRecord::Failed => End::Failed,
@@ -109,7 +110,7 @@ impl<'a> PhaseRecord<'a> {
                 },
                 started_at: ended.started_at,
                 finished_at: ended.finished_at,
-            }),
+            })),
         }
     }
 }
@@ -128,7 +129,10 @@ impl<'a> RunRecord<'a> {
         let stage = match (self.since, self.outcome) {
             (None, _) => Stage::Sent,
             (Some(since), None) => Stage::Held { since },
-            (Some(since), Some(outcome)) => Stage::Reported { since, outcome: outcome.revive() },
+            (Some(since), Some(outcome)) => {
+                let outcome = Box::new(outcome.revive());
+                Stage::Reported { since, outcome }
+            }
         };
         Run::revive(stage, self.sent_at)
     }

@@ -10,12 +10,14 @@ use super::JsonText;
 const GRACE: Duration = Duration::from_secs(2);
 const GRACE_MAX: Duration = Duration::from_secs(60);
 
+/// The ways of a task's life. What is said of few tasks stands beside, so that a hundred thousand
+/// that run take little room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     Pending,
     Active(Active),
-    Waiting(Waiting),
-    Ended(Ended),
+    Waiting(Box<Waiting>),
+    Ended(Box<Ended>),
 }
 
 /// Sent to one proplet, or to many; ends when all have reported.
@@ -47,7 +49,7 @@ pub(crate) enum Stage {
     /// The proplet says that it has it.
     Held { since: Timestamp },
     /// The proplet has said what came of it.
-    Reported { since: Timestamp, outcome: Outcome },
+    Reported { since: Timestamp, outcome: Box<Outcome> },
 }
 
 /// What came of one run.
@@ -210,7 +212,7 @@ impl Active {
         for (proplet, run) in self.runs.iter() {
             match &run.stage {
                 Stage::Sent | Stage::Held { .. } => return None,
-                Stage::Reported { outcome, .. } => outcomes.insert(proplet, outcome),
+                Stage::Reported { outcome, .. } => outcomes.insert(proplet, &**outcome),
             };
         }
         let started_at = self.runs.values().map(Run::since).min().unwrap_or(now);

@@ -114,7 +114,7 @@ impl World {
                 Output::Effect(Effect::Find { wanted, seeker }) => {
                     self.asked.push((wanted, seeker))
                 }
-                Output::Effect(Effect::Reply { to: 7, answer }) => answered = Some(answer),
+                Output::Effect(Effect::Reply { to: 7, answer }) => answered = Some(*answer),
                 other @ (Output::Effect(Effect::Reply { .. })
                 | Output::Listen(_)
                 | Output::Unlisten(_)) => panic!("unexpected {other:?}"),

@@ -10,7 +10,7 @@ use super::{Address, Want};
 pub(super) struct Routes {
     exact: BTreeMap<Topic, BTreeSet<u32>>,
     /// What concerns one proplet alone: there are as many as there are proplets.
-    own: BTreeMap<PropletId, Vec<(Own, u32)>>,
+    own: OfProplets,
     /// Wildcards; there are few.
     wide: Vec<(Want, u32)>,
     /// Shared subscriptions: whose turn it is.
@@ -30,6 +30,15 @@ enum Own {
     Stop,
     Ack,
     Wants,
+}
+
+/// What one node wants of that, a bit for each.
+type Wishes = u8;
+
+impl Own {
+    const fn bit(self) -> Wishes {
+        1 << self as u8
+    }
 }
 
 /// Where a subscription stands.
@@ -83,7 +92,7 @@ impl Routes {
                 Some(nodes) => drop(nodes.insert(node)),
                 None => drop(self.exact.insert(topic.clone(), [node].into())),
             },
-            Place::Own(proplet, own) => insert(&mut self.own, proplet, (own, node)),
+            Place::Own(proplet, own) => insert(&mut self.own, proplet, (node, own)),
             Place::Wide => {
                 if !self.wide.iter().any(|(wide, owner)| wide == want && *owner == node) {
                     self.wide.push((want.clone(), node));
@@ -109,7 +118,7 @@ impl Routes {
                     self.exact.remove(topic);
                 }
             }
-            Place::Own(proplet, own) => withdraw(&mut self.own, proplet, (own, node)),
+            Place::Own(proplet, own) => withdraw(&mut self.own, proplet, (node, own)),
             Place::Wide => self.wide.retain(|(wide, owner)| wide != want || *owner != node),
             Place::Shared(group, pattern) => {
                 if let Some(group) = self.groups.get_mut(&(group.to_owned(), pattern.to_owned())) {
@@ -180,7 +189,7 @@ impl Routes {
 impl Routes {
     fn concerned(&self, proplet: &PropletId, own: Own, found: &mut Vec<u32>) {
         let all = self.own.get(proplet).into_iter().flatten();
-        found.extend(all.filter(|(it, _)| *it == own).map(|(_, node)| *node));
+        found.extend(all.filter(|(_, wishes)| wishes & own.bit() != 0).map(|(node, _)| *node));
     }
 }
 
@@ -195,24 +204,26 @@ impl Group {
     }
 }
 
-fn insert<K: Ord + Clone, V: Ord>(routes: &mut BTreeMap<K, Vec<V>>, key: &K, node: V) {
-    match routes.get_mut(key) {
-        Some(nodes) => {
-            if let Err(place) = nodes.binary_search(&node) {
-                nodes.insert(place, node);
-            }
-        }
-        None => drop(routes.insert(key.clone(), vec![node])),
+type OfProplets = BTreeMap<PropletId, Vec<(u32, Wishes)>>;
+
+fn insert(routes: &mut OfProplets, proplet: &PropletId, (node, own): (u32, Own)) {
+    let Some(nodes) = routes.get_mut(proplet) else {
+        // Mostly it stays the only one.
+        return drop(routes.insert(proplet.clone(), [(node, own.bit())].into()));
+    };
+    match nodes.iter_mut().find(|(known, _)| *known == node) {
+        Some((_, wishes)) => *wishes |= own.bit(),
+        None => nodes.push((node, own.bit())),
     }
 }
 
-fn withdraw<K: Ord, V: Ord>(routes: &mut BTreeMap<K, Vec<V>>, key: &K, node: V) {
-    if let Some(nodes) = routes.get_mut(key) {
-        if let Ok(place) = nodes.binary_search(&node) {
-            nodes.remove(place);
-        }
-        if nodes.is_empty() {
-            routes.remove(key);
-        }
+fn withdraw(routes: &mut OfProplets, proplet: &PropletId, (node, own): (u32, Own)) {
+    let Some(nodes) = routes.get_mut(proplet) else { return };
+    if let Some((_, wishes)) = nodes.iter_mut().find(|(known, _)| *known == node) {
+        *wishes &= !own.bit();
+    }
+    nodes.retain(|(_, wishes)| *wishes != 0);
+    if nodes.is_empty() {
+        routes.remove(proplet);
     }
 }

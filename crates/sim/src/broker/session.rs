@@ -18,13 +18,17 @@ pub(super) struct Session {
     conn: Option<u32>,
     /// When the last connection was lost, as far as the broker knows.
     lost_us: u64,
-    waiting: VecDeque<(Arc<Message>, bool)>,
+    /// Made when something has to wait.
+    waiting: Option<Box<Waiting>>,
     /// In the order of their numbers, without gaps.
     flights: VecDeque<Flight>,
     next_pid: u64,
     /// When this session is looked at again; one look serves all that waits.
     look_us: Option<u64>,
 }
+
+/// Messages, and whether they were sent before.
+type Waiting = VecDeque<(Arc<Message>, bool)>;
 
 #[derive(Debug)]
 struct Flight {
@@ -65,19 +69,20 @@ impl Session {
             if flight.acked_us.is_none_or(|acked| acked > now_us) {
                 // In calm weather only an empty battery ends a connection, and that for good.
                 let Some(message) = flight.message else { continue };
-                self.waiting.push_front((message, true));
+                self.waiting.get_or_insert_default().push_front((message, true));
             }
         }
     }
 
     /// Whether there was room.
     pub(super) fn push(&mut self, message: &Arc<Message>, queued_max: usize) -> bool {
-        let room = self.waiting.len() < queued_max;
+        let waiting = self.waiting.get_or_insert_default();
+        let room = waiting.len() < queued_max;
         if room {
-            if self.waiting.is_empty() {
-                self.waiting.reserve_exact(1);
+            if waiting.is_empty() {
+                waiting.reserve_exact(1);
             }
-            self.waiting.push_back((Arc::clone(message), false));
+            waiting.push_back((Arc::clone(message), false));
         }
         room
     }
@@ -87,9 +92,10 @@ impl Session {
         let Some(conn) = self.conn else { return };
         self.land(now_us);
         while self.flights.len() < rules.window {
-            let Some((message, duplicate)) = self.waiting.pop_front() else {
+            let next = self.waiting.as_mut().and_then(|waiting| waiting.pop_front());
+            let Some((message, duplicate)) = next else {
                 // An empty list still holds the memory of what waited in it.
-                self.waiting = VecDeque::new();
+                self.waiting = None;
                 return;
             };
             let pid = self.next_pid;
@@ -97,7 +103,7 @@ impl Session {
             self.fly(pid, &message, rules);
             answer.sends.push(Outbound { to, conn, pid, message, duplicate });
         }
-        if !self.waiting.is_empty()
+        if self.does_wait()
             && let Some(at) = self.flights.front().and_then(|flight| flight.acked_us)
         {
             answer.pumps.extend(self.look_at(at).map(|at| (to, at)));
@@ -113,7 +119,7 @@ impl Session {
         now_us: u64,
         answer: &mut Answer,
     ) -> bool {
-        let Some(conn) = self.conn.filter(|_| self.waiting.is_empty()) else { return false };
+        let Some(conn) = self.conn.filter(|_| !self.does_wait()) else { return false };
         self.land(now_us);
         if self.flights.len() >= rules.window {
             return false;
@@ -125,6 +131,10 @@ impl Session {
         let message = Arc::clone(message);
         answer.sends.push(Outbound { to, conn, pid, message, duplicate: false });
         true
+    }
+
+    fn does_wait(&self) -> bool {
+        self.waiting.as_ref().is_some_and(|waiting| !waiting.is_empty())
     }
 
     fn fly(&mut self, pid: u64, message: &Arc<Message>, rules: Rules) {
@@ -162,6 +172,6 @@ impl Session {
         let first = self.flights.front()?.pid;
         let place = usize::try_from(pid.checked_sub(first)?).ok()?;
         self.flights.get_mut(place)?.acked_us = Some(at_us);
-        if place == 0 && !self.waiting.is_empty() { self.look_at(at_us) } else { None }
+        if place == 0 && self.does_wait() { self.look_at(at_us) } else { None }
     }
 }

@@ -20,7 +20,7 @@ impl Averaging {
                 let weights = job.schema.parameters() as f64 * job.members.len() as f64;
                 let after_us = 1 + (weights * self.ns_per_weight.max(0.0) / 1e3) as u64;
                 let mail = Mail::Round(Box::new(average(&job, &Work::default())));
-                acts.push(Act::Tell { after_us, mail });
+                acts.push(Act::Tell { after_us, mail: Box::new(mail) });
             }
             // A simulated broker takes messages of any length: nothing goes in pieces.
             Effect::Begin(_)

@@ -65,7 +65,7 @@ impl Library {
             Effect::Note(said) => return note(notes, acts, || format!("{said:?}")),
         };
         let mail = Mail::Lineage(OfLine { line, it: report });
-        acts.push(Act::Tell { after_us, mail });
+        acts.push(Act::Tell { after_us, mail: Box::new(mail) });
     }
 
     fn scan(&self, line: &ModelLine, unknown_from: ModelVersion) -> Vec<Found> {

@@ -18,13 +18,11 @@ pub(crate) struct Bench {
     /// What proplets have in common.
     config: Arc<Config>,
     seed: u64,
-    /// As the agent counts them.
-    connections: u64,
 }
 
 impl Bench {
     pub(crate) const fn new(proplet: PropletId, config: Arc<Config>, seed: u64) -> Self {
-        Self { proplet, config, seed, connections: 0 }
+        Self { proplet, config, seed }
     }
 
     /// What proplets of this platform have in common.
@@ -54,19 +52,6 @@ impl Bench {
         last_will(self.proplet.clone())
     }
 
-    pub(super) const fn connected(&mut self) {
-        self.connections += 1;
-    }
-
-    pub(super) const fn lost(&self) -> Report {
-        Report::Lost { connection: self.connections }
-    }
-
-    /// The agent of a new process counts from 1 again.
-    pub(crate) const fn restarted(&mut self) {
-        self.connections = 0;
-    }
-
     pub(super) fn perform(&self, effect: Effect, notes: Notes, acts: &mut Acts) {
         match effect {
             Effect::Run { start, model, variates } => {
@@ -80,7 +65,7 @@ impl Bench {
             Effect::Measure => {
                 let measured = Measurement { cpu_percent: 0.0, memory_bytes: 0, uptime_s: 0 };
                 let mail = Mail::Agent(Report::Measured(measured));
-                acts.push(Act::Tell { after_us: 1, mail });
+                acts.push(Act::Tell { after_us: 1, mail: Box::new(mail) });
             }
             Effect::Encode(encode) => {
                 let result = encode.here().map(|(file, residual)| {
@@ -89,7 +74,7 @@ impl Bench {
                 });
                 let (task, attempt) = (encode.task, encode.attempt);
                 let mail = Mail::Agent(Report::Encoded { task, attempt, result });
-                acts.push(Act::Tell { after_us: 1, mail });
+                acts.push(Act::Tell { after_us: 1, mail: Box::new(mail) });
             }
             // A broker here takes messages of any length: nothing goes in pieces.
             Effect::Pack { .. }

@@ -297,7 +297,7 @@ impl World {
         Self {
             nodes: self.nodes.take_crowd(),
             queue: self.queue.divide(|event| event.place() >= FIRST),
-            network: self.network.clone(),
+            network: self.network.divide(FIRST),
             broker: Broker::none(),
             tasks: self.tasks.take(),
             peers: Peers::default(),
@@ -328,6 +328,7 @@ impl World {
     fn unite(&mut self, mut crowd: Self) {
         self.part = Part::Whole;
         self.nodes.join(&mut crowd.nodes);
+        self.network.join(&mut crowd.network);
         self.chain.join(&mut crowd.chain);
         self.events += crowd.events;
     }

@@ -65,7 +65,7 @@ impl World {
             Event::Pump(node) => self.pump(node),
             Event::Silence { node, conn } => self.session_lost(node, conn),
             Event::Connect { node, life } => self.connect(node, life),
-            Event::Mail { node, life, mail } => self.mail(node, life, *mail),
+            Event::Mail { node, life, mail } => self.mail(node, life, mail),
             Event::TaskEnd { node, token, end } => self.task_ended(node, token, *end),
             Event::Wake(node) => self.wake(node),
             Event::Heard { node, event } => self.heard(node, *event),
@@ -81,7 +81,7 @@ impl World {
             | Role::Manager { .. }
             | Role::Coordinator { .. }
             | Role::ModelServer { .. }
-            | Role::Proplet { .. }
+            | Role::Proplet(_)
             | Role::Sessions(_)
             | Role::Peer => false,
         }

@@ -44,14 +44,14 @@ impl World {
             Act::Cancel { task, attempt } => self.cancel_task(node, &task, attempt),
             Act::Tell { after_us, mail } => {
                 let life = self.node(node).life;
-                let event = Event::Mail { node, life, mail: Box::new(mail) };
+                let event = Event::Mail { node, life, mail };
                 self.queue.push(self.now_us + after_us, Class::Report, node, event);
             }
             Act::Note(text) => self.trace_note(node, text),
         }
     }
 
-    pub(super) fn mail(&mut self, node: u32, life: u32, mail: Mail) {
+    pub(super) fn mail(&mut self, node: u32, life: u32, mail: Box<Mail>) {
         let it = self.node(node);
         if it.alive && it.life == life {
             self.feed(node, Feed::Mail(mail));

@@ -5,7 +5,6 @@
 //! the threads, and they are put into the queue in the order in which they began.
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -21,7 +20,7 @@ use protocol::{
 };
 use serde_json::json;
 
-use super::{Event, World};
+use super::{Event, Node, World};
 use crate::{
     Cost, Job, Ran, Workload,
     queue::{Class, Key},
@@ -33,16 +32,14 @@ pub(super) struct Tasks {
     workload: Arc<dyn Workload>,
     threads: usize,
     next_token: u64,
-    /// By node.
-    running: BTreeMap<u32, Vec<Running>>,
     waiting: Vec<Waiting>,
     /// Virtual time must not pass this before what waits is computed.
     due_us: u64,
 }
 
-/// A task that has begun, and of whose end nobody has heard.
+/// A task that has begun on a node, and of whose end nobody has heard.
 #[derive(Debug)]
-struct Running {
+pub(super) struct Running {
     task: TaskId,
     attempt: u32,
     token: u64,
@@ -62,8 +59,6 @@ struct Waiting {
 /// The end of a run that is on its way.
 #[derive(Debug)]
 pub(super) struct End {
-    task: TaskId,
-    attempt: u32,
     ran: Ran,
     took_us: u64,
 }
@@ -73,14 +68,7 @@ const CANCEL_US: u64 = 1_000;
 
 impl Tasks {
     pub(super) fn new(workload: Arc<dyn Workload>, threads: usize) -> Self {
-        Self {
-            workload,
-            threads,
-            next_token: 0,
-            running: BTreeMap::new(),
-            waiting: vec![],
-            due_us: u64::MAX,
-        }
+        Self { workload, threads, next_token: 0, waiting: vec![], due_us: u64::MAX }
     }
 
     /// Whether something has to be computed before time reaches `next_us`.
@@ -131,15 +119,16 @@ impl Tasks {
         });
         waiting.into_iter().zip(results).collect()
     }
+}
 
-    fn end(&mut self, node: u32, found: impl Fn(&Running) -> bool) -> Option<Running> {
-        let runs = self.running.get_mut(&node)?;
-        let place = runs.iter().position(found);
-        let taken = place.map(|place| runs.swap_remove(place));
-        if runs.is_empty() {
-            self.running.remove(&node);
+impl Node {
+    fn end_run(&mut self, found: impl Fn(&Running) -> bool) -> Option<Running> {
+        let place = self.running.iter().position(found)?;
+        let taken = self.running.swap_remove(place);
+        if self.running.is_empty() {
+            self.running = vec![];
         }
-        taken
+        Some(taken)
     }
 }
 
@@ -154,10 +143,11 @@ impl World {
         let token = self.tasks.next_token;
         self.tasks.next_token += 1;
         let run = Running { task: start.id.clone(), attempt: start.attempt, token, begun_us };
-        match self.tasks.running.get_mut(&node) {
-            Some(runs) => runs.push(run),
-            None => drop(self.tasks.running.insert(node, vec![run])),
+        let runs = &mut self.node(node).running;
+        if runs.is_empty() {
+            runs.reserve_exact(1);
         }
+        runs.push(run);
         self.trace(
             node,
             "task_begin",
@@ -204,17 +194,15 @@ impl World {
         let compute_us = (ran.compute_us as f64 * slowness) as u64;
         let took_us = job.device.start_us.saturating_add(compute_us).saturating_add(1);
         let time_us = begun_us.saturating_add(took_us);
-        let TaskStart { id: task, attempt, .. } = job.start;
-        let end = Box::new(End { task, attempt, ran, took_us });
+        let end = Box::new(End { ran, took_us });
         let key = Key { time_us, class: Class::Report, source: node, seq };
         self.queue.push_as(key, Event::TaskEnd { node, token, end });
     }
 
     pub(super) fn task_ended(&mut self, node: u32, token: u64, end: End) {
-        if self.tasks.end(node, |run| run.token == token).is_none() {
-            return;
-        }
-        let End { task, attempt, ran, took_us } = end;
+        let run = self.node(node).end_run(|run| run.token == token);
+        let Some(Running { task, attempt, .. }) = run else { return };
+        let End { ran, took_us } = end;
         let Ran { outcome, fuel, .. } = ran;
         let it = self.node(node);
         it.energy_j += it.device.active_w * took_us as f64 / 1e6;
@@ -235,12 +223,12 @@ impl World {
             RunMetrics { wall_ms, cpu_ms: wall_ms, fuel, module: "virtual", ..Default::default() };
         let finished = Finished { task, attempt, outcome, metrics };
         let report = Report::Finished(Box::new(finished));
-        self.feed(node, Feed::Mail(Mail::Agent(report)));
+        self.feed(node, Feed::Mail(Box::new(Mail::Agent(report))));
         self.check_battery(node);
     }
 
     pub(super) fn cancel_task(&mut self, node: u32, task: &TaskId, attempt: u32) {
-        let taken = self.tasks.end(node, |run| run.task == *task && run.attempt == attempt);
+        let taken = self.node(node).end_run(|run| run.task == *task && run.attempt == attempt);
         let Some(run) = taken else { return };
         self.computed(node, run.begun_us);
         let failure = Failure {
@@ -260,7 +248,7 @@ impl World {
 
     /// Forgets what ran on a node.
     pub(super) fn forget_tasks(&mut self, node: u32) {
-        for run in self.tasks.running.remove(&node).unwrap_or_default() {
+        for run in std::mem::take(&mut self.node(node).running) {
             self.computed(node, run.begun_us);
         }
     }

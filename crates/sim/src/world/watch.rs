@@ -211,7 +211,7 @@ impl World {
             | Role::Manager { .. }
             | Role::Coordinator { .. }
             | Role::ModelServer { .. }
-            | Role::Proplet { .. }
+            | Role::Proplet(_)
             | Role::Sessions(_)
             | Role::Peer => None,
         }
