@@ -23,9 +23,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// `mi_option_purge_delay` of mimalloc.h: how long it keeps what was freed, in milliseconds.
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
-/// A fifth of what it would do by itself. A simulation frees in one moment of its rounds what it
+/// A tenth of what it would do by itself. A simulation frees in one moment of its rounds what it
 /// needs in others, in other sizes; a service that has nothing to do is small sooner.
-const PURGE_DELAY_MS: std::ffi::c_long = 200;
+const PURGE_DELAY_MS: std::ffi::c_long = 100;
 
 fn main() -> ExitCode {
     #[expect(unsafe_code, reason = "a setting; what its user says in the environment stands")]
@@ -45,7 +45,7 @@ mod tests {
         let own = unsafe { libmimalloc_sys::mi_option_get(PURGE_DELAY) };
         assert_eq!(
             own,
-            5 * PURGE_DELAY_MS,
+            10 * PURGE_DELAY_MS,
             "mimalloc has another order of its settings, or other values"
         );
     }
