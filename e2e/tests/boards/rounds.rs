@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use e2e::{BrokerKind, Deadline, Process, Stack, StackPlan, Turn, aileron, say, tool};
+use e2e::{BrokerKind, Deadline, Operator, Process, Stack, StackPlan, Turn, aileron, say, tool};
 use serde_json::{Value, json};
 
 use crate::{
@@ -81,6 +81,8 @@ fn boards_of_every_kind_make_the_very_update_that_this_machine_makes() {
     let model = digits.join("model_0.json").display().to_string();
     let plan = StackPlan::new(BrokerKind::Embedded, 0).with("MODEL_SERVER_MODEL_FILE", model);
     let stack = plan.start();
+    // Before there is a proplet: the stack itself has none, and its operator waits for that.
+    let operator = stack.operator();
     let mut running = vec![start(&stack, "here", None, &digits, &[])];
     for (board, root) in boards.iter().zip(&roots) {
         let program = root.join("usr/bin/aileron-proplet");
@@ -90,7 +92,7 @@ fn boards_of_every_kind_make_the_very_update_that_this_machine_makes() {
         let env = if ahead.exists() { &env[..] } else { &[] };
         running.push(start(&stack, board.id, emulated, &digits, env));
     }
-    everybody_makes_the_same_update(&stack, &boards);
+    everybody_makes_the_same_update(&operator, &stack, &boards);
     the_origin_of_the_code_is_told(&stack, &boards);
     for mut process in running {
         assert!(process.terminate().success(), "{}", process.log());
@@ -173,9 +175,8 @@ fn start(
 }
 
 /// One round, with the same data for everybody: what is trained then depends on the code alone.
-fn everybody_makes_the_same_update(stack: &Stack, boards: &[&Board]) {
+fn everybody_makes_the_same_update(operator: &Operator, stack: &Stack, boards: &[&Board]) {
     let ids: Vec<&str> = boards.iter().map(|board| board.id).chain(["here"]).collect();
-    let operator = stack.operator();
     stack.http.wait_for_alive(ids.len());
     let start = json!({
         "round_id": "r-boards", "model_uri": "fl/models/global_model_v0", "participants": ids,
