@@ -50,12 +50,11 @@ impl Models {
         if known.weight() > bytes_max {
             return;
         }
-        let mut of_line = self.kept.iter().filter(|(kept, _)| kept.line == model.line);
-        if let Some((oldest, _)) = of_line.next()
-            && of_line.count() + 1 >= OF_LINE_MAX
+        let is_of_line = |(kept, _): &(ModelUri, Known)| kept.line == model.line;
+        if self.kept.iter().filter(|it| is_of_line(it)).count() >= OF_LINE_MAX
+            && let Some(oldest) = self.kept.iter().position(is_of_line)
         {
-            let oldest = oldest.clone();
-            self.forget(&oldest);
+            self.kept.remove(oldest);
         }
         while self.kept.len() >= KEPT_MAX || self.weight() + known.weight() > bytes_max {
             self.kept.remove(0);

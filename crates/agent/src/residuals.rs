@@ -216,13 +216,10 @@ impl Residuals {
         let oldest = full.and_then(|held| {
             let (series, _) = held.kept.iter().min_by_key(|(_, kept)| kept.sequence)?;
             let series = series.clone();
-            let gone = held.kept.remove(&series).map(|kept| kept.residual);
-            Some((series, gone))
+            held.kept.remove_entry(&series)
         });
-        let Some((series, gone)) = oldest else { return (vec![], None) };
-        let key = kept_key(&series);
-        let entries = gone.as_ref().map(|residual| self.tables.forget(&key, residual));
-        (entries.unwrap_or_default(), gone.and_then(|residual| residual.blob()))
+        let Some((series, Kept { residual, .. })) = oldest else { return (vec![], None) };
+        (self.tables.forget(&kept_key(&series), &residual), residual.blob())
     }
 }
 

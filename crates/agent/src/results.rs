@@ -52,12 +52,10 @@ impl Results {
         turn.keep(|| Entry::put(RESULTS, &record.results.task_id, &record));
         self.remove(&record.results.task_id);
         let len = payload.len();
-        while self.kept.len() >= config.results_kept_max.max(1)
-            || self.bytes.saturating_add(len) > config.results_bytes_max
+        while !self.kept.is_empty()
+            && (self.kept.len() >= config.results_kept_max.max(1)
+                || self.bytes.saturating_add(len) > config.results_bytes_max)
         {
-            if self.kept.is_empty() {
-                break;
-            }
             let oldest = self.kept.remove(0);
             turn.keep(|| Entry::forget(RESULTS, &oldest.task));
             self.bytes -= oldest.payload.len();

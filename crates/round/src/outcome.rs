@@ -23,7 +23,7 @@ pub(crate) struct Outcome {
 
 /// Digests by proplet, in order; in a list, since there can be a hundred thousand, and they are
 /// seldom added to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Members(Vec<(PropletId, Digest)>);
 
 /// How a round ended.

@@ -62,13 +62,8 @@ pub(super) async fn call_on<S>(
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
-    let len = body.len();
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\nContent-Length: {len}\r\n{headers}\r\n"
-    );
+    let all = request(at, method, (path, headers), body);
     let (mut from, mut to) = tokio::io::split(stream);
-    let mut all = head.into_bytes();
-    all.extend_from_slice(body);
     // A server that refuses a body may stop to read it.
     let writing = tokio::spawn(async move {
         let _ = to.write_all(&all).await;
@@ -84,15 +79,18 @@ where
 /// One that does not listen until its whole body is sent.
 pub(super) async fn call_deaf(at: SocketAddr, path: &str, body: &[u8]) -> io::Result<Said> {
     let mut stream = TcpStream::connect(at).await?;
-    let len = body.len();
-    let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\nContent-Length: {len}\r\n\r\n"
-    );
-    stream.write_all(head.as_bytes()).await?;
-    stream.write_all(body).await?;
+    stream.write_all(&request(at, "POST", (path, ""), body)).await?;
     let mut said = vec![];
     stream.read_to_end(&mut said).await?;
     Ok(parse(&said))
+}
+
+fn request(at: SocketAddr, method: &str, (path, headers): (&str, &str), body: &[u8]) -> Vec<u8> {
+    let len = body.len();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\nContent-Length: {len}\r\n{headers}\r\n"
+    );
+    [head.as_bytes(), body].concat()
 }
 
 pub(super) fn parse(said: &[u8]) -> Said {

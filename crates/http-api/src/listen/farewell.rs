@@ -42,11 +42,11 @@ impl Farewell {
             let mut read = ReadBuf::new(&mut bytes);
             match Pin::new(&mut *stream).poll_read(cx, &mut read) {
                 Poll::Ready(Ok(())) if !read.filled().is_empty() => {
-                    let silent = (Instant::now() + SILENCE_MAX).min(self.ends);
-                    self.silence.as_mut().reset(silent);
-                    if silent == self.ends && Instant::now() >= self.ends {
+                    let now = Instant::now();
+                    if now >= self.ends {
                         return Poll::Ready(());
                     }
+                    self.silence.as_mut().reset((now + SILENCE_MAX).min(self.ends));
                 }
                 Poll::Ready(_) => return Poll::Ready(()),
                 Poll::Pending => return self.silence.as_mut().poll(cx),
